@@ -1,0 +1,1 @@
+"""Learn training schedules by hypergradients through the whole training run."""

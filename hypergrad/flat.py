@@ -1,0 +1,143 @@
+"""A module as pure functions of one flat parameter vector.
+
+Inside the differentiated step, normalisation layers use batch statistics and touch no buffer; the
+running statistics that evaluation needs are updated beside it, as an ordinary training loop would.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["FlatModel"]
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class FlatModel:
+    """View of a module through a `(D,)` vector `theta` that holds all of its parameters.
+
+    Args:
+        module: Any twice differentiable module. It is used in place, never changed but for its
+            train/eval mode; its parameters are only read by `theta()`.
+        criterion: Maps (predictions, labels) to the mean loss of a batch.
+
+    Raises:
+        ValueError: If the module has no parameters.
+    """
+
+    def __init__(self, module: nn.Module, criterion: Criterion = F.cross_entropy) -> None:
+        parameters = dict(module.named_parameters())
+        if not parameters:
+            raise ValueError(f"{type(module).__name__} has no parameters: nothing can be trained")
+        self.module = module
+        self.criterion = criterion
+        self._names = list(parameters)
+        self._shapes = [parameter.shape for parameter in parameters.values()]
+        self._sizes = [parameter.numel() for parameter in parameters.values()]
+        self._norms = [
+            layer
+            for layer in module.modules()
+            if isinstance(layer, _BatchNorm) and layer.track_running_stats
+        ]
+        self._mode: tuple[bool, bool] | None = None
+
+    @property
+    def size(self) -> int:
+        """`D`, the number of parameters."""
+        return sum(self._sizes)
+
+    def theta(self) -> Tensor:
+        """Return a copy of the module's own parameters as a `(D,)` vector."""
+        return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return copies of the module's own buffers, by name."""
+        return {name: buffer.detach().clone() for name, buffer in self.module.named_buffers()}
+
+    def parameters(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return the views of `theta` by parameter name; differentiable."""
+        parts = theta.split(self._sizes)
+        return {
+            name: part.view(shape)
+            for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
+        }
+
+    def load(self, theta: Tensor, buffers: dict[str, Tensor]) -> None:
+        """Copy `theta` and `buffers` into the module itself, for use outside this library."""
+        self.module.load_state_dict({**self.parameters(theta), **buffers}, strict=False)
+
+    def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of a batch, with batch statistics, as a pure function of `theta`.
+
+        Args:
+            theta: `(D,)` parameters.
+            x: `(B, ...)` inputs.
+            y: `(B,)` labels.
+
+        Returns:
+            Scalar loss.
+        """
+        self._set_mode(training=True, tracking=False)
+        return self.criterion(functional_call(self.module, self.parameters(theta), (x,)), y)
+
+    def tracked_loss(
+        self, theta: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same loss and the predictions, updating `buffers` in place.
+
+        Args:
+            theta: `(D,)` parameters.
+            x: `(B, ...)` inputs.
+            y: `(B,)` labels.
+            buffers: The running statistics, updated as by `module.train()`.
+
+        Returns:
+            Scalar loss, and `(B, classes)` predictions.
+        """
+        self._set_mode(training=True, tracking=True)
+        state = {**self.parameters(theta), **buffers}
+        predictions = functional_call(self.module, state, (x,))
+        return self.criterion(predictions, y), predictions
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        theta: Tensor,
+        buffers: dict[str, Tensor],
+        batches: Iterable[tuple[Tensor, Tensor]],
+    ) -> tuple[float, float]:
+        """Return mean loss and accuracy over labelled batches, with running statistics.
+
+        Args:
+            theta: `(D,)` parameters.
+            buffers: Running statistics.
+            batches: (inputs, labels) pairs; the last one may be short.
+
+        Returns:
+            Mean loss and accuracy in [0, 1] over all examples.
+        """
+        self._set_mode(training=False, tracking=True)
+        state = {**self.parameters(theta), **buffers}
+        total = torch.zeros(2, dtype=torch.float64)
+        count = 0
+        for x, y in batches:
+            predictions = functional_call(self.module, state, (x,))
+            loss = self.criterion(predictions, y) * len(y)
+            correct = (predictions.argmax(1) == y).sum()
+            total = total.to(loss.device) + torch.stack([loss.double(), correct.double()])
+            count += len(y)
+        loss, accuracy = (total / count).tolist()
+        return loss, accuracy
+
+    def _set_mode(self, training: bool, tracking: bool) -> None:
+        if self._mode == (training, tracking) and self.module.training == training:
+            return
+        self.module.train(training)
+        for layer in self._norms:
+            # Without tracking a layer in training mode neither reads nor writes its buffers.
+            layer.track_running_stats = tracking
+        self._mode = (training, tracking)

@@ -1,0 +1,291 @@
+"""Forward-mode hypergradients: tangents of the weights carried along the whole inner loop.
+
+Notation (Appendix A, stacked over all `N = N_alpha + N_beta + N_mu` values; one row of `Z` and `C`
+a value, so both are `(N, D)`):
+
+    Z_t = d theta_t / d lambda        C_t = d v_t / d lambda        Z_0 = C_0 = 0
+
+    C_t = beta_t C_{t-1} + mu_t Z_{t-1} + clip(H Z_{t-1}, ±c_HZ) + v_{t-1} e_beta + theta_{t-1} e_mu
+    Z_t = Z_{t-1} - alpha_t C_t - v_t e_alpha
+    h   = (d L_val / d theta_T) Z_T, divided by the number of steps that contributed
+
+`H` is the Hessian of the training loss on the step's minibatch, with zero rows where the gradient
+clip bites, and `e_alpha`, `e_beta`, `e_mu` select the value in use at step `t`. The appendix prints
+`v_t` in place of `v_{t-1}` in `C_t^beta`; that is a misprint: `d v_t / d beta_t = v_{t-1}`.
+Memory does not depend on the horizon.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
+from hypergrad.flat import FlatModel
+from hypergrad.schedule import KINDS, Schedule, Window, windows
+from hypergrad.sgd import InnerState, clip_gradient, sgd_step
+
+__all__ = [
+    "ForwardOptions",
+    "Hypergradients",
+    "Tangents",
+    "averaged",
+    "contributing_steps",
+    "forward_step",
+    "hypergradients",
+    "validation_gradient",
+]
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How hypergradients are computed; the defaults are exact.
+
+    Attributes:
+        clip_gradient: `c_g`, elementwise limit on the training gradient, or None.
+        clip_products: `c_HZ`, elementwise limit on the Hessian products, or None.
+        truncation: `tau` in [0, 1): the first `floor(tau n)` of a window's `n` steps leave the
+            tangents of its kind untouched and do not count in the average.
+        strategy: How Hessian products are computed: see `curvature`.
+    """
+
+    clip_gradient: float | None = None
+    clip_products: float | None = None
+    truncation: float = 0.0
+    strategy: str = "loop"
+
+    def __post_init__(self) -> None:
+        for name in ("clip_gradient", "clip_products"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}={limit} must be above zero; None switches clipping off")
+        if not 0 <= self.truncation < 1:
+            raise ValueError(f"truncation={self.truncation} must be in [0, 1); 0 is exact")
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"unknown strategy {self.strategy!r}: use one of {STRATEGIES}")
+
+
+class Tangents(NamedTuple):
+    """Derivatives of the inner state with respect to every value of the schedule.
+
+    Attributes:
+        Z: `(N, D)` derivatives of theta.
+        C: `(N, D)` derivatives of v.
+        reached: For each row, whether Z can differ from zero: only these need a product.
+    """
+
+    Z: Tensor
+    C: Tensor
+    reached: tuple[bool, ...]
+
+    @classmethod
+    def start(cls, theta: Tensor, count: int) -> "Tangents":
+        """Return the all-zero tangents of `count` values at `theta` of shape `(D,)`."""
+        Z = theta.new_zeros(count, theta.numel())
+        return cls(Z, torch.zeros_like(Z), (False,) * count)
+
+
+class Hypergradients(NamedTuple):
+    """What one inner run says about its schedule.
+
+    Attributes:
+        values: One a hyperparameter, averaged over the steps that contributed, in the order of
+            `Schedule.columns`.
+        contributing: How many steps that was.
+        state: Where the inner run ended.
+    """
+
+    values: tuple[float, ...]
+    contributing: tuple[int, ...]
+    state: InnerState
+
+
+def forward_step(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    batch: Batch,
+    schedule: Schedule,
+    step: int,
+    horizon: int,
+    options: ForwardOptions,
+) -> tuple[InnerState, Tangents, Tensor, Tensor]:
+    """Take inner step `step` and carry the tangents through it.
+
+    Args:
+        model: The network and its loss.
+        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
+        tangents: `Z_{t-1}`, `C_{t-1}`.
+        batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
+        schedule: The values in use.
+        step: 0-based inner step.
+        horizon: `T`, inner steps.
+        options: Clipping, truncation, strategy.
+
+    Returns:
+        The next state, the next tangents, the loss (scalar) and the predictions on the minibatch.
+    """
+    x, y = batch
+    values = schedule.at(step, horizon)
+    in_use, moving = _rows(schedule, step, horizon, options.truncation)
+    # While every learning rate is zero, C cannot reach Z: the first outer step needs no product.
+    curved = any(schedule.learning_rate)
+    live = [row for row in moving if tangents.reached[row]] if curved else []
+    noted: list[Tensor] = []
+
+    def primal(theta: Tensor) -> Tensor:
+        loss, predictions = model.tracked_loss(theta, x, y, state.buffers)
+        noted.extend((loss.detach(), predictions.detach()))
+        return loss
+
+    g, HZ = gradient_and_products(
+        lambda theta: model.loss(theta, x, y),
+        state.theta,
+        tangents.Z[live],
+        options.strategy,
+        primal,
+    )
+    g, passes = clip_gradient(g, options.clip_gradient)
+    if passes is not None:
+        HZ = HZ * passes
+    if options.clip_products is not None:
+        HZ = HZ.clamp(-options.clip_products, options.clip_products)
+    theta, v = sgd_step(state.theta, state.v, g, values)
+
+    Z, C = tangents.Z.clone(), tangents.C.clone()
+    C[moving] = values.beta * C[moving] + values.mu * Z[moving]
+    C[live] += HZ
+    row_alpha, row_beta, row_mu = in_use
+    if row_beta is not None:
+        C[row_beta] += state.v
+    if row_mu is not None:
+        C[row_mu] += state.theta
+    Z[moving] -= values.alpha * C[moving]
+    if row_alpha is not None:
+        Z[row_alpha] -= v
+    reached = tuple(
+        was or row == row_alpha or (row in moving and values.alpha != 0)
+        for row, was in enumerate(tangents.reached)
+    )
+    loss, predictions = noted
+    return (
+        InnerState(theta, v, state.buffers),
+        Tangents(Z, C, reached),
+        loss,
+        predictions,
+    )
+
+
+def contributing_steps(schedule: Schedule, horizon: int, truncation: float) -> tuple[int, ...]:
+    """Return how many steps contribute to each value's hypergradient.
+
+    Args:
+        schedule: Only its counts matter.
+        horizon: `T`, inner steps.
+        truncation: `tau` in [0, 1).
+
+    Returns:
+        One count a value, in the order of the rows of Z; at least 1 each.
+    """
+    return tuple(
+        window.stop - window.start - _skipped(window, truncation)
+        for count in schedule.counts
+        for window in windows(count, horizon)
+    )
+
+
+def validation_gradient(model: FlatModel, theta: Tensor, batches: Iterable[Batch]) -> Tensor:
+    """Return the gradient of the mean validation loss, with batch statistics in every batch.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batches: (inputs, labels) pairs.
+
+    Returns:
+        `(D,)` mean over all examples of the batches.
+    """
+    total, count = torch.zeros_like(theta), 0
+    for x, y in batches:
+        total += len(y) * gradient(lambda point, x=x, y=y: model.loss(point, x, y), theta)
+        count += len(y)
+    return total / count
+
+
+def hypergradients(
+    model: FlatModel,
+    theta: Tensor,
+    batch_at: Callable[[int], Batch],
+    validation: Iterable[Batch],
+    schedule: Schedule,
+    horizon: int,
+    options: ForwardOptions = ForwardOptions(),  # noqa: B008 (frozen)
+) -> Hypergradients:
+    """Train for `horizon` steps and return the hypergradient of every value of the schedule.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        batch_at: Maps a 0-based inner step to its minibatch.
+        validation: Batches of validation data.
+        schedule: The values in use.
+        horizon: `T`, inner steps.
+        options: Clipping, truncation, strategy; exact by default.
+
+    Returns:
+        Hypergradients, contributing steps, and the final inner state.
+
+    Raises:
+        ValueError: If a kind has more values than there are steps.
+    """
+    contributing = contributing_steps(schedule, horizon, options.truncation)
+    state = InnerState.start(theta, model.buffers())
+    tangents = Tangents.start(theta, len(contributing))
+    for step in range(horizon):
+        state, tangents, _, _ = forward_step(
+            model, state, tangents, batch_at(step), schedule, step, horizon, options
+        )
+    g = validation_gradient(model, state.theta, validation)
+    values = averaged(tangents, g, contributing)
+    return Hypergradients(values, contributing, state)
+
+
+def averaged(tangents: Tangents, g: Tensor, contributing: tuple[int, ...]) -> tuple[float, ...]:
+    """Return `Z_T g`, each entry divided by its number of contributing steps.
+
+    Args:
+        tangents: Tangents at the end of the inner loop.
+        g: `(D,)` validation gradient there.
+        contributing: Contributing steps, one count a row.
+
+    Returns:
+        `N` hypergradients.
+    """
+    raw = (tangents.Z @ g).tolist()
+    return tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
+
+
+def _skipped(window: Window, truncation: float) -> int:
+    return int(truncation * (window.stop - window.start))
+
+
+def _rows(
+    schedule: Schedule, step: int, horizon: int, truncation: float
+) -> tuple[list[int | None], list[int]]:
+    """Rows in use at a step (None for a truncated kind), and all rows that it moves."""
+    in_use: list[int | None] = []
+    moving: list[int] = []
+    first = 0
+    indices = schedule.at(step, horizon).indices
+    for _, count, index in zip(KINDS, schedule.counts, indices, strict=True):
+        start, stop = -(-index * horizon // count), -(-(index + 1) * horizon // count)
+        truncated = step - start < _skipped(Window(start, stop), truncation)
+        in_use.append(None if truncated else first + index)
+        if not truncated:  # later windows have not begun: their rows are zero
+            moving.extend(range(first, first + index + 1))
+        first += count
+    return in_use, moving

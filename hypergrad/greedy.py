@@ -1,0 +1,82 @@
+"""Hypergradient descent (HD): one value a kind, updated online from one-step hypergradients.
+
+After inner step `t`, with `theta_{t-1}` and `v_{t-1}` taken as constants and the validation
+gradient of a minibatch at `theta_t`:
+
+    d_alpha = -g_val . v_t    d_beta = -alpha g_val . v_{t-1}    d_mu = -alpha g_val . theta_{t-1}
+
+each clipped, then one step of SGD on the value itself (Appendix B, Figure 1).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergrad.curvature import gradient
+from hypergrad.flat import FlatModel
+from hypergrad.schedule import StepValues
+from hypergrad.sgd import InnerState
+from hypergrad.training import train_step
+
+__all__ = ["GreedyStep", "greedy_step"]
+
+
+class GreedyStep(NamedTuple):
+    """Outcome of one inner step of hypergradient descent.
+
+    Attributes:
+        state: Inner state after the step.
+        values: alpha, beta, mu for the next step.
+        hypergradients: Their one-step hypergradients, before clipping.
+        loss: Training loss of the minibatch, a scalar.
+        predictions: `(B, classes)` on the minibatch.
+    """
+
+    state: InnerState
+    values: tuple[float, float, float]
+    hypergradients: tuple[float, float, float]
+    loss: Tensor
+    predictions: Tensor
+
+
+def greedy_step(
+    model: FlatModel,
+    state: InnerState,
+    values: tuple[float, float, float],
+    batch: tuple[Tensor, Tensor],
+    validation_batch: tuple[Tensor, Tensor],
+    *,
+    learning_rate: float,
+    clip: float,
+    clip_gradient: float | None,
+) -> GreedyStep:
+    """Take one inner step, then one outer step on alpha, beta and mu.
+
+    Args:
+        model: The network and its loss.
+        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
+        values: alpha, beta, mu of this step.
+        batch: Training minibatch.
+        validation_batch: Validation minibatch.
+        learning_rate: Of the outer SGD.
+        clip: Elementwise limit on the hypergradients.
+        clip_gradient: `c_g`, or None.
+
+    Returns:
+        The state and the values after the step.
+    """
+    alpha, beta, mu = values
+    step_values = StepValues(alpha, beta, mu, indices=(0, 0, 0))
+    after, loss, predictions = train_step(model, state, batch, step_values, clip_gradient)
+    g = gradient(lambda theta: model.loss(theta, *validation_batch), after.theta)
+    raw = -torch.stack([g @ after.v, alpha * (g @ state.v), alpha * (g @ state.theta)])
+    moves = raw.clamp(-clip, clip)
+    d_alpha, d_beta, d_mu = moves.tolist()
+    moved = (
+        alpha - learning_rate * d_alpha,
+        beta - learning_rate * d_beta,
+        mu - learning_rate * d_mu,
+    )
+    h_alpha, h_beta, h_mu = raw.tolist()
+    return GreedyStep(after, moved, (h_alpha, h_beta, h_mu), loss, predictions)

@@ -1,0 +1,68 @@
+"""The inner optimiser: one step of SGD with momentum and weight decay (Appendix A).
+
+    v_t     = beta_t v_{t-1} + g_t + mu_t theta_{t-1}
+    theta_t = theta_{t-1} - alpha_t v_t
+
+`g_t` is the gradient of the training loss at `theta_{t-1}`, clipped elementwise to `±c_g`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergrad.schedule import StepValues
+
+__all__ = ["InnerState", "clip_gradient", "sgd_step"]
+
+
+class InnerState(NamedTuple):
+    """What the inner loop carries from one step to the next.
+
+    Attributes:
+        theta: `(D,)` parameters.
+        v: `(D,)` velocity.
+        buffers: The model's buffers (running statistics), by name.
+    """
+
+    theta: Tensor
+    v: Tensor
+    buffers: dict[str, Tensor]
+
+    @classmethod
+    def start(cls, theta: Tensor, buffers: dict[str, Tensor]) -> "InnerState":
+        """Return the state before the first step: `v_0 = 0`, buffers copied."""
+        copies = {name: buffer.clone() for name, buffer in buffers.items()}
+        return cls(theta.clone(), torch.zeros_like(theta), copies)
+
+
+def clip_gradient(g: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
+    """Clip a gradient elementwise, and tell through which entries one may differentiate.
+
+    Args:
+        g: `(D,)` gradient.
+        limit: `c_g`, or None for no clipping.
+
+    Returns:
+        The clipped gradient, and a `(D,)` mask that is False where the clip bites (None when there
+        is no clipping). Like `torch.clamp`, a value exactly at the limit passes.
+    """
+    if limit is None:
+        return g, None
+    return g.clamp(-limit, limit), g.abs() <= limit
+
+
+def sgd_step(theta: Tensor, v: Tensor, g: Tensor, values: StepValues) -> tuple[Tensor, Tensor]:
+    """Take one inner step.
+
+    Args:
+        theta: `(D,)` parameters `theta_{t-1}`.
+        v: `(D,)` velocity `v_{t-1}`.
+        g: `(D,)` (clipped) gradient at `theta_{t-1}`.
+        values: `alpha_t`, `beta_t`, `mu_t`.
+
+    Returns:
+        `theta_t` and `v_t`.
+    """
+    v = values.beta * v + g + values.mu * theta
+    return theta - values.alpha * v, v
