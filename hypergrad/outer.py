@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["OuterState", "has_converged", "sign_descent", "start"]
+__all__ = ["OuterState", "has_converged", "retreat", "sign_descent", "start"]
 
 
 class OuterState(NamedTuple):
@@ -65,6 +65,27 @@ def sign_descent(state: OuterState, hypergradients: Sequence[float]) -> OuterSta
         step_sizes.append(gamma)
         signs.append(sign or last)
     return OuterState(tuple(values), tuple(step_sizes), tuple(signs))
+
+
+def retreat(state: OuterState) -> OuterState:
+    """Undo half of the last move, after an inner run that diverged and so has no hypergradient.
+
+    Args:
+        state: The state whose values made training diverge.
+
+    Returns:
+        The same signs, half the step sizes, and values half a step back towards the last ones:
+        repeated, it approaches the schedule before the move.
+
+    >>> retreat(OuterState((0.4,), (0.2,), (-1,)))
+    OuterState(values=(0.30000000000000004,), step_sizes=(0.1,), signs=(-1,))
+    """
+    halves = tuple(gamma / 2 for gamma in state.step_sizes)
+    values = tuple(
+        value + gamma * sign
+        for value, gamma, sign in zip(state.values, halves, state.signs, strict=True)
+    )
+    return OuterState(values, halves, state.signs)
 
 
 def has_converged(state: OuterState, tolerance: float) -> bool:

@@ -1,0 +1,200 @@
+"""The command line: reads arguments, calls one driver, turns errors into one line.
+
+PyTorch, Hydra, pandas and matplotlib are imported by the commands that need them, so that help
+answers at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+USAGE, FAILED, SOME_FAILED = 2, 1, 3
+
+app = typer.Typer(
+    name="hypergrad",
+    help="Learn learning-rate, momentum and weight-decay schedules by hypergradients.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    help="List, download and check data sets.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Hydra overrides: seed=1, data=mnist, scale=cpu, method.batch_size=64 ..."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"hypergrad {version('hypergrad')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Learn learning-rate, momentum and weight-decay schedules by hypergradients."""
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str | None, typer.Argument(help="quickstart, fig1, ...: a name in conf/experiment.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this directory.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    ] = False,
+    cfg: Annotated[
+        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
+    ] = False,
+) -> None:
+    """Run an experiment: hypergrad run fig1 data=mnist model=lenet scale=cpu."""
+    from hypergrad import commands
+
+    given = list(overrides or [])
+    if resume is not None:
+        raise typer.Exit(commands.resume(experiment, given, resume))
+    if experiment is None or "=" in experiment:
+        raise ValueError("name the experiment first, as in: hypergrad run quickstart seed=1")
+    if cfg not in (None, "job"):
+        raise ValueError(f"--cfg {cfg}: only 'job' can be shown")
+    if cfg == "job":
+        commands.show_config(experiment, given)
+    elif multirun:
+        raise typer.Exit(commands.sweep(experiment, given, dry_run=dry_run))
+    elif dry_run:
+        commands.show_cost(experiment, given)
+    else:
+        raise typer.Exit(commands.start(experiment, given))
+
+
+@app.command()
+def plot(
+    figures: Annotated[
+        list[str] | None, typer.Argument(help="fig1, fig4, ...; default: every one with a run.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory; default: the newest that fits.")
+    ] = None,
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """Draw figures from logged runs."""
+    from hypergrad import listing
+
+    listing.plot(figures or [], run, outputs)
+
+
+@app.command()
+def runs(
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """List runs with their status and headline result."""
+    from hypergrad import listing
+
+    listing.list_runs(outputs)
+
+
+@app.command()
+def check(
+    experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(min=2, help="Inner steps to differentiate through.")] = 20,
+) -> None:
+    """Compare forward-mode hypergradients with reverse mode on this machine."""
+    from hypergrad import commands
+
+    raise typer.Exit(commands.check(experiment, list(overrides or []), steps))
+
+
+@data_app.command("list")
+def data_list(
+    root: Annotated[Path | None, typer.Option(help="Data root; default: $HYPERGRAD_DATA.")] = None,
+) -> None:
+    """List the data sets and where they are."""
+    from hypergrad import listing
+
+    listing.list_data(root)
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="mnist, svhn or cifar10.")],
+    root: Annotated[Path | None, typer.Option(help="Data root; default: $HYPERGRAD_DATA.")] = None,
+) -> None:
+    """Download a data set, checksums verified."""
+    from hypergrad.data import download
+
+    print(f"{name}: {download(name, root)}")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A name of `hypergrad data list`.")],
+    root: Annotated[Path | None, typer.Option(help="Data root, or the folder of images.")] = None,
+) -> None:
+    """Verify the files of a data set."""
+    from hypergrad.data import check
+
+    print(check(name, root))
+
+
+def main() -> None:
+    """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except ValueError as error:
+        code = _complain(error, USAGE)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "exit_code"):
+            show = getattr(error, "show", None)
+            if show is not None:
+                show()
+            code = getattr(error, "exit_code", USAGE)
+        elif isinstance(error, RuntimeError) and "torchvision::nms" in str(error):
+            code = _complain(
+                RuntimeError(
+                    "torch and torchvision do not fit together: install them as a pair, "
+                    "`pip install --force-reinstall torch torchvision`"
+                ),
+                FAILED,
+            )
+        else:
+            code = _complain(error, FAILED)
+    sys.exit(code or 0)
+
+
+def _complain(error: Exception, code: int) -> int:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    text = " ".join(str(error).split()) or type(error).__name__
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    print(f"hypergrad: {kind}{text}", file=sys.stderr)
+    return code

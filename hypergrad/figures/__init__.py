@@ -1,0 +1,86 @@
+"""Figures drawn from run directories: which there are, and one function that draws them.
+
+Importing this module is light: pandas and matplotlib are loaded by the first figure drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from hypergrad.figures.records import RunRecord
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure by name: what it shows and which experiments' runs it can be drawn from."""
+
+    name: str
+    title: str
+    experiments: tuple[str, ...]
+    draw: Callable[[RunRecord], tuple[Figure, DataFrame]]
+
+
+def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
+    """Draw one figure from a run directory; the same data gives the same bytes.
+
+    Args:
+        name: a key of `FIGURES`.
+        run: the run directory, finished or not.
+        folder: where the files go; `run/figures` when not given.
+
+    Returns:
+        The paths of the PNG, the PDF and the CSV holding the very data drawn.
+
+    Raises:
+        ValueError: unknown figure, no such run, or a run without the figure's data.
+    """
+    if name not in FIGURES:
+        raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
+    from hypergrad.figures import records, style
+
+    spec = FIGURES[name]
+    record = records.read_run(run)
+    if record.experiment and record.experiment not in spec.experiments:
+        raise ValueError(
+            f"{name} cannot be drawn from {run}, a run of {record.experiment!r}: "
+            f"choose a run of {' or '.join(spec.experiments)}"
+        )
+    with style.house_style():
+        figure, data = spec.draw(record)
+        target = run / "figures" if folder is None else folder
+        target.mkdir(parents=True, exist_ok=True)
+        png, pdf, csv = (target / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
+        # No time stamp: a redrawn figure differs only when its data do.
+        figure.savefig(png, metadata={"Software": None})
+        figure.savefig(pdf, metadata={"CreationDate": None})
+    data.to_csv(csv, index=False, lineterminator="\n")
+    return [png, pdf, csv]
+
+
+def _draw_fig1(record: RunRecord) -> tuple[Figure, DataFrame]:
+    from hypergrad.figures import fig1
+
+    return fig1.draw_fig1(record)
+
+
+def _draw_fig4(record: RunRecord) -> tuple[Figure, DataFrame]:
+    from hypergrad.figures import fig4
+
+    return fig4.draw_fig4(record)
+
+
+FIGURES: dict[str, FigureSpec] = {
+    "fig1": FigureSpec(
+        "fig1", "Schedules learned from zero", ("fig1", "quickstart"), draw=_draw_fig1
+    ),
+    "fig4": FigureSpec(
+        "fig4", "Raw hypergradients per outer step", ("fig1", "quickstart"), draw=_draw_fig4
+    ),
+}

@@ -1,0 +1,105 @@
+"""An accuracy axis that shows chance and still tells the good runs apart."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+
+from hypergrad.figures.style import GREY, tidy_number
+
+_LOWER_SHARE = 0.34  # of the axis' height, for what lies below the knee
+_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+_ERRORS = 2.5  # the expanded part reaches down to this multiple of the best error
+_SMALLEST_ERROR = 0.004
+
+
+class AccuracyAxis(NamedTuple):
+    """Limits of the axis from 0 to `top`; above `knee` it is expanded, if `knee` is above 0."""
+
+    knee: float
+    top: float
+
+
+def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
+    """Expand the part of the axis where runs about as good as the best one lie.
+
+    Args:
+        finals: `(K,)` accuracies at the end of each run, fractions, NaN allowed.
+        highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
+
+    Returns:
+        The axis: two-part where the best run is good enough to need it.
+
+    >>> choose_axis(np.array([0.1, 0.9, 0.984]), 0.985).knee
+    0.96
+    """
+    finite = finals[np.isfinite(finals)]
+    if finite.size == 0:
+        return AccuracyAxis(0.0, 1.0)
+    error = max(1.0 - float(finite.max()), _SMALLEST_ERROR)
+    lowest = 1.0 - _ERRORS * error
+    if lowest < 0.5:
+        return AccuracyAxis(0.0, 1.0)
+    step = next((size for size in _STEPS if size >= 0.5 * error), _STEPS[-1])
+    knee = round(step * math.floor(lowest / step + 1e-9), 6)
+    return AccuracyAxis(knee, min(1.0, highest + 0.06 * (highest - knee)))
+
+
+def apply_axis(axes: Axes, axis: AccuracyAxis) -> str:
+    """Set the scale, limits and ticks.
+
+    Args:
+        axes: the accuracy panel; its values are fractions.
+        axis: what `choose_axis` found.
+
+    Returns:
+        A note for the reader where the scale changes; empty for a plain axis.
+    """
+    if axis.knee <= 0:
+        ticks = [float(tick) for tick in np.linspace(0, axis.top, 6)]
+        note = ""
+    else:
+        axes.set_yscale("function", functions=(partial(height, axis), partial(value_at, axis)))
+        axes.axhspan(0, axis.knee, color="#F1F1F1", linewidth=0, zorder=0)
+        axes.axhline(axis.knee, color=GREY, linewidth=0.6, zorder=0.5)
+        upper = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(axis.knee, axis.top)
+        # A tick too near the knee would write its number over the knee's.
+        space = 0.1 * (axis.top - axis.knee)
+        ticks = [0.0, 0.5 if axis.knee > 0.7 else 0.3, axis.knee]
+        ticks += [float(t) for t in upper if axis.knee + space < t <= axis.top]
+        note = f"scale expanded above {tidy_number(100 * axis.knee)} %"
+    axes.set_ylim(0, axis.top)
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_formatter(FixedFormatter([tidy_number(100 * t) for t in ticks]))
+    axes.yaxis.set_minor_locator(FixedLocator([]))
+    return note
+
+
+def height(axis: AccuracyAxis, value: np.ndarray) -> np.ndarray:
+    """The height in [0, 1] at which a two-part axis draws a value.
+
+    >>> float(height(AccuracyAxis(0.9, 1.0), np.array(0.9)))
+    0.34
+    """
+    knots = ((0.0, axis.knee, axis.top), (0.0, _LOWER_SHARE, 1.0))
+    return _piecewise(np.asarray(value), *knots)
+
+
+def value_at(axis: AccuracyAxis, position: np.ndarray) -> np.ndarray:
+    """The inverse of `height`."""
+    knots = ((0.0, _LOWER_SHARE, 1.0), (0.0, axis.knee, axis.top))
+    return _piecewise(np.asarray(position), *knots)
+
+
+def _piecewise(
+    x: np.ndarray, at: tuple[float, float, float], to: tuple[float, float, float]
+) -> np.ndarray:
+    # Unlike np.interp, both outer pieces go on beyond the knots, as a scale must.
+    low = to[0] + (x - at[0]) * (to[1] - to[0]) / (at[1] - at[0])
+    high = to[1] + (x - at[1]) * (to[2] - to[1]) / (at[2] - at[1])
+    return np.where(x < at[1], low, high)

@@ -1,0 +1,213 @@
+"""Figure 1: the schedules learned from zero, and the test accuracy that they reach."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from hypergrad.figures import caption, style
+from hypergrad.figures.accuracy_axis import apply_axis, choose_axis
+from hypergrad.figures.fig1_data import ACCURACY, KINDS, Figure1Data, Final, Line, figure_1_data
+from hypergrad.figures.records import RunRecord, floats
+
+_HEIGHT = 5.0  # inches
+# Where our values leave a panel flat (all zero), the panel still needs a height.
+_SMALLEST_SPAN = {"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 4e-4}
+_FINAL_LOOK = {  # colour, marker, name, place right of the horizon
+    "ours_retrained": (style.METHOD_COLOURS["ours"], "o", "ours, retrained", 1.04),
+    "hd_retrained": (style.METHOD_COLOURS["hd"], "^", "HD, retrained", 1.08),
+    "sgd": (style.METHOD_COLOURS["sgd"], "s", "plain SGD", 1.12),
+}
+_HD_COLOUR = style.METHOD_COLOURS["hd"]
+_BEST_WIDTH = 1.9  # points
+_LEGEND_COLUMNS = 3
+
+
+def draw_fig1(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw Figure 1: panels for α, β, μ and test accuracy over epochs.
+
+    Args:
+        record: the run.
+
+    Returns:
+        The figure and the table of everything drawn in it.
+
+    Raises:
+        ValueError: the run has not finished an outer step yet.
+    """
+    data = figure_1_data(record)
+    text = caption.caption_text(record, _remarks(record, data))
+    below, above = caption.caption_height(text), caption.mark_height(record)
+    colours = style.sequence_colours(_outer_step_count(record, data))
+    handles = _legend(data, colours)
+    top = above + style.legend_height(len(handles), _LEGEND_COLUMNS) + 0.28
+    room = style.Margins(0.58, 0.72, below + 0.42, top, across=0.68, down=0.68)
+    figure, panels = style.panel_grid(_HEIGHT + above, (2, 2), room)
+    horizon = float(floats(record.outer, "end_epoch").max())
+    for axes, panel, letter in zip(panels, (*KINDS, ACCURACY), "abcd", strict=True):
+        lines = [line for line in data.lines if line.panel == panel]
+        for line in lines:
+            _draw_line(axes, line, colours)
+        axes.set_xlim(0, horizon)
+        axes.xaxis.set_major_formatter(style.tick_format())
+        axes.set_xlabel("epoch")
+        style.letter_panel(axes, letter)
+        if panel == ACCURACY:
+            _finish_accuracy(axes, lines, data.finals, horizon)
+        else:
+            _finish_schedule(axes, lines, panel)
+    _colour_bar(figure, panels, colours)
+    style.legend_above(figure, handles, _LEGEND_COLUMNS, above)
+    caption.sign_figure(figure, record, text)
+    return figure, data.table()
+
+
+def hd_note(lines: list[Line], limits: tuple[float, float]) -> str:
+    """Say how far hypergradient descent leaves a panel; empty while it stays inside.
+
+    Args:
+        lines: the panel's lines.
+        limits: the panel's lower and upper limit.
+
+    Returns:
+        The note.
+    """
+    values = np.concatenate([line.value for line in lines if line.method == "hd"] or [np.empty(0)])
+    finite = values[np.isfinite(values)]
+    ends = []
+    if finite.size and finite.min() < limits[0]:
+        ends.append(f"min {style.tidy_number(float(f'{finite.min():.2g}'))}")
+    if finite.size and finite.max() > limits[1]:
+        ends.append(f"max {style.tidy_number(float(f'{finite.max():.2g}'))}")
+    if finite.size < values.size:
+        ends.append("then not finite")
+    return f"HD leaves the panel ({', '.join(ends)})" if ends else ""
+
+
+def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
+    if line.outer_step is None:
+        _make_hd(axes.plot(line.epoch, line.value)[0])
+        return
+    colour = colours[line.outer_step]
+    # One point is no line: the first outer step may be logged once.
+    alone = line.epoch.size == 1
+    look = {"marker": "o" if alone else "", "markersize": 3, "clip_on": not alone, "zorder": 2}
+    axes.plot(line.epoch, line.value, color=colour, **look)
+    if line.best:
+        (thick,) = axes.plot(line.epoch, line.value, color=colour, zorder=4)
+        _make_best(thick)
+    # A diverged run is crossed where its loss was lost; the accuracy may be lost with it.
+    lost = np.flatnonzero(line.diverged)[:1]
+    height = np.nan_to_num(line.value[lost])
+    cross = {"markersize": 6, "markeredgewidth": 1.6, "clip_on": False, "zorder": 5}
+    axes.plot(line.epoch[lost], height, "x", color=colour, **cross)
+
+
+def _finish_schedule(axes: Axes, lines: list[Line], kind: str) -> None:
+    ours = np.concatenate([line.value for line in lines if line.method == "ours"])
+    low, high = float(ours.min()), float(ours.max())
+    span = max(high - low, _SMALLEST_SPAN[kind])
+    limits = (low - 0.07 * span, low + 1.07 * span)
+    axes.set_ylim(limits)
+    unit = style.scale_axis(axes.yaxis, limits)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.set_ylabel(style.KIND_LABELS[kind] + unit)
+    style.note_panel(axes, hd_note(lines, limits), _HD_COLOUR)
+
+
+def _finish_accuracy(
+    axes: Axes, lines: list[Line], finals: tuple[Final, ...], horizon: float
+) -> None:
+    # Hypergradient descent may be anywhere: it does not choose the axis.
+    reached = [line.value[-1] for line in lines if line.method == "ours"]
+    reached += [final.mean for final in finals if final.method != "hd_retrained"]
+    tops = [line.value for line in lines if line.method == "ours"]
+    tops += [np.array([final.mean + np.nan_to_num(final.std)]) for final in finals]
+    drawn = np.concatenate([np.zeros(1), *tops])
+    axis = choose_axis(np.array(reached, dtype=float), float(np.nanmax(drawn)))
+    style.note_panel(axes, apply_axis(axes, axis))
+    axes.set_ylabel("test accuracy (%)")
+    if not finals:
+        return
+    # The strip right of the line is no time: it holds the final results side by side.
+    ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= horizon * 1.0001]
+    axes.set_xlim(0, horizon * 1.16)
+    axes.set_xticks(ticks)
+    axes.axvline(horizon, color=style.GREY, linewidth=0.6)
+    for final in finals:
+        colour, marker, _, place = _FINAL_LOOK[final.method]
+        spread = None if math.isnan(final.std) else [final.std]
+        look = {"color": colour, "capsize": 2, "markersize": 4.5, "zorder": 6}
+        axes.errorbar([horizon * place], [final.mean], yerr=spread, fmt=marker, **look)
+
+
+def _colour_bar(figure: Figure, panels: list[Axes], colours: list[str]) -> None:
+    top, bottom = panels[1].get_position(), panels[3].get_position()
+    box = (top.x1 + 0.13 / style.WIDTH, bottom.y0, 0.09 / style.WIDTH, top.y1 - bottom.y0)
+    bar = figure.colorbar(style.colour_scale(colours), cax=figure.add_axes(box))
+    bar.set_label("outer step")
+    bar.set_ticks(list(range(0, len(colours), math.ceil(len(colours) / 12))))
+    bar.ax.tick_params(length=0)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+
+
+def _legend(data: Figure1Data, colours: list[str]) -> list[Line2D]:
+    handles = []
+    best = [line.outer_step for line in data.lines if line.best and line.outer_step is not None]
+    if best:
+        label = f"best outer step ({best[0]}) by validation"
+        handles.append(_make_best(Line2D([], [], label=label, color=colours[best[0]])))
+    if any(line.method == "hd" for line in data.lines):
+        handles.append(_make_hd(Line2D([], [], label="hypergradient descent (HD)")))
+    if any(line.method == "ours" and line.diverged.any() for line in data.lines):
+        look = {"color": style.GREY, "markersize": 6, "markeredgewidth": 1.6}
+        handles.append(Line2D([], [], linestyle="", marker="x", label="loss not finite", **look))
+    for final in data.finals:
+        colour, marker, name, _ = _FINAL_LOOK[final.method]
+        label = f"{name} {_percent(final)}"
+        look = {"color": colour, "markersize": 4.5}
+        handles.append(Line2D([], [], linestyle="", marker=marker, label=label, **look))
+    return handles
+
+
+def _percent(final: Final) -> str:
+    number = "no result" if math.isnan(final.mean) else f"{100 * final.mean:.2f}"
+    if not math.isnan(final.std):
+        number += f" ± {100 * final.std:.2f}"
+    lost = f" ({final.diverged} of {final.seeds} diverged)" if final.diverged else ""
+    return number + ("" if math.isnan(final.mean) else " %") + lost
+
+
+def _remarks(record: RunRecord, data: Figure1Data) -> list[str]:
+    seeds = caption.seeds_remark(record, data.seed)
+    if any(not math.isnan(final.std) for final in data.finals):
+        seeds += "; markers: mean ± standard deviation"
+    size = data.steps_per_point
+    return [seeds, f"HD: means of {size} steps" if size > 1 else ""]
+
+
+def _outer_step_count(record: RunRecord, data: Figure1Data) -> int:
+    # The configured number, so that an unfinished run has its final colours already.
+    configured = record.settings.get("outer_steps", "")
+    logged = 1 + max(line.outer_step for line in data.lines if line.outer_step is not None)
+    return max(logged, int(configured)) if configured.isdigit() else logged
+
+
+def _make_hd(line: Line2D) -> Line2D:
+    line.set(color=_HD_COLOUR, linewidth=1.2, linestyle=(0.0, (4.0, 1.6)), zorder=3)
+    return line
+
+
+def _make_best(line: Line2D) -> Line2D:
+    line.set_linewidth(_BEST_WIDTH)
+    outline = patheffects.Stroke(linewidth=_BEST_WIDTH + 1.1, foreground="black")
+    line.set_path_effects([outline, patheffects.Normal()])
+    return line

@@ -1,0 +1,177 @@
+"""The data of Figure 1: every line and marker that the figure draws, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hypergrad.figures.records import RunRecord, floats, integers, where
+
+KINDS = ("learning_rate", "momentum", "weight_decay")
+RETRAINED = ("ours_retrained", "hd_retrained", "sgd")
+ACCURACY = "test_accuracy"
+MAX_POINTS = 500
+
+
+class Line(NamedTuple):
+    """One line of one panel; `epoch`, `value` and `diverged` are `(K,)`, accuracies fractions."""
+
+    panel: str
+    method: str  # ours or hd
+    outer_step: int | None  # None for hd
+    best: bool  # the outer step that is reported
+    epoch: np.ndarray
+    value: np.ndarray
+    diverged: np.ndarray  # where the training loss was not finite
+
+
+class Final(NamedTuple):
+    """A retrained result over seeds: accuracies are fractions, `std` is NaN with one seed."""
+
+    method: str
+    epoch: float
+    mean: float
+    std: float
+    seeds: int
+    diverged: int
+
+
+@dataclass(frozen=True)
+class Figure1Data:
+    """What Figure 1 draws: the lines of one seed, the retrained results of all."""
+
+    seed: int
+    lines: tuple[Line, ...]
+    finals: tuple[Final, ...]
+    steps_per_point: int  # inner steps of hypergradient descent that one drawn point averages
+
+    def table(self) -> pd.DataFrame:
+        """The same as one tidy table, a row a drawn point.
+
+        Returns:
+            Columns panel, method, seed (empty where seeds are averaged), outer_step (empty for
+            all but ours), best, epoch, value, std, seeds, diverged (how many of the seeds).
+        """
+        drawn = [
+            pd.DataFrame(
+                {
+                    "panel": line.panel,
+                    "method": line.method,
+                    "seed": self.seed,
+                    "outer_step": line.outer_step,
+                    "best": line.best,
+                    "epoch": line.epoch,
+                    "value": line.value,
+                    "std": math.nan,
+                    "seeds": 1,
+                    "diverged": line.diverged.astype(np.int64),
+                }
+            ).astype({"seed": "Int64", "outer_step": "Int64"})
+            for line in self.lines
+        ]
+        finals = pd.DataFrame(self.finals, columns=list(Final._fields))
+        finals = finals.rename(columns={"mean": "value"})
+        finals = finals.assign(panel=ACCURACY, seed=pd.NA, outer_step=pd.NA, best=False)
+        finals = finals.astype({"seed": "Int64", "outer_step": "Int64"})
+        parts = [*drawn, finals[list(drawn[0].columns)]] if self.finals else drawn
+        return pd.concat(parts, ignore_index=True)
+
+
+def figure_1_data(record: RunRecord) -> Figure1Data:
+    """Collect what Figure 1 draws.
+
+    A schedule is a step function: two points a window, at its start and its end.
+
+    Args:
+        record: the run.
+
+    Returns:
+        The lines of the first seed and the retrained results over seeds.
+
+    Raises:
+        ValueError: the run has not finished an outer step yet.
+    """
+    if record.outer.empty:
+        raise ValueError(
+            f"{record.path} has no outer step in outer.csv yet: wait for the first one, "
+            "or choose another run with --run PATH"
+        )
+    seed = int(integers(record.outer, "seed").min())
+    steps = len(where(record.greedy, seed=seed))
+    size = max(1, math.ceil(steps / MAX_POINTS))
+    lines = (
+        *_our_schedules(record, seed),
+        *_greedy_schedules(record, seed, size),
+        *_accuracies(record, seed),
+    )
+    finals = [_final(record, method) for method in RETRAINED]
+    return Figure1Data(seed, lines, tuple(f for f in finals if f is not None), size)
+
+
+def _our_schedules(record: RunRecord, seed: int) -> list[Line]:
+    lines = []
+    best = record.best_outer_step.get(seed)
+    for kind in KINDS:
+        rows = where(record.outer, seed=seed, kind=kind)
+        for outer_step in np.unique(integers(rows, "outer_step")):
+            windows = where(rows, outer_step=outer_step).sort_values("index")
+            ends = np.stack([floats(windows, "start_epoch"), floats(windows, "end_epoch")], axis=1)
+            values = np.repeat(floats(windows, "value"), 2)
+            finite = np.zeros(values.size, dtype=bool)
+            step = int(outer_step)
+            lines.append(Line(kind, "ours", step, step == best, ends.ravel(), values, finite))
+    return lines
+
+
+def _greedy_schedules(record: RunRecord, seed: int, size: int) -> list[Line]:
+    rows = where(record.greedy, seed=seed).sort_values("step")
+    if rows.empty:
+        return []
+    epoch = _block_means(floats(rows, "epoch"), size)
+    lines = []
+    for kind in KINDS:
+        value = _block_means(floats(rows, kind), size)
+        lines.append(Line(kind, "hd", None, False, epoch, value, ~np.isfinite(value)))
+    return lines
+
+
+def _block_means(values: np.ndarray, size: int) -> np.ndarray:
+    """Means of `size` consecutive values (the last block may be shorter); NaN if one is not."""
+    starts = np.arange(0, values.size, size)
+    counts = np.diff(np.append(starts, values.size))
+    finite = np.where(np.isfinite(values), values, np.nan)
+    return np.add.reduceat(finite, starts) / counts
+
+
+def _accuracies(record: RunRecord, seed: int) -> list[Line]:
+    lines = []
+    for method in ("ours", "hd"):
+        rows = where(record.inner, seed=seed, method=method)
+        for outer_step in np.unique(integers(rows, "outer_step")):
+            line = where(rows, outer_step=outer_step).sort_values("epoch")
+            step = int(outer_step) if method == "ours" else None
+            best = step is not None and step == record.best_outer_step.get(seed)
+            diverged = ~np.isfinite(floats(line, "train_loss"))
+            points = floats(line, "epoch"), floats(line, "test_accuracy")
+            lines.append(Line(ACCURACY, method, step, best, *points, diverged))
+    return lines
+
+
+def _final(record: RunRecord, method: str) -> Final | None:
+    results = [result for result in record.results if result.method == method]
+    if not results:
+        return None
+    epochs = floats(where(record.inner, method=method), "epoch")
+    values = [r.test_accuracy for r in results if math.isfinite(r.test_accuracy)]
+    return Final(
+        method,
+        float(epochs.max() if epochs.size else floats(record.outer, "end_epoch").max()),
+        float(np.mean(values)) if values else math.nan,
+        float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
+        len(results),
+        sum(result.diverged for result in results),
+    )

@@ -1,0 +1,204 @@
+"""Reading a run directory, finished or not, into plain tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+_Converter = type[int] | type[float] | type[str]
+_INNER: dict[str, _Converter] = {
+    **dict.fromkeys(("seed", "outer_step", "step"), int),
+    "method": str,
+    **dict.fromkeys(("epoch", "train_loss", "test_accuracy"), float),
+}
+_OUTER: dict[str, _Converter] = {
+    **dict.fromkeys(("seed", "outer_step", "index"), int),
+    "kind": str,
+    **dict.fromkeys(("start_epoch", "end_epoch", "value", "hypergradient"), float),
+}
+_GREEDY: dict[str, _Converter] = {
+    **dict.fromkeys(("seed", "step"), int),
+    **dict.fromkeys(("epoch", "learning_rate", "momentum", "weight_decay"), float),
+}
+
+
+class FinalResult(NamedTuple):
+    """One retrained result of one seed; accuracies are fractions, NaN where there is none."""
+
+    seed: int
+    method: str
+    test_accuracy: float
+    diverged: bool
+    outer_step: int | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run directory holds; tables are empty where nothing has been written yet.
+
+    `inner`, `outer` and `greedy` hold the columns that figures need of the CSV files of the same
+    name, `summary` is
+    `summary.json`, and `best_outer_step` maps a seed to the outer step that was chosen.
+    """
+
+    path: Path
+    experiment: str
+    settings: dict[str, str]
+    summary: dict[str, object]
+    results: tuple[FinalResult, ...]
+    best_outer_step: dict[int, int]
+    inner: pd.DataFrame
+    outer: pd.DataFrame
+    greedy: pd.DataFrame
+    finished: bool
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that have written anything, in order."""
+        seen = {result.seed for result in self.results}
+        for table in (self.inner, self.outer, self.greedy):
+            seen.update(int(seed) for seed in table["seed"].unique())
+        return tuple(sorted(seen))
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run directory, leaving out the half-written last line of a CSV.
+
+    Args:
+        path: the run directory.
+
+    Returns:
+        Its record.
+
+    Raises:
+        ValueError: there is no such directory, or a file in it is not what a run writes.
+    """
+    if not path.is_dir():
+        raise ValueError(f"no run directory at {path}: `hypergrad runs` lists the runs there are")
+    summary = _mapping(_read_json(path / "summary.json"))
+    results = tuple(_result(entry) for entry in _mappings(summary.get("results")))
+    schedules = _mapping(_read_json(path / "schedule.json")).get("schedules")
+    best = {
+        _integer(entry.get("seed")): _integer(entry.get("outer_step"))
+        for entry in _mappings(schedules)
+    }
+    for result in results:
+        if result.method == "ours_retrained" and result.outer_step is not None:
+            best[result.seed] = result.outer_step
+    return RunRecord(
+        path=path,
+        experiment=str(summary.get("experiment", "")),
+        settings={
+            key: str(value)
+            for key, value in _mapping(summary.get("settings")).items()
+            if value is not None
+        },
+        summary=summary,
+        results=results,
+        best_outer_step=best,
+        inner=_read_table(path / "inner.csv", _INNER),
+        outer=_read_table(path / "outer.csv", _OUTER),
+        greedy=_read_table(path / "greedy.csv", _GREEDY),
+        finished=summary.get("status") == "finished",
+    )
+
+
+def status_mark(record: RunRecord) -> str:
+    """The words that mark an unfinished run in a picture; empty for a finished one."""
+    if record.finished:
+        return ""
+    status = str(record.summary.get("status", "no summary yet"))
+    fraction = _mapping(record.summary.get("progress")).get("fraction")
+    percent = f", {100 * fraction:.0f} %" if isinstance(fraction, int | float) else ""
+    return f"UNFINISHED RUN ({status}{percent})"
+
+
+def where(table: pd.DataFrame, **equal: int | str) -> pd.DataFrame:
+    """The rows of a table whose columns equal the given values, in their order."""
+    keep = np.ones(len(table), dtype=bool)
+    for column, value in equal.items():
+        keep &= np.asarray(table[column] == value, dtype=bool)
+    return table.take(np.flatnonzero(keep))
+
+
+def floats(table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column as float64."""
+    return np.asarray(table[column], dtype=np.float64)
+
+
+def integers(table: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of whole numbers as int64."""
+    return np.asarray(table[column], dtype=np.int64)
+
+
+def _read_table(path: Path, columns: dict[str, _Converter]) -> pd.DataFrame:
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    # A line without its newline may be cut inside a number and still parse, so it is never read.
+    complete = text[: text.rfind("\n") + 1]
+    header, *rows = list(csv.reader(complete.splitlines())) or [list(columns)]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the column {', '.join(missing)}: was it written by another version? "
+            "Draw it with that version, or choose another run"
+        )
+    try:
+        fields = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+        # Python's own conversion is exact: what is drawn is what was logged, to the last bit.
+        return pd.DataFrame(
+            {name: _column(fields.get(name, ()), convert) for name, convert in columns.items()}
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): resume the run to rewrite it, or choose another run"
+        ) from error
+
+
+def _column(texts: tuple[str, ...], convert: _Converter) -> np.ndarray:
+    if convert is float:
+        texts = tuple(text or "nan" for text in texts)
+    return np.array([convert(text) for text in texts], dtype=object if convert is str else convert)
+
+
+def _read_json(path: Path) -> object:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): resume the run to rewrite it, or choose another run"
+        ) from error
+
+
+def _result(entry: dict[str, object]) -> FinalResult:
+    accuracy = entry.get("test_accuracy")
+    outer_step = entry.get("outer_step")
+    return FinalResult(
+        seed=_integer(entry.get("seed")),
+        method=str(entry.get("method")),
+        test_accuracy=float(accuracy) if isinstance(accuracy, int | float) else math.nan,
+        diverged=entry.get("diverged") is True,
+        outer_step=None if outer_step is None else _integer(outer_step),
+    )
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[dict[str, object]]:
+    return [_mapping(entry) for entry in value] if isinstance(value, list) else []
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} stands where a whole number belongs: choose another run")
+    return value

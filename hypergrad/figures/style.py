@@ -1,0 +1,169 @@
+"""The one look of all figures: sizes, type, and colours that colour-blind readers can tell."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+KIND_LABELS = {
+    "learning_rate": "learning rate α",
+    "momentum": "momentum β",
+    "weight_decay": "weight decay μ",
+}
+# Okabe and Ito's palette. Methods keep their colour in every figure.
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00")
+METHOD_COLOURS = {"ours": "#0072B2", "hd": "#D55E00", "sgd": "#000000"}
+GREY = "#5A5A5A"
+WIDTH = 7.0  # inches: the text width of a page
+SMALL = 7.0  # points: notes and captions
+
+_RC: dict[str, object] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 8.0,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 8.5,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.unicode_minus": True,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4.0,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # TrueType: text in the PDF stays text
+}
+
+
+def house_style() -> AbstractContextManager[None]:
+    """The style as a context; drawing and saving both belong inside it."""
+    # The default first: a reader's own matplotlibrc must not change the picture.
+    return style.context(["default", _RC])
+
+
+class Margins(NamedTuple):
+    """Room around and between panels, in inches."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+    across: float
+    down: float = 0.0
+
+
+def panel_grid(height: float, shape: tuple[int, int], room: Margins) -> tuple[Figure, list[Axes]]:
+    """A page-wide figure with panels of equal size, placed in inches.
+
+    Fixed places rather than a layout solver: panels line up from one figure to the next, and
+    nothing depends on how wide a tick label happens to be.
+
+    Args:
+        height: inches.
+        shape: rows and columns.
+        room: what stays free around and between the panels.
+
+    Returns:
+        The figure and its panels, row by row.
+    """
+    rows, columns = shape
+    figure = Figure(figsize=(WIDTH, height))
+    wide = (WIDTH - room.left - room.right - (columns - 1) * room.across) / columns
+    high = (height - room.bottom - room.top - (rows - 1) * room.down) / rows
+    panels = []
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        x = room.left + column * (wide + room.across)
+        y = height - room.top - (row + 1) * high - row * room.down
+        box = (x / WIDTH, y / height, wide / WIDTH, high / height)
+        panels.append(figure.add_axes(box))
+    return figure, panels
+
+
+def legend_height(entries: int, columns: int) -> float:
+    """Inches that a legend of so many entries needs."""
+    rows = math.ceil(entries / columns)
+    return 0.06 + 0.155 * rows if rows else 0.0
+
+
+def legend_above(figure: Figure, handles: list[Line2D], columns: int, above: float) -> None:
+    """Put the legend `above` inches below the figure's upper edge; none without entries."""
+    if not handles:
+        return
+    figure.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - above / figure.get_figheight()),
+        ncol=math.ceil(len(handles) / math.ceil(len(handles) / columns)),  # rows of equal length
+        columnspacing=1.2,
+        labelspacing=0.35,
+        borderaxespad=0.3,
+        borderpad=0.2,
+        handlelength=1.9,
+        handletextpad=0.6,
+    )
+
+
+def sequence_colours(count: int) -> list[str]:
+    """`count` colours from dark to light, without the yellow that paper swallows."""
+    viridis = colormaps["viridis"]
+    return [to_hex(viridis(0.88 * i / max(count - 1, 1))) for i in range(count)]
+
+
+def colour_scale(colours: list[str]) -> ScalarMappable:
+    """The scale of a colour bar with one patch for each of 0, 1, 2, ..."""
+    edges = [i - 0.5 for i in range(len(colours) + 1)]
+    return ScalarMappable(BoundaryNorm(edges, len(colours)), ListedColormap(colours))
+
+
+def letter_panel(axes: Axes, letter: str) -> None:
+    """Write the panel's letter above its top left corner."""
+    axes.set_title(letter, loc="left", fontweight="bold")
+
+
+def note_panel(axes: Axes, note: str, colour: str = GREY) -> None:
+    """Write a small note above the panel's top right corner, where no line can hide it."""
+    axes.set_title(note, loc="right", fontsize=SMALL, color=colour)
+
+
+def scale_axis(axis: Axis, limits: tuple[float, float]) -> str:
+    """Label an axis in units of a power of ten when its numbers are very small or large.
+
+    Args:
+        axis: the axis, linear.
+        limits: its limits.
+
+    Returns:
+        What to add to the axis label, for example ` (×10⁻³)`; empty for ordinary numbers.
+    """
+    largest = max(abs(limits[0]), abs(limits[1]))
+    exponent = math.floor(math.log10(largest)) if largest > 0 else 0
+    if -2 <= exponent <= 2:
+        axis.set_major_formatter(tick_format())
+        return ""
+    axis.set_major_formatter(FuncFormatter(lambda v, _: tidy_number(v / 10.0**exponent)))
+    return rf" ($\times 10^{{{exponent}}}$)"
+
+
+def tick_format() -> FuncFormatter:
+    """Tick labels without trailing zeros."""
+    return FuncFormatter(lambda value, _: tidy_number(value))
+
+
+def tidy_number(value: float) -> str:
+    """A number for a tick or a note, with a true minus sign and no rounding dust."""
+    return f"{round(value, 9):.4g}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,96 @@
+"""The commands that only read: list runs, list data sets, draw figures. None needs a GPU."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hypergrad.runs.directory import RunDirectory, find_runs
+
+__all__ = ["list_data", "list_runs", "plot"]
+
+
+def list_runs(outputs: Path) -> None:
+    """Print all runs with status, progress and headline result.
+
+    Args:
+        outputs: Folder of all runs.
+    """
+    runs = find_runs(outputs)
+    if not runs:
+        print(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
+        return
+    table = Table("run", "status", "done", "result")
+    for run in runs:
+        summary = {} if run.status() == "damaged" else run.read_summary()
+        fraction = summary.get("progress", {}).get("fraction")
+        table.add_row(
+            f"{run.path.parent.name}/{run.path.name}",
+            run.status(),
+            "-" if fraction is None else f"{100 * fraction:.0f} %",
+            summary.get("headline") or summary.get("message") or "-",
+        )
+    Console().print(table)
+
+
+def list_data(root: Path | None) -> None:
+    """Print the named data sets, their sizes and places.
+
+    Args:
+        root: Data root, or None for the default.
+    """
+    from hypergrad.data import available
+
+    table = Table("name", "what", "train", "test", "state", "where")
+    for source in available(root):
+        table.add_row(
+            source.name,
+            source.title,
+            str(source.n_train or "-"),
+            str(source.n_test or "-"),
+            source.state,
+            str(source.location),
+        )
+    Console().print(table)
+
+
+def plot(names: Sequence[str], run: Path | None, outputs: Path) -> None:
+    """Draw figures and print their paths.
+
+    Args:
+        names: Figures; none for every one that has a run.
+        run: Run directory; None for the newest run of each figure.
+        outputs: Folder of all runs.
+
+    Raises:
+        ValueError: For an unknown figure, or one without a run to draw it from.
+    """
+    from hypergrad.figures import FIGURES, draw
+
+    unknown = [name for name in names if name not in FIGURES]
+    if unknown:
+        raise ValueError(f"unknown figure {', '.join(unknown)}: use one of {', '.join(FIGURES)}")
+    drawn = 0
+    for name in names or FIGURES:
+        source = RunDirectory.open(run).path if run is not None else _newest(name, outputs)
+        if source is None:
+            if names:
+                experiments = " or ".join(FIGURES[name].experiments)
+                raise ValueError(
+                    f"no run of {experiments} under {outputs} to draw {name} from: start one with "
+                    f"`hypergrad run {FIGURES[name].experiments[0]}`, or give --run"
+                )
+            continue
+        print(f"{name}: {draw(name, source)[0]}")
+        drawn += 1
+    if not drawn:
+        raise ValueError(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
+
+
+def _newest(figure: str, outputs: Path) -> Path | None:
+    from hypergrad.figures import FIGURES
+
+    runs = [run for name in FIGURES[figure].experiments for run in find_runs(outputs, name)]
+    with_rows = [run for run in runs if (run.path / "outer.csv").is_file()]
+    return max((run.path for run in with_rows), key=lambda path: path.name, default=None)

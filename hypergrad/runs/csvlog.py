@@ -1,0 +1,172 @@
+"""A CSV file that grows by whole rows and can be cut back to where a checkpoint was taken."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hypergrad.runs.atomic import sync_folder
+
+__all__ = ["CsvLog"]
+
+
+class CsvLog:
+    """Append-only metrics file with fixed columns.
+
+    Floats are written so that they read back exactly (with pandas before 3.1, `read_csv` needs
+    `float_precision="round_trip"` for that); None is an empty cell.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Name the file; it is created, with its header, at the first `append` or `sync`.
+
+        Args:
+            path: The file; its folder must exist.
+            columns: Column names in the order of the file.
+
+        Raises:
+            ValueError: If a column is named twice, or the file exists with other columns.
+        """
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"columns {list(columns)} repeat a name; name each column once")
+        self.path = Path(path)
+        self.columns = tuple(columns)
+        self._header = _line(self.columns)
+        self._file: io.FileIO | None = None
+        self._check_header()
+
+    def append(self, rows: Iterable[Mapping[str, int | float | str | None]]) -> None:
+        """Add rows at the end, in one write.
+
+        Args:
+            rows: Each maps every column to its value.
+
+        Raises:
+            ValueError: If a row lacks a column, has an unknown one, or holds a value that is no
+                number, string or None; nothing is written then.
+        """
+        data = b"".join(_line(self._cells(row)) for row in rows)
+        _write_all(self._open(), data)
+
+    def sync(self) -> int:
+        """Bring every row to the disk.
+
+        Returns:
+            The length of the file in bytes: the position that `truncate` takes.
+        """
+        file = self._open()
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+    def truncate(self, position: int) -> None:
+        """Cut the file back to `position`, so that rows written after a checkpoint are undone.
+
+        Args:
+            position: In bytes, as `sync` returned it; 0 empties the file, header included.
+
+        Raises:
+            ValueError: If the file is missing or shorter than `position`, or no row ends there.
+        """
+        self.close()
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size == 0 and position == 0:
+            return
+        if not 0 <= position <= size:
+            raise ValueError(
+                f"{self.path} has {size} bytes, but the checkpoint was taken at byte {position}: "
+                "the run directory is damaged; restore the file or start a new run"
+            )
+        with self.path.open("r+b") as file:
+            if position > 0:
+                file.seek(position - 1)
+                if file.read(1) != b"\n":
+                    raise ValueError(
+                        f"{self.path}: no row ends at byte {position}, where the checkpoint was "
+                        "taken: the run directory is damaged; restore the file or start a new run"
+                    )
+            file.truncate(position)
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Close the file; a later `append` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> io.FileIO:
+        """Return the file opened for appending, with its header in place."""
+        if self._file is None:
+            self._check_header()
+            # Unbuffered: what `append` wrote is the kernel's when it returns, and outlives a kill.
+            file = io.FileIO(self.path, "a+b")
+            try:
+                self._prepare(file)
+            except BaseException:
+                file.close()
+                raise
+            self._file = file
+        return self._file
+
+    def _prepare(self, file: io.FileIO) -> None:
+        """Write the header if it is not there; refuse to add to a row that was cut off."""
+        size = file.seek(0, os.SEEK_END)
+        if size < len(self._header):  # new, or killed while writing the header
+            file.truncate(0)
+            _write_all(file, self._header)
+            sync_folder(self.path.parent)
+            return
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            raise ValueError(
+                f"{self.path} ends in the middle of a row, because its writer was killed: "
+                "truncate it to the position in the checkpoint, or delete the last line"
+            )
+
+    def _check_header(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            content = file.read(len(self._header))
+        # A beginning of the header is what a process leaves that was killed while writing it.
+        if not self._header.startswith(content):
+            raise ValueError(
+                f"{self.path} begins with {content!r} where {self._header!r} is expected: "
+                "it was written by another version; move it away or start a new run"
+            )
+
+    def _cells(self, row: Mapping[str, int | float | str | None]) -> list[str]:
+        if row.keys() != set(self.columns):
+            missing = [name for name in self.columns if name not in row]
+            unknown = [name for name in row if name not in self.columns]
+            raise ValueError(
+                f"a row for {self.path.name} lacks the columns {missing} and has the unknown "
+                f"columns {unknown}; give exactly {list(self.columns)}"
+            )
+        return [_cell(name, row[name]) for name in self.columns]
+
+
+def _cell(name: str, value: int | float | str | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(float(value))  # float(): NumPy's subclass has another repr
+    if isinstance(value, int | str):
+        return str(value)
+    raise ValueError(
+        f"column {name!r} holds {value!r} of type {type(value).__name__}; "
+        "convert it to int, float, str or None"
+    )
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8")
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    """Write everything: the kernel may take less than it was given, for example near a quota."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

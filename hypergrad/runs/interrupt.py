@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM as a request that the run answers at its next safe point."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+__all__ = ["Interrupt", "catch_signals"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class Interrupt:
+    """What has been asked of the run.
+
+    Attributes:
+        requested: `SIGINT`, `SIGTERM`, or None while nothing was.
+    """
+
+    requested: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 after SIGINT, 143 after SIGTERM (128 + the signal's number), otherwise 0."""
+        return 0 if self.requested is None else 128 + int(signal.Signals[self.requested])
+
+
+@contextlib.contextmanager
+def catch_signals() -> Iterator[Interrupt]:
+    """Note SIGINT and SIGTERM instead of dying of them, until the block ends.
+
+    A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where Python allows
+    no signal handlers, nothing is caught.
+
+    Returns:
+        A context manager that yields the note.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+
+    impatient = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal impatient
+        if number == signal.SIGINT:
+            if impatient:
+                raise KeyboardInterrupt
+            impatient = True
+        if interrupt.requested is None:
+            interrupt.requested = signal.Signals(number).name
+
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, handle)
+        yield interrupt
+    finally:
+        for number, handler in previous.items():
+            # None: installed by something other than Python, which cannot put it back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,130 @@
+import math
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hypergrad.runs.csvlog import CsvLog
+
+COLUMNS = ("step", "loss", "note")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[CsvLog]:
+    log = CsvLog(tmp_path / "inner.csv", COLUMNS)
+    yield log
+    log.close()
+
+
+def row(step: int, loss: float | None = 0.5, note: str = "") -> dict[str, int | float | str | None]:
+    return {"note": note, "step": step, "loss": loss}
+
+
+def test_text_is_exactly_this(log: CsvLog) -> None:
+    assert not log.path.exists()
+    log.append([row(0, 0.1), row(1, None, 'a, "b"')])
+    log.append([])
+    log.append(iter([row(2, math.nan), row(3, -math.inf), row(4, np.float64(1e-5))]))
+    assert log.path.read_text() == (
+        'step,loss,note\n0,0.1,\n1,,"a, ""b"""\n2,nan,\n3,-inf,\n4,1e-05,\n'
+    )
+
+
+def test_floats_round_trip_exactly_through_pandas(tmp_path: Path) -> None:
+    draws = random.Random(0)
+    bits = [draws.getrandbits(64).to_bytes(8, "little") for _ in range(2000)]
+    values = [struct.unpack("<d", pattern)[0] for pattern in bits]
+    values = [value for value in values if not math.isnan(value)]
+    values += [0.0, -0.0, math.inf, -math.inf, 5e-324, 0.1 + 0.2, 1.7976931348623157e308]
+    log = CsvLog(tmp_path / "x.csv", ("x",))
+    log.append({"x": value} for value in values)
+    log.close()
+    # From pandas 3.1 every conversion is exact, and the argument is deprecated.
+    exact = tuple(int(part) for part in pd.__version__.split(".")[:2]) >= (3, 1)
+    precision = None if exact else "round_trip"
+    read = pd.read_csv(tmp_path / "x.csv", float_precision=precision)["x"].to_numpy()
+    assert read.dtype == np.float64
+    assert read.tobytes() == np.array(values).tobytes()
+
+
+def test_truncation_undoes_rows_and_half_a_row(log: CsvLog) -> None:
+    log.append([row(0), row(1)])
+    position = log.sync()
+    assert position == log.path.stat().st_size
+    log.append([row(2)])
+    with log.path.open("ab") as file:
+        file.write(b"3,0.")  # the writer was killed here
+    resumed = CsvLog(log.path, COLUMNS)
+    resumed.truncate(position)
+    resumed.append([row(2, 0.25)])
+    assert resumed.sync() == log.path.stat().st_size
+    resumed.close()
+    assert log.path.read_text() == "step,loss,note\n0,0.5,\n1,0.5,\n2,0.25,\n"
+
+
+def test_half_a_row_is_not_added_to(log: CsvLog) -> None:
+    log.append([row(0)])
+    log.close()
+    with log.path.open("ab") as file:
+        file.write(b"1,0.")
+    with pytest.raises(ValueError, match="middle of a row"):
+        log.append([row(1)])
+    assert log.path.read_text() == "step,loss,note\n0,0.5,\n1,0."
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "shifted"])
+def test_truncation_of_a_damaged_file_is_refused(log: CsvLog, damage: str) -> None:
+    log.append([row(0)])
+    position = log.sync()
+    if damage == "missing":
+        log.path.unlink()
+    elif damage == "short":
+        log.path.write_bytes(log.path.read_bytes()[:-1])
+    else:
+        log.path.write_bytes(log.path.read_bytes()[:-1] + b"5,\n")
+    with pytest.raises(ValueError, match=r"inner\.csv.*run directory is damaged"):
+        log.truncate(position)
+
+
+def test_position_zero_starts_over(log: CsvLog) -> None:
+    log.truncate(0)
+    assert not log.path.exists()
+    log.append([row(0)])
+    log.truncate(0)
+    assert log.path.read_bytes() == b""
+    log.append([row(7)])
+    assert log.path.read_text() == "step,loss,note\n7,0.5,\n"
+
+
+def test_half_a_header_is_written_again(log: CsvLog) -> None:
+    log.path.write_text("step,lo")
+    again = CsvLog(log.path, COLUMNS)
+    assert again.sync() == len("step,loss,note\n")
+    again.close()
+    assert log.path.read_text() == "step,loss,note\n"
+
+
+def test_reopening_appends_and_checks_the_header(log: CsvLog) -> None:
+    log.append([row(0)])
+    log.close()
+    again = CsvLog(log.path, COLUMNS)
+    again.append([row(1)])
+    again.close()
+    assert log.path.read_text() == "step,loss,note\n0,0.5,\n1,0.5,\n"
+    with pytest.raises(ValueError, match="start a new run"):
+        CsvLog(log.path, ("step", "loss", "extra"))
+
+
+def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(log: CsvLog) -> None:
+    log.append([row(0)])
+    with pytest.raises(ValueError, match=r"lacks the columns \['note'\].* columns \['nte'\]"):
+        log.append([row(1), {"step": 2, "loss": 0.0, "nte": ""}])
+    with pytest.raises(ValueError, match="column 'loss' holds"):
+        log.append([{"step": 2, "loss": np.float32(1), "note": ""}])  # pyright: ignore
+    with pytest.raises(ValueError, match="repeat a name"):
+        CsvLog(log.path, ("step", "step"))
+    assert log.path.read_text() == "step,loss,note\n0,0.5,\n"

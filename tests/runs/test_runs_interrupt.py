@@ -1,0 +1,78 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hypergrad.runs.interrupt import Interrupt, catch_signals
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signal_is_noted_and_handlers_are_restored(name: str, code: int) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with catch_signals() as interrupt:
+        assert interrupt.requested is None
+        assert interrupt.exit_code == 0
+        os.kill(os.getpid(), signal.Signals[name])
+        assert interrupt.requested == name
+        assert interrupt.exit_code == code
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before
+
+
+def test_second_sigint_raises_at_once_and_handlers_are_restored() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def press_twice() -> None:
+        with catch_signals() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupt.requested == "SIGINT"
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        press_twice()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_first_request_counts() -> None:
+    with catch_signals() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.requested == "SIGTERM"
+        assert interrupt.exit_code == 143
+
+
+def test_outside_the_main_thread_nothing_is_caught() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen: list[Interrupt] = []
+
+    def work() -> None:
+        with catch_signals() as interrupt:
+            assert signal.getsignal(signal.SIGTERM) is before
+            seen.append(interrupt)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [Interrupt(requested=None)]
+
+
+def test_a_process_can_leave_with_the_exit_code() -> None:
+    script = (
+        "import sys, time\n"
+        "from hypergrad.runs.interrupt import catch_signals\n"
+        "with catch_signals() as interrupt:\n"
+        "    print('ready', flush=True)\n"
+        "    while interrupt.requested is None:\n"
+        "        time.sleep(0.01)\n"
+        "sys.exit(interrupt.exit_code)\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
