@@ -105,9 +105,7 @@ class Display:
             f"train {row['train_loss']:.4f} {_percent(row['train_accuracy'])}",
         ]
         if row["validation_accuracy"] is not None:
-            parts.append(
-                f"val {row['validation_loss']:.4f} {_percent(row['validation_accuracy'])}"
-            )
+            parts.append(f"val {row['validation_loss']:.4f} {_percent(row['validation_accuracy'])}")
         parts.append(f"test {_percent(row['test_accuracy'])}")
         if not self._live and self._left:
             parts.append(self._left)

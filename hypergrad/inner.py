@@ -335,8 +335,7 @@ class GreedyRun(InnerRun):
         }
         row |= dict(zip(names, self._used, strict=True))
         row |= {
-            f"{name}_hypergradient": h
-            for name, h in zip(names, taken.hypergradients, strict=True)
+            f"{name}_hypergradient": h for name, h in zip(names, taken.hypergradients, strict=True)
         }
         self._history.append(row)
         self.state = taken.state

@@ -176,9 +176,7 @@ def launch(
                 finish_session(run, time.monotonic() - began)
                 journal.close()
         results = learner.progress.results
-        journal.summarise(
-            {"status": "finished", "message": "", "headline": headline(results)}
-        )
+        journal.summarise({"status": "finished", "message": "", "headline": headline(results)})
     _close(run, config, results)
     return 0
 

@@ -190,9 +190,7 @@ class Learner:
         train, validation = self._split(now.outer_step)
         epochs = config.outer.horizon(now.outer_step, config.epochs)
         minibatches = self._minibatches(train, "ours", now.outer_step)
-        inner = ForwardRun(
-            self._net, self._theta, minibatches, epochs, schedule, self._options
-        )
+        inner = ForwardRun(self._net, self._theta, minibatches, epochs, schedule, self._options)
         seen = self._go(inner, validation)
         if inner.done and inner.is_finite():
             found = inner.hypergradients(in_batches(validation, EVALUATION_BATCH))

@@ -78,9 +78,7 @@ def test_equals_reverse_mode(
     name: str, options: dict, horizon: int, schedule: str, strategy: str, clip: float | None
 ) -> None:
     problem = digits_problem(name, batch_size=8, **options)
-    ours = summed(
-        problem, SCHEDULES[schedule], horizon, ForwardOptions(clip, strategy=strategy)
-    )
+    ours = summed(problem, SCHEDULES[schedule], horizon, ForwardOptions(clip, strategy=strategy))
     theirs = expected(problem, SCHEDULES[schedule], horizon, clip)
     assert relative_error(ours, theirs) < RELATIVE
 
@@ -157,7 +155,9 @@ def test_equals_the_closed_form_on_a_quadratic() -> None:
         # (w, v) -> M (w, v), M = [[1 - alpha (a + mu), -alpha beta], [a + mu, beta]]
         steps = [schedule.at(t, horizon) for t in range(horizon)]
         matrices = [
-            np.array([[1 - s.alpha * (curvature + s.mu), -s.alpha * s.beta], [curvature + s.mu, s.beta]])
+            np.array(
+                [[1 - s.alpha * (curvature + s.mu), -s.alpha * s.beta], [curvature + s.mu, s.beta]]
+            )
             for s in steps
         ]
         after = [np.eye(2)]
@@ -339,9 +339,7 @@ def test_inputs_are_left_as_they_were() -> None:
             10,
             ForwardOptions(),
         )
-        for now, then in zip(
-            (state.theta, state.v, tangents.Z, tangents.C), before, strict=True
-        ):
+        for now, then in zip((state.theta, state.v, tangents.Z, tangents.C), before, strict=True):
             assert torch.equal(now, then)
         state, tangents = after, moved
 

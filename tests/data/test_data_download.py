@@ -78,7 +78,7 @@ class Mirror:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/mnist/"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _collect_sockets() -> Iterator[None]:
     yield
     gc.collect()
