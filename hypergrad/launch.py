@@ -17,7 +17,8 @@ from hypergrad.data import Dataset
 from hypergrad.display import Display
 from hypergrad.figures import FIGURES, draw
 from hypergrad.flat import FlatModel
-from hypergrad.learn import Interrupted, Learner
+from hypergrad.learn import Learner
+from hypergrad.loop import Interrupted, Loop
 from hypergrad.models import MODELS, build
 from hypergrad.outcome import headline, standings
 from hypergrad.plan import Plan, plan
@@ -149,18 +150,17 @@ def launch(
         _begin_summary(journal, config)
         total = setting.plan.cost * len(config.seeds)
         with Display(total, config.outer.steps, config.epochs, hint, console) as display:
+            loop = Loop(config, setting.data, setting.plan, journal, display, interrupt)
             learner = Learner(
                 config,
                 setting.data,
                 lambda seed: make_model(config, setting.data, seed),
                 setting.plan,
-                journal,
-                display,
-                interrupt,
+                loop,
             )
             try:
                 if resume:
-                    learner.resume()
+                    loop.resume()
                 learner.run()
             except Interrupted:
                 journal.summarise({"status": "interrupted", "message": str(interrupt.requested)})
@@ -175,7 +175,7 @@ def launch(
             finally:
                 finish_session(run, time.monotonic() - began)
                 journal.close()
-        results = learner.progress.results
+        results = loop.progress.results
         journal.summarise({"status": "finished", "message": "", "headline": headline(results)})
     _close(run, config, results)
     return 0

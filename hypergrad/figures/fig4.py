@@ -16,6 +16,7 @@ from hypergrad.figures.records import RunRecord, floats, integers, where
 
 _PANEL_HEIGHT = 1.35  # inches: 2.4 with a one-line legend and caption
 _LEGEND_COLUMNS = 6
+_SHORT_LABEL = 13  # characters: longer ones do not stand six in a row
 _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
 _MAX_LABELS = 7
@@ -74,7 +75,9 @@ def draw_fig4(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     below, above = caption.caption_height(text), caption.mark_height(record)
     looks = _looks(table)
     handles = _legend(table, looks)
-    top = above + style.legend_height(len(handles), _LEGEND_COLUMNS) + 0.27
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
+    top = above + style.legend_height(len(handles), columns) + 0.27
     room = style.Margins(0.86, 0.1, below + 0.4, top, across=0.57)
     figure, panels = style.panel_grid(_PANEL_HEIGHT + room.bottom + room.top, (1, 3), room)
     for axes, kind, letter in zip(panels, style.KIND_LABELS, "abc", strict=True):
@@ -91,7 +94,7 @@ def draw_fig4(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     # The panel is lower than this label is long: it may stand out a little at both ends.
     panels[0].set_ylabel("hypergradient of $L_{\\mathrm{val}}$,\naveraged over the window")
-    style.legend_above(figure, handles, _LEGEND_COLUMNS, above)
+    style.legend_above(figure, handles, columns, above)
     caption.sign_figure(figure, record, text)
     return figure, table
 
@@ -179,7 +182,8 @@ def _thin(looks: dict[str, tuple[str, str]]) -> list[tuple[str, tuple[str, str]]
 
 
 def _window_name(start: float, end: float) -> str:
-    return f"epochs {style.tidy_number(start)}\N{EN DASH}{style.tidy_number(end)}"
+    first, last = (style.tidy_number(round(edge, 2)) for edge in (start, end))
+    return f"epochs {first}\N{EN DASH}{last}"
 
 
 def _power_label(value: float, _position: int) -> str:

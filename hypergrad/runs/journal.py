@@ -1,6 +1,5 @@
 """Everything a run writes while it goes on: three CSV files, checkpoints, summary and schedules."""
 
-import math
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
@@ -9,7 +8,7 @@ from hypergrad.runs.checkpoint import Checkpoint, CheckpointStore
 from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["COLUMNS", "Journal", "finite_or_none"]
+__all__ = ["COLUMNS", "Journal"]
 
 COLUMNS = {
     "inner": (
@@ -75,8 +74,3 @@ class Journal:
         """Close the CSV files."""
         for log in self._logs.values():
             log.close()
-
-
-def finite_or_none(value: float) -> float | None:
-    """Return the value, or None where JSON has no word for it."""
-    return value if math.isfinite(value) else None
