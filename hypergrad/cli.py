@@ -13,7 +13,7 @@ import typer
 
 __all__ = ["app", "main"]
 
-USAGE, FAILED, SOME_FAILED = 2, 1, 3
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="hypergrad",
@@ -76,13 +76,19 @@ def run(
     from hypergrad import commands
 
     given = list(overrides or [])
+    if cfg not in (None, "job"):
+        raise ValueError(f"--cfg {cfg}: only --cfg job can be shown")
     if resume is not None:
+        if multirun or dry_run or cfg:
+            raise ValueError("--resume goes on with one run as it was: drop -m, --dry-run, --cfg")
+        if experiment is not None and "=" in experiment:
+            experiment, given = None, [experiment, *given]
         raise typer.Exit(commands.resume(experiment, given, resume))
     if experiment is None or "=" in experiment:
         raise ValueError("name the experiment first, as in: hypergrad run quickstart seed=1")
-    if cfg not in (None, "job"):
-        raise ValueError(f"--cfg {cfg}: only 'job' can be shown")
     if cfg == "job":
+        if multirun or dry_run:
+            raise ValueError("--cfg job shows one configuration: drop -m and --dry-run")
         commands.show_config(experiment, given)
     elif multirun:
         raise typer.Exit(commands.sweep(experiment, given, dry_run=dry_run))
@@ -165,36 +171,49 @@ def data_check(
 def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     try:
-        code = app(standalone_mode=False)
-    except typer.Exit as leave:
-        code = leave.exit_code
-    except ValueError as error:
-        code = _complain(error, USAGE)
-    except KeyboardInterrupt:
-        code = 130
+        code = app(prog_name="hypergrad", standalone_mode=False)
+        sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has seen enough, as `head` does; Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
     except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "exit_code"):
-            show = getattr(error, "show", None)
-            if show is not None:
-                show()
-            code = getattr(error, "exit_code", USAGE)
-        elif isinstance(error, RuntimeError) and "torchvision::nms" in str(error):
-            code = _complain(
-                RuntimeError(
-                    "torch and torchvision do not fit together: install them as a pair, "
-                    "`pip install --force-reinstall torch torchvision`"
-                ),
-                FAILED,
-            )
-        else:
-            code = _complain(error, FAILED)
+        code = _complain(error)
     sys.exit(code or 0)
 
 
-def _complain(error: Exception, code: int) -> int:
+def _complain(error: Exception) -> int:
+    from hypergrad.outcome import RunFailed
+
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    text = " ".join(str(error).split()) or type(error).__name__
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    print(f"hypergrad: {kind}{text}", file=sys.stderr)
+    code, text = FAILED, " ".join(str(error).split())
+    if hasattr(error, "format_message"):  # of Typer, which may or may not bring its own click
+        return _complain_of_usage(error)
+    if isinstance(error, ValueError):
+        code = USAGE
+    elif "torchvision::nms" in text:
+        text = (
+            "torch and torchvision do not fit together: install them as a pair, "
+            "`pip install --force-reinstall torch torchvision`"
+        )
+    elif not isinstance(error, RunFailed):
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+        text += " (HYDRA_FULL_ERROR=1 shows where)"
+    print(f"hypergrad: {text}", file=sys.stderr)
     return code
+
+
+def _complain_of_usage(error: Exception) -> int:
+    text = getattr(error, "format_message", str)()
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if text:
+            print(text, file=sys.stderr)
+        return USAGE
+    command = "hypergrad" if context is None else context.command_path
+    text = " ".join(text.split()).removesuffix(".")
+    print(f"hypergrad: {text}: `{command} -h` shows how", file=sys.stderr)
+    return USAGE

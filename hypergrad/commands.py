@@ -1,5 +1,6 @@
 """The commands that compute: start, resume, sweep, show what a run would be, check the maths."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hypergrad import config as configs
+from hypergrad.outcome import RunFailed
+from hypergrad.overrides import expand_sweep
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.schema import ConfigError, RunConfig
 
@@ -26,15 +29,26 @@ def start(experiment: str, overrides: Sequence[str]) -> int:
 
     Raises:
         ValueError: For a configuration or data that cannot be run; nothing is written then.
+        RunFailed: For whatever goes wrong once there is a run directory.
     """
     config, text = configs.compose(experiment, overrides)
     from hypergrad.launch import launch, prepare
 
     setting = prepare(config)
-    run = RunDirectory.create(Path(config.outputs), config.name)
-    run.write_config(text, overrides)
+    try:
+        run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
+        run.write_config(text, overrides)
+    except OSError as error:
+        raise ConfigError(
+            f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
+        ) from error
     print(f"run: {run.path}", file=sys.stderr)
-    return launch(setting, run, sys.argv)
+    try:
+        return launch(setting, run, sys.argv)
+    except Exception as error:
+        raise RunFailed(
+            f"the run failed: {type(error).__name__}: {_one_line(error)} (run: {run.path})"
+        ) from error
 
 
 def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
@@ -75,27 +89,33 @@ def sweep(experiment: str, overrides: Sequence[str], *, dry_run: bool) -> int:
         dry_run: Only show each member's cost.
 
     Returns:
-        0, or 3 if some members failed; an interruption ends the sweep with its own code.
+        0; 3 if members failed, or 2 if none of them could even begin; an interruption ends the
+        sweep with its own code.
+
+    Raises:
+        ValueError: For a member that cannot be composed; nothing is run then.
     """
-    members = configs.expand_sweep(overrides)
-    composed = [configs.compose(experiment, member) for member in members]
-    failed = []
-    for number, (member, _) in enumerate(zip(members, composed, strict=True), start=1):
+    members = expand_sweep(overrides)
+    for member in members:  # before any of them starts
+        configs.compose(experiment, member)
+    failed: dict[str, Exception] = {}
+    for number, member in enumerate(members, start=1):
         print(f"[{number}/{len(members)}] {experiment} {' '.join(member)}", file=sys.stderr)
-        if dry_run:
-            show_cost(experiment, member)
-            continue
         try:
-            code = start(experiment, member)
+            if dry_run:
+                show_cost(experiment, member)
+            elif code := start(experiment, member):
+                return code
         except Exception as error:
-            failed.append(" ".join(member))
-            print(f"hypergrad: {' '.join(member)}: {error}", file=sys.stderr)
-            continue
-        if code:
-            return code
-    if failed:
-        print(f"{len(failed)} of {len(members)} failed: {'; '.join(failed)}", file=sys.stderr)
-    return 3 if failed else 0
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            failed[" ".join(member)] = error
+            print(f"hypergrad: {' '.join(member)}: {_one_line(error)}", file=sys.stderr)
+    if not failed:
+        return 0
+    print(f"{len(failed)} of {len(members)} failed: {'; '.join(failed)}", file=sys.stderr)
+    hopeless = len(failed) == len(members)
+    return 2 if hopeless and all(isinstance(e, ValueError) for e in failed.values()) else 3
 
 
 def show_config(experiment: str, overrides: Sequence[str]) -> None:
@@ -106,10 +126,11 @@ def show_config(experiment: str, overrides: Sequence[str]) -> None:
 def show_cost(experiment: str, overrides: Sequence[str]) -> None:
     """Print the composed configuration and what the run would cost."""
     config, text = configs.compose(experiment, overrides)
+    _require_data(config)
     from hypergrad.launch import prepare
 
-    print(text)
     setting = prepare(config)
+    print(text)
     plan, seeds = setting.plan, len(config.seeds)
     images = setting.data.train.images.nbytes + setting.data.test.images.nbytes
     table = Table("part", "inner runs", "inner steps", "gradients", title="predicted cost")
@@ -162,6 +183,23 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
         f"(worst {worst:.1e}, allowed {TOLERANCE:.0e})"
     )
     return 0 if agree else 1
+
+
+def _require_data(config: RunConfig) -> None:
+    """Refuse absent data: asking what a run costs should download nothing."""
+    from hypergrad.data import available
+
+    name, root = config.data.name, config.data.root
+    for source in available(None if root is None else Path(root).expanduser()):
+        if source.name == name and source.state == "absent":
+            raise ConfigError(
+                f"data set {name} is not in {source.location}: run `hypergrad data download "
+                f"{name}`, or set data.root=FOLDER to a folder that holds it"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _subject(config: RunConfig) -> str:

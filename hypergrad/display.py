@@ -1,20 +1,29 @@
-"""What a user sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
+"""What a user sees while a run goes on: live lines on a terminal, plain ones elsewhere."""
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from hypergrad.inner import InnerRun
+from hypergrad.pace import Pace, duration
 
-__all__ = ["Display", "duration"]
+if TYPE_CHECKING:
+    from hypergrad.inner import InnerRun
 
-Row = Mapping[str, int | float | str | None]
+__all__ = ["Display"]
+
+Cell = int | float | str | None
+Row = Mapping[str, Cell]
 
 LONG_RUN = 3 * 3600.0  # seconds; beyond that a user wants to know before lunch
-WARM_UP = 20.0  # seconds of stepping before a prediction is worth anything
-REFRESH = 0.2  # seconds
+WARM_UP = 20.0  # seconds of stepping before a prediction is worth a warning
+REFRESH = 0.2  # seconds between two looks at the clock
+PLAIN_PACE = 60.0  # seconds between two plain lines about speed
 
 NAMES = {
     "ours": "outer step",
@@ -28,6 +37,9 @@ NAMES = {
 class Display:
     """Progress on stderr.
 
+    On a terminal: a few live lines, and one line for every inner run that ended. Elsewhere: a line
+    for every inner run and every row of it. Live lines fit into 80 columns.
+
     Args:
         total: Gradient evaluations planned for the whole run.
         outer_steps: Outer steps of a search.
@@ -39,107 +51,123 @@ class Display:
     def __init__(
         self, total: float, outer_steps: int, epochs: int, hint: str, console: Console
     ) -> None:
-        self._total, self._outer_steps, self._epochs = total, outer_steps, epochs
+        self._total, self._outer_steps = total, outer_steps
         self._hint, self._console = hint, console
-        self._began: float | None = None
-        self._cost_at_start = 0.0
-        self._part_began, self._part_steps = 0.0, 0
-        self._title, self._left = "", ""
-        self._refreshed = 0.0
+        self._pace = Pace(total)
+        self._cost = 0.0
+        self._title, self._position, self._values = "starting", "", ""
+        self._row: Row | None = None
+        self._refreshed, self._pace_shown = 0.0, time.monotonic()
         self._warned = False
-        self._live = console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[speed]}"),
+        self._live = Live(
             console=console,
+            get_renderable=self._panel,
+            refresh_per_second=4,
             transient=True,
-            disable=not self._live,
         )
-        self._task = self._progress.add_task("starting", total=total, speed="")
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
 
     def __enter__(self) -> "Display":
-        self._progress.start()
+        if self._is_live:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._close_part()
+        if self._is_live:
+            self._live.stop()
 
     def begin(self, seed: int, method: str, outer_step: int, steps: int) -> None:
         """Note that an inner run begins."""
+        self._close_part()
         which = f" {outer_step + 1}/{self._outer_steps}" if method == "ours" else ""
-        self._title = f"seed {seed} · {NAMES[method]}{which}"
-        self._part_began, self._part_steps = time.monotonic(), 0
+        self._title, self._position, self._values = f"seed {seed} · {NAMES[method]}{which}", "", ""
+        if not self._is_live:
+            self._print(f"{self._title} · {steps:,} steps")
 
-    def step(self, inner: InnerRun, cost: float) -> None:
+    def step(self, inner: "InnerRun", cost: float) -> None:
         """Note a step; `cost` gradient evaluations of the run are done."""
+        self._pace.count()
         now = time.monotonic()
-        self._part_steps += 1
-        if self._began is None:
-            self._began, self._cost_at_start = now, cost
         if now - self._refreshed < REFRESH:
             return
-        self._refreshed = now
-        rate = self._part_steps / max(now - self._part_began, 1e-9)
-        elapsed = now - self._began
-        fraction = (cost - self._cost_at_start) / (self._total - self._cost_at_start)
-        if fraction > 0 and elapsed > 1:
-            left = elapsed * (1 - fraction) / fraction
-            self._left = f"{duration(left)} left"
-            self._warn_if_long(elapsed, left)
-        per_epoch = inner.minibatches.steps_per_epoch
-        self._progress.update(
-            self._task,
-            completed=cost,
-            description=f"{self._title} · epoch {inner.epoch:.1f}/{inner.horizon // per_epoch}",
-            speed=f"{rate:.1f} steps/s · {self._left}",
-        )
+        self._refreshed, self._cost = now, cost
+        self._pace.update(cost)
+        self._warn_if_long()
+        horizon = inner.horizon // inner.minibatches.steps_per_epoch
+        self._position = f"epoch {inner.epoch:.1f}/{horizon}"
+        values = inner.values
+        self._values = _values(values.alpha, values.beta, values.mu)
 
     def row(self, row: Row) -> None:
-        """Print the numbers of a new row of `inner.csv`."""
-        parts = [
-            self._title,
-            f"epoch {row['epoch']:.3g}",
-            f"α {row['learning_rate']:.3g} β {row['momentum']:.3g} μ {row['weight_decay']:.2g}",
-            f"train {row['train_loss']:.4f} {_percent(row['train_accuracy'])}",
-        ]
-        if row["validation_accuracy"] is not None:
-            parts.append(f"val {row['validation_loss']:.4f} {_percent(row['validation_accuracy'])}")
-        parts.append(f"test {_percent(row['test_accuracy'])}")
-        if not self._live and self._left:
-            parts.append(self._left)
-        self._print(" · ".join(parts))
+        """Show the numbers of a new row of `inner.csv`."""
+        self._row = row
+        if self._is_live:
+            return
+        self._print(f"  epoch {_number(row['epoch'], '.3g')} · {_values_of(row)} · {_scores(row)}")
+        now = time.monotonic()
+        if now - self._pace_shown > PLAIN_PACE and str(self._pace):
+            self._pace_shown = now
+            self._print(f"  {self._pace}")
 
     def note(self, text: str) -> None:
         """Print a line that stands out."""
         self._print(f"! {text}", style="yellow")
 
-    def _warn_if_long(self, elapsed: float, left: float) -> None:
-        if not self._warned and elapsed > WARM_UP:
-            self._warned = True
-            if left > LONG_RUN:
-                self.note(f"at this speed the run takes about {duration(left)}. {self._hint}")
+    def _warn_if_long(self) -> None:
+        left = self._pace.left
+        if self._warned or left is None or self._pace.elapsed < WARM_UP:
+            return
+        self._warned = True
+        if left > LONG_RUN:
+            self.note(f"at this speed the run takes about {duration(left)}. {self._hint}")
+
+    def _close_part(self) -> None:
+        """Leave one line of an inner run on the terminal, once the live lines go on."""
+        if self._is_live and self._row is not None:
+            row = self._row
+            known = row["validation_accuracy"] is not None
+            validation = f" · val {_percent(row, 'validation')}" if known else ""
+            self._print(f"{self._title} · {_values_of(row)}{validation} · test {_percent(row)}")
+        self._row = None
+
+    def _panel(self) -> Group:
+        lines = [" · ".join(part for part in (self._title, self._position) if part)]
+        if self._values:
+            lines.append(self._values)
+        if self._row is not None:
+            lines.append(_scores(self._row))
+        bar = Table.grid(padding=(0, 1))
+        share = f"{100 * self._cost / self._total:.0f} %"
+        bar.add_row(ProgressBar(self._total, self._cost, width=24), share, str(self._pace))
+        texts = (Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines)
+        return Group(*texts, bar)
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self._progress.console.print(text, style=style, highlight=False, soft_wrap=True)
+        self._console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time as people say it.
-
-    >>> duration(42), duration(130), duration(7300), duration(200000)
-    ('42 s', '2 min', '2 h 2 min', '2 d 7 h')
-    """
-    minutes, hours = round(seconds / 60), int(seconds // 3600)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} d {hours % 24} h"
+def _values(alpha: float, beta: float, mu: float) -> str:
+    return f"α {alpha:.3g} β {beta:.3g} μ {mu:.2g}"
 
 
-def _percent(value: int | float | str | None) -> str:
-    return f"{100 * value:.2f} %" if isinstance(value, int | float) else "-"
+def _values_of(row: Row) -> str:
+    parts = zip("αβμ", ("learning_rate", "momentum", "weight_decay"), ("3", "3", "2"), strict=True)
+    return " ".join(f"{name} {_number(row[key], f'.{digits}g')}" for name, key, digits in parts)
+
+
+def _scores(row: Row) -> str:
+    parts = [f"train {_number(row['train_loss'], '.3f')} {_percent(row, 'train')}"]
+    if row["validation_accuracy"] is not None:
+        loss = _number(row["validation_loss"], ".3f")
+        parts.append(f"val {loss} {_percent(row, 'validation')}")
+    return " · ".join([*parts, f"test {_percent(row)}"])
+
+
+def _percent(row: Row, part: str = "test") -> str:
+    value = row[f"{part}_accuracy"]
+    return f"{100 * value:.1f}%" if isinstance(value, int | float) else "-"
+
+
+def _number(value: Cell, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) else "-"

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["Standing", "headline", "standings"]
+__all__ = ["RunFailed", "Standing", "headline", "standings"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
@@ -13,6 +13,10 @@ TITLES = {
     "hd_retrained": "hypergradient descent, its schedule retrained",
     "sgd": "plain SGD, a common setting",
 }
+
+
+class RunFailed(Exception):  # noqa: N818 (that it failed is what it says)
+    """A run that broke off after its directory was made; the text is one line for people."""
 
 
 class Standing(NamedTuple):

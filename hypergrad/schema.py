@@ -139,7 +139,9 @@ class BaselineConfig:
     def __post_init__(self) -> None:
         _one_of("baseline.schedule", self.schedule, ("constant", "multistep", "cosine"))
         _positive("baseline.learning_rate", self.learning_rate)
-        _between("baseline.factor", self.factor, 0, 1)
+        _between("baseline.momentum", self.momentum, 0, 1)
+        _not_negative("baseline.weight_decay", self.weight_decay)
+        _positive("baseline.factor", self.factor)
         for milestone in self.milestones:
             _between("baseline.milestones", milestone, 0, 1)
 
@@ -174,8 +176,9 @@ class RunConfig:
         _one_of("precision", self.precision, ("float32", "float64"))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device={self.device}: use auto, cpu, cuda or cuda:N")
-        if self.checkpoint_seconds < 0:
-            raise ConfigError(f"checkpoint_seconds={self.checkpoint_seconds}: use 0 or more")
+        _not_negative("checkpoint_seconds", self.checkpoint_seconds)
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ConfigError(f"name={self.name}: it names a folder; use letters, digits, - and _")
 
     @property
     def seeds(self) -> list[int]:
@@ -191,6 +194,11 @@ def _at_least(key: str, value: int | None, low: int) -> None:
 def _positive(key: str, value: float | None) -> None:
     if value is not None and not (value > 0 and math.isfinite(value)):
         raise ConfigError(f"{key}={value}: must be above zero and finite")
+
+
+def _not_negative(key: str, value: float) -> None:
+    if not (value >= 0 and math.isfinite(value)):
+        raise ConfigError(f"{key}={value}: must be zero or more, and finite")
 
 
 def _between(key: str, value: float, low: float, high: float, open_low: bool = False) -> None:

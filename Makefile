@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make run` and `make test`. Both install what they need into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test slow lint format smoke clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## create .venv and install hypergrad into it
+
+# torch and torchvision are resolved together: with torch missing, a resolver may otherwise pair a
+# CPU-only torch with a CUDA-built torchvision, and importing torchvision fails.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"hypergrad needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch torchvision -e '.[dev]'
+	@$(BIN)/python -W ignore -c 'import torchvision' || { echo 'torch and torchvision do not fit together: rm -r $(VENV) and try again'; exit 1; }
+	@touch $@
+
+run: install  ## learn a schedule on handwritten digits, from zero (minutes on two cores)
+	$(BIN)/hypergrad run quickstart
+
+test: install  ## the quick tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+slow: install  ## the slow tests, and those that kill and resume real processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
+
+lint: install  ## ruff and pyright
+	$(BIN)/ruff check hypergrad tests
+	$(BIN)/ruff format --check hypergrad tests
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: install  ## format the code
+	$(BIN)/ruff format hypergrad tests
+	$(BIN)/ruff check --fix hypergrad tests
+
+smoke: install  ## every figure at smoke scale, on the embedded digits
+	$(BIN)/hypergrad run quickstart scale=smoke
+	$(BIN)/hypergrad run fig1 data=digits scale=smoke
+	$(BIN)/hypergrad plot
+
+clean:  ## remove .venv and caches; outputs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache

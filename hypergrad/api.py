@@ -1,0 +1,130 @@
+"""The whole method in one call, for people with their own model and data."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hypergrad.data import Images, in_batches, train_validation_split
+from hypergrad.flat import Criterion, FlatModel
+from hypergrad.forward import ForwardOptions
+from hypergrad.inner import ForwardRun, Minibatches
+from hypergrad.outer import has_converged, retreat, sign_descent, start
+from hypergrad.schedule import Schedule
+
+__all__ = ["PAPER_OPTIONS", "PAPER_STEP_SIZES", "OuterStep", "best", "learn_schedule"]
+
+PAPER_STEP_SIZES = (0.1, 0.15, 4e-4)  # Appendix B
+PAPER_OPTIONS = ForwardOptions(clip_gradient=3.0, clip_products=100.0, truncation=0.15)
+_BATCH = 1000  # images at a time in evaluation
+
+
+class OuterStep(NamedTuple):
+    """One outer step.
+
+    Attributes:
+        schedule: The values that it trained with.
+        hypergradients: One a value, averaged over its steps; NaN if training diverged.
+        validation_loss: At the end of training.
+        validation_accuracy: In [0, 1].
+    """
+
+    schedule: Schedule
+    hypergradients: tuple[float, ...]
+    validation_loss: float
+    validation_accuracy: float
+
+
+def learn_schedule(
+    module: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    outer_steps: int = 10,
+    counts: Sequence[int] = (5, 1, 1),
+    step_sizes: Sequence[float] = PAPER_STEP_SIZES,
+    validation: float = 0.05,
+    first_horizons: Sequence[int] = (1,),
+    tolerance: float = 0.05,
+    options: ForwardOptions = PAPER_OPTIONS,
+    criterion: Criterion = F.cross_entropy,
+    seed: int = 0,
+    on_step: Callable[[OuterStep], None] = lambda step: None,
+) -> list[OuterStep]:
+    """Learn a schedule for one's own classifier, from all-zero values.
+
+    Every outer step trains anew from the module's present weights, which are left as they are.
+
+    Args:
+        module: Any twice differentiable classifier, on the device and in the precision wanted.
+        inputs: `(n, ...)` training inputs on that device; a validation share is taken from them.
+        labels: `(n,)` int64 labels on that device.
+        epochs: The horizon: how long each outer step trains.
+        batch_size: Inputs in a minibatch.
+        outer_steps: How many at most.
+        counts: Values of learning rate, momentum and weight decay.
+        step_sizes: Initial outer step of each kind. Smaller ones for short horizons.
+        validation: Share of the inputs to validate on, drawn anew for every outer step.
+        first_horizons: Epochs of the first outer steps; at zero the weights do not move.
+        tolerance: Stop when every step size is under this share of its value.
+        options: Clipping, truncation, and how Hessian products are computed.
+        criterion: Maps (predictions, labels) to a mean loss.
+        seed: Of splits and batches.
+        on_step: Is called after every outer step.
+
+    Returns:
+        The outer steps in order; `best` picks one. The last one may be the worst.
+
+    Raises:
+        ValueError: If batches or windows do not fit the data.
+    """
+    model = FlatModel(module, criterion)
+    theta, data = model.theta(), Images(inputs, labels)
+    state = start(counts, step_sizes)
+    history: list[OuterStep] = []
+    for number in range(outer_steps):
+        train, held_out = train_validation_split(
+            len(data), validation, seed=seed, outer_step=number
+        )
+        held_out_images = data.take(held_out)
+        schedule = Schedule.from_flat(state.values, counts)
+        horizon = min(first_horizons[number], epochs) if number < len(first_horizons) else epochs
+        minibatches = Minibatches(data.take(train), batch_size, (seed, "ours", number))
+        inner = ForwardRun(model, theta, minibatches, horizon, schedule, options)
+        while not inner.done:
+            inner.advance()
+        loss, accuracy = model.evaluate(
+            inner.state.theta, inner.state.buffers, in_batches(held_out_images, _BATCH)
+        )
+        if inner.is_finite():
+            found = inner.hypergradients(in_batches(held_out_images, _BATCH))
+            hypergradients, state = found.values, sign_descent(state, found.values)
+        else:
+            hypergradients, state = (math.nan,) * len(state.values), retreat(state)
+        history.append(OuterStep(schedule, hypergradients, loss, accuracy))
+        on_step(history[-1])
+        if has_converged(state, tolerance):
+            break
+    return history
+
+
+def best(history: Sequence[OuterStep]) -> OuterStep:
+    """Return the outer step with the best validation accuracy; the loss decides a draw.
+
+    Args:
+        history: As `learn_schedule` returns it.
+
+    Returns:
+        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop.
+
+    Raises:
+        ValueError: If none of them stayed finite.
+    """
+    finite = [step for step in history if math.isfinite(step.validation_loss)]
+    if not finite:
+        raise ValueError("no outer step has a finite validation loss: use smaller step_sizes")
+    return max(finite, key=lambda step: (step.validation_accuracy, -step.validation_loss))

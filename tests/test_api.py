@@ -1,0 +1,96 @@
+"""The library as a user with a model of their own meets it."""
+
+import math
+
+import pytest
+import torch
+from tiny import go, new_run, table, tiny_setting
+from torch import nn
+
+import hypergrad
+from hypergrad.launch import make_model
+
+
+class Own(nn.Module):
+    """Something that is not in the package: layer norm, GELU, no image shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 24), nn.LayerNorm(24), nn.GELU(), nn.Linear(24, 10)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    from hypergrad.data import load
+
+    train = load("digits", train_size=400).train
+    return train.images, train.labels
+
+
+def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop() -> None:
+    images, labels = digits()
+    torch.manual_seed(0)
+    module = Own()
+    weights = [p.clone() for p in module.parameters()]
+    steps: list[hypergrad.OuterStep] = []
+    history = hypergrad.learn_schedule(
+        module, images, labels, epochs=6, batch_size=32, outer_steps=5, on_step=steps.append
+    )
+    assert history == steps
+    assert all(torch.equal(p, w) for p, w in zip(module.parameters(), weights, strict=True))
+    assert history[0].schedule == hypergrad.Schedule.zeros((5, 1, 1))
+    found = hypergrad.best(history)
+    assert found.validation_accuracy == max(step.validation_accuracy for step in history)
+
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    batches = [
+        batch for _ in range(6) for batch in zip(images.split(32), labels.split(32), strict=True)
+    ]
+    for step, (x, y) in enumerate(batches):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module(x), y).backward()
+        found.schedule.apply(optimizer, step, len(batches))
+        optimizer.step()
+    accuracy = (module(images).argmax(1) == labels).double().mean()
+    assert float(accuracy) > 0.9
+
+
+def test_it_is_the_method_that_the_runner_runs(tmp_path) -> None:  # noqa: ANN001
+    """Same data, same seed: the same values and hypergradients as a run's outer.csv."""
+    setting, text = tiny_setting("repeats=1", "greedy.enabled=false", "baseline.enabled=false")
+    run = new_run(setting, text, tmp_path)
+    go(setting, run)
+    config, method = setting.config, setting.config.method
+    history = hypergrad.learn_schedule(
+        make_model(config, setting.data, 0).module,
+        setting.data.train.images,
+        setting.data.train.labels,
+        epochs=config.epochs,
+        batch_size=method.batch_size,
+        outer_steps=config.outer.steps,
+        counts=(2, 1, 1),
+        validation=method.validation,
+        options=hypergrad.ForwardOptions(
+            method.clip_gradient, method.clip_products, method.truncation, "vmap"
+        ),
+    )
+    logged = table(run, "outer")
+    for number, step in enumerate(history):
+        rows = logged[logged["outer_step"] == number]
+        assert rows["value"].tolist() == list(step.schedule.flat)
+        assert rows["hypergradient"].tolist() == list(step.hypergradients)
+
+
+def test_the_best_of_nothing_finite_is_an_error() -> None:
+    step = hypergrad.OuterStep(hypergrad.Schedule.zeros((1, 1, 1)), (0.0,) * 3, math.nan, 0.1)
+    with pytest.raises(ValueError, match="use smaller step_sizes"):
+        hypergrad.best([step])
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'lern_schedule'"):
+        hypergrad.lern_schedule  # noqa: B018

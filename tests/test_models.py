@@ -1,0 +1,118 @@
+"""Networks, their flat view, and evaluation against an ordinary PyTorch loop."""
+
+import pytest
+import torch
+from oracles import torch_training_loop
+from problems import digits_problem
+from torch import nn
+
+from hypergrad.flat import FlatModel
+from hypergrad.forward import ForwardOptions, Tangents, forward_step
+from hypergrad.models import build
+from hypergrad.schedule import Schedule
+from hypergrad.sgd import InnerState
+from hypergrad.training import train_step
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "parameters"),
+    [
+        ("lenet", (1, 28, 28), {}, 44_426),
+        ("lenet", (3, 32, 32), {}, 62_006),
+        ("wrn", (3, 32, 32), {}, 175_066),
+        ("wrn", (3, 32, 32), {"depth": 16, "width": 4}, 2_748_890),
+        ("mlp", (1, 8, 8), {"hidden": 64, "depth": 2}, 8_970),
+    ],
+)
+def test_sizes(name: str, shape: tuple, options: dict, parameters: int) -> None:
+    module = build(name, shape, 10, options=options)
+    assert FlatModel(module).size == parameters
+    assert module(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_wrn_16_has_no_bias_in_convolutions_and_xavier_weights() -> None:
+    module = build("wrn", (3, 32, 32), 10)
+    convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    assert sum(layer.kernel_size == (3, 3) for layer in convolutions) == 13
+    assert all(layer.bias is None for layer in convolutions)
+    last = convolutions[-1].weight
+    fan = 64 * 9 + 64 * 9
+    assert float(last.detach().std()) == pytest.approx((2 / fan) ** 0.5, rel=0.05)
+
+
+def test_weights_are_a_pure_function_of_the_seed_and_leave_the_global_state_alone() -> None:
+    before = torch.get_rng_state()
+    one, two, other = (FlatModel(build("mlp", (1, 8, 8), 10, seed=s)).theta() for s in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "message"),
+    [
+        ("resnet", (3, 32, 32), {}, "unknown model 'resnet'"),
+        ("lenet", (1, 8, 8), {}, "set data.image_size=28"),
+        ("wrn", (3, 32, 32), {"depth": 18}, "depth 18 is not 6n"),
+        ("wrn", (3, 32, 32), {"width": 0}, "width 0 must be at least 1"),
+        ("mlp", (1, 8, 8), {"depht": 1}, "no option depht"),
+    ],
+)
+def test_bad_networks_are_named(name: str, shape: tuple, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(name, shape, 10, options=options)
+
+
+def test_a_module_without_parameters_is_refused() -> None:
+    with pytest.raises(ValueError, match="Flatten has no parameters"):
+        FlatModel(nn.Flatten())
+
+
+def test_the_flat_view_computes_what_the_module_computes() -> None:
+    problem = digits_problem("wrn", depth=10)
+    x, y = problem.batch_at(0)
+    problem.model.module.train()
+    expected = nn.functional.cross_entropy(problem.model.module(x), y)
+    assert float(problem.model.loss(problem.theta, x, y)) == pytest.approx(
+        float(expected), rel=1e-14
+    )
+
+
+@pytest.mark.parametrize("with_tangents", [False, True], ids=["training", "with tangents"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_evaluation_equals_an_ordinary_training_loop(strategy: str, with_tangents: bool) -> None:
+    """Weights, running statistics, loss and accuracy after 30 steps of WRN with batch norm."""
+    problem = digits_problem("wrn", depth=10)
+    schedule, horizon = Schedule((0.1, 0.02), (0.9,), (5e-4,)), 30
+    batches = [problem.batch_at(step) for step in range(horizon)]
+    buffers = problem.model.buffers()
+    state = InnerState.start(problem.theta, buffers)
+    tangents = Tangents.start(problem.theta, 4)
+    for step, batch in enumerate(batches):
+        if with_tangents and step < 5:
+            state, tangents, _, _ = forward_step(
+                problem.model,
+                state,
+                tangents,
+                batch,
+                schedule,
+                step,
+                horizon,
+                ForwardOptions(0.5, strategy=strategy),
+            )
+        else:
+            values = schedule.at(step, horizon)
+            state = train_step(problem.model, state, batch, values, 0.5)[0]
+    loss, accuracy = problem.model.evaluate(state.theta, state.buffers, problem.validation)
+
+    module = torch_training_loop(problem.model, problem.theta, buffers, batches, schedule, 0.5)
+    x = torch.cat([x for x, _ in problem.validation])
+    y = torch.cat([y for _, y in problem.validation])
+    with torch.no_grad():
+        logits = module(x)
+    assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-9)
+    assert accuracy == float((logits.argmax(1) == y).double().mean())
+    assert accuracy > 0.3  # it has learned something, so that the comparison means something
+    for name, buffer in module.named_buffers():
+        torch.testing.assert_close(state.buffers[name], buffer, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(state.theta, problem.model.theta(), rtol=1e-8, atol=1e-10)

@@ -1,0 +1,114 @@
+"""A whole run that takes a second: digits, a small MLP, a few outer steps."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from hypergrad.config import compose
+from hypergrad.inner import InnerRun
+from hypergrad.launch import Setting, make_model, prepare
+from hypergrad.learn import Learner
+from hypergrad.loop import Loop
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.interrupt import Interrupt
+from hypergrad.runs.journal import Journal
+
+OVERRIDES = [
+    "repeats=2",
+    "epochs=2",
+    "rows_per_epoch=2",
+    "data.train_size=200",
+    "data.test_size=60",
+    "model.options.hidden=8",
+    "method.learning_rates=2",
+    "outer.steps=3",
+    "checkpoint_seconds=0.02",
+]
+
+
+class Watcher:
+    """Records what it is told, and calls `on_step` with the number of steps so far."""
+
+    def __init__(self, on_step: Callable[[int], None] = lambda steps: None) -> None:
+        self.steps = 0
+        self.notes: list[str] = []
+        self.costs: list[float] = []
+        self._on_step = on_step
+
+    def begin(self, seed: int, method: str, outer_step: int, steps: int) -> None: ...
+
+    def step(self, inner: InnerRun, cost: float) -> None:
+        self.steps += 1
+        self.costs.append(cost)
+        self._on_step(self.steps)
+
+    def row(self, row: object) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def tiny_setting(*overrides: str) -> tuple[Setting, str]:
+    config, text = compose("quickstart", [*OVERRIDES, *overrides])
+    return prepare(config), text
+
+
+def new_run(setting: Setting, text: str, outputs: Path) -> RunDirectory:
+    run = RunDirectory.create(outputs, setting.config.name)
+    run.write_config(text, OVERRIDES)
+    return run
+
+
+def go(
+    setting: Setting,
+    run: RunDirectory,
+    watcher: Watcher | None = None,
+    interrupt: Interrupt | None = None,
+    *,
+    resume: bool = False,
+) -> Loop:
+    """Run, or resume, to the end."""
+    journal = Journal(run)
+    config = setting.config
+    loop = Loop(
+        config,
+        setting.data,
+        setting.plan,
+        journal,
+        watcher or Watcher(),
+        interrupt or Interrupt(),
+    )
+    learner = Learner(
+        config,
+        setting.data,
+        lambda seed: make_model(config, setting.data, seed),
+        setting.plan,
+        loop,
+    )
+    try:
+        if resume:
+            loop.resume()
+        learner.run()
+    finally:
+        journal.close()
+    return loop
+
+
+def table(run: RunDirectory | Path, name: str) -> pd.DataFrame:
+    path = run if isinstance(run, Path) else run.path
+    return pd.read_csv(path / f"{name}.csv")
+
+
+def everything(run: RunDirectory | Path) -> dict[str, str]:
+    """The text of all that must not depend on interruptions: `seconds` is wall time."""
+    path = run if isinstance(run, Path) else run.path
+    inner = pd.read_csv(path / "inner.csv", dtype=str, keep_default_na=False)
+    return {
+        "inner": inner.drop(columns="seconds").to_csv(),
+        "outer": (path / "outer.csv").read_text(),
+        "greedy": (path / "greedy.csv").read_text(),
+        "schedule": (path / "schedule.json").read_text(),
+        "results": json.dumps(json.loads((path / "summary.json").read_text())["results"]),
+    }
