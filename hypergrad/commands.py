@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hypergrad import config as configs
-from hypergrad.outcome import RunFailed
 from hypergrad.overrides import expand_sweep
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.schema import ConfigError, RunConfig
@@ -43,12 +42,7 @@ def start(experiment: str, overrides: Sequence[str]) -> int:
             f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
         ) from error
     print(f"run: {run.path}", file=sys.stderr)
-    try:
-        return launch(setting, run, sys.argv)
-    except Exception as error:
-        raise RunFailed(
-            f"the run failed: {type(error).__name__}: {_one_line(error)} (run: {run.path})"
-        ) from error
+    return launch(setting, run, sys.argv)
 
 
 def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
@@ -126,10 +120,9 @@ def show_config(experiment: str, overrides: Sequence[str]) -> None:
 def show_cost(experiment: str, overrides: Sequence[str]) -> None:
     """Print the composed configuration and what the run would cost."""
     config, text = configs.compose(experiment, overrides)
-    _require_data(config)
     from hypergrad.launch import prepare
 
-    setting = prepare(config)
+    setting = prepare(config, download=False)
     print(text)
     plan, seeds = setting.plan, len(config.seeds)
     images = setting.data.train.images.nbytes + setting.data.test.images.nbytes
@@ -183,19 +176,6 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
         f"(worst {worst:.1e}, allowed {TOLERANCE:.0e})"
     )
     return 0 if agree else 1
-
-
-def _require_data(config: RunConfig) -> None:
-    """Refuse absent data: asking what a run costs should download nothing."""
-    from hypergrad.data import available
-
-    name, root = config.data.name, config.data.root
-    for source in available(None if root is None else Path(root).expanduser()):
-        if source.name == name and source.state == "absent":
-            raise ConfigError(
-                f"data set {name} is not in {source.location}: run `hypergrad data download "
-                f"{name}`, or set data.root=FOLDER to a folder that holds it"
-            )
 
 
 def _one_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from hypergrad.flat import FlatModel
 from hypergrad.learn import Learner
 from hypergrad.loop import Interrupted, Loop
 from hypergrad.models import MODELS, build
-from hypergrad.outcome import headline, standings
+from hypergrad.outcome import RunFailed, headline, standings
 from hypergrad.plan import Plan, plan
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import catch_signals
@@ -49,11 +49,12 @@ class Setting(NamedTuple):
     parameters: int
 
 
-def prepare(config: RunConfig) -> Setting:
-    """Load the data, try the network on it, and lay out the run; nothing is written.
+def prepare(config: RunConfig, *, download: bool = True) -> Setting:
+    """Load the data, try the network on it, and lay out the run; no run directory is made.
 
     Args:
         config: The run's configuration.
+        download: Whether to fetch a data set that is not there.
 
     Returns:
         Everything that the run needs.
@@ -73,7 +74,7 @@ def prepare(config: RunConfig) -> Setting:
         train_size=settings.train_size,
         test_size=settings.test_size,
         image_size=settings.image_size,
-        download=True,
+        download=download,
         seed=0,
     ).to(device=device, dtype=getattr(torch, config.precision))
     model = make_model(config, data, config.seed)
@@ -147,7 +148,6 @@ def launch(
         torch.manual_seed(config.seed)
         record_session(run, provenance(_device_text(setting.device), config.seeds, command))
         journal = Journal(run)
-        _begin_summary(journal, config)
         total = setting.plan.cost * len(config.seeds)
         with Display(total, config.outer.steps, config.epochs, hint, console) as display:
             loop = Loop(config, setting.data, setting.plan, journal, display, interrupt)
@@ -158,9 +158,10 @@ def launch(
                 setting.plan,
                 loop,
             )
+            if resume:
+                loop.resume()
+            _begin_summary(journal, config)
             try:
-                if resume:
-                    loop.resume()
                 learner.run()
             except Interrupted:
                 journal.summarise({"status": "interrupted", "message": str(interrupt.requested)})
@@ -169,9 +170,10 @@ def launch(
                     file=sys.stderr,
                 )
                 return interrupt.exit_code
-            except BaseException as error:
-                journal.summarise({"status": "failed", "message": f"{error}".split("\n")[0]})
-                raise
+            except Exception as error:
+                text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                journal.summarise({"status": "failed", "message": text})
+                raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
             finally:
                 finish_session(run, time.monotonic() - began)
                 journal.close()

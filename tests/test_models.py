@@ -74,7 +74,7 @@ def test_the_flat_view_computes_what_the_module_computes() -> None:
     problem.model.module.train()
     expected = nn.functional.cross_entropy(problem.model.module(x), y)
     assert float(problem.model.loss(problem.theta, x, y)) == pytest.approx(
-        float(expected), rel=1e-14
+        expected.item(), rel=1e-14
     )
 
 

@@ -13,6 +13,7 @@ from hypergrad.seeding import seed_of
 
 __all__ = ["MODELS", "LeNet", "MLP", "WideResNet", "build"]
 
+_GIVEN = ("shape", "classes")
 MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet, "mlp": MLP, "wrn": WideResNet}
 
 
@@ -41,12 +42,16 @@ def build(
             it cannot take.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: use one of {sorted(MODELS)}")
+        raise ValueError(f"unknown model {name!r}: use one of {', '.join(sorted(MODELS))}")
     network = MODELS[name]
     options = options or {}
-    unknown = sorted(set(options) - set(signature(network).parameters))
+    known = [option for option in signature(network).parameters if option not in _GIVEN]
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"model {name!r} has no option {', '.join(unknown)}")
+        raise ValueError(
+            f"model {name!r} has no option {', '.join(unknown)}: "
+            f"it takes {', '.join(known) or 'none'}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("weights", seed))
         return network(shape, classes, **options)

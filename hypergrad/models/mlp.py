@@ -16,6 +16,9 @@ class MLP(nn.Module):
         hidden: Units of each hidden layer.
         depth: Hidden layers.
         smooth: tanh in place of ReLU.
+
+    Raises:
+        ValueError: If there is no hidden unit or layer.
     """
 
     def __init__(
@@ -27,6 +30,8 @@ class MLP(nn.Module):
         smooth: bool = False,
     ) -> None:
         super().__init__()
+        if hidden < 1 or depth < 1:
+            raise ValueError(f"hidden={hidden}, depth={depth}: both must be at least 1")
         sizes = [prod(shape)] + [hidden] * depth
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip(sizes, sizes[1:], strict=False):
