@@ -166,7 +166,7 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
     rows = compare(config, model, setting.data, steps)
     table = Table("hyperparameter", "forward mode", "reverse mode", "relative error")
     for row in rows:
-        table.add_row(row.name, f"{row.forward:.12e}", f"{row.reverse:.12e}", f"{row.error:.1e}")
+        table.add_row(row.name, f"{row.forward:.9e}", f"{row.reverse:.9e}", f"{row.error:.1e}")
     Console().print(table)
     worst = max(row.error for row in rows)
     agree = worst <= TOLERANCE

@@ -80,7 +80,8 @@ class Display:
     def begin(self, seed: int, method: str, outer_step: int, steps: int) -> None:
         """Note that an inner run begins."""
         self._close_part()
-        which = f" {outer_step + 1}/{self._outer_steps}" if method == "ours" else ""
+        # Counted from 0, as in the files and the figures.
+        which = f" {outer_step} of 0-{self._outer_steps - 1}" if method == "ours" else ""
         self._title, self._position, self._values = f"seed {seed} · {NAMES[method]}{which}", "", ""
         if not self._is_live:
             self._print(f"{self._title} · {steps:,} steps")

@@ -69,7 +69,7 @@ def test_plain_lines_have_all_numbers(clock: Clock) -> None:
         display.row({**ROW, "validation_loss": None, "validation_accuracy": None})
     lines = text.getvalue().splitlines()
     assert lines == [
-        "seed 0 · outer step 3/10 · 200 steps",
+        "seed 0 · outer step 2 of 0-9 · 200 steps",
         "  epoch 1.5 · α 0.2 β 0.15 μ 0.0004 · train 0.123 90.0% · val 0.234 80.0% · test 70.0%",
         "  epoch 1.5 · α 0.2 β 0.15 μ 0.0004 · train 0.123 90.0% · test 70.0%",
     ]
@@ -124,7 +124,7 @@ def test_live_lines_fit_and_an_ended_part_leaves_one(clock: Clock) -> None:
     shown.print(display._panel())
     lines = shown.export_text().splitlines()
     assert lines[:3] == [
-        "  seed 0 · outer step 3/10 · epoch 1.5/2",
+        "  seed 0 · outer step 2 of 0-9 · epoch 1.5/2",
         "  α 0.2 β 0.15 μ 0.0004",
         "  train 0.123 90.0% · val 0.234 80.0% · test 70.0%",
     ]
@@ -133,7 +133,7 @@ def test_live_lines_fit_and_an_ended_part_leaves_one(clock: Clock) -> None:
     assert max(map(len, lines)) <= 80
     display.begin(0, "ours", 3, 200)
     assert text.getvalue() == (
-        "seed 0 · outer step 3/10 · α 0.2 β 0.15 μ 0.0004 · val 80.0% · test 70.0%\n"
+        "seed 0 · outer step 2 of 0-9 · α 0.2 β 0.15 μ 0.0004 · val 80.0% · test 70.0%\n"
     )
 
 

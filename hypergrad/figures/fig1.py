@@ -202,7 +202,8 @@ def _outer_step_count(record: RunRecord, data: Figure1Data) -> int:
 
 
 def _make_hd(line: Line2D) -> Line2D:
-    line.set(color=_HD_COLOUR, linewidth=1.2, linestyle=(0.0, (4.0, 1.6)), zorder=3)
+    # Behind our lines: it often swings across the whole panel.
+    line.set(color=_HD_COLOUR, linewidth=0.9, linestyle=(0.0, (4.0, 1.6)), zorder=1.5)
     return line
 
 

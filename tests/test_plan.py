@@ -1,0 +1,55 @@
+"""Predicted cost, and hand-set schedules."""
+
+import pytest
+import torch
+
+from hypergrad.baseline import baseline_schedule
+from hypergrad.config import compose
+from hypergrad.plan import plan
+from hypergrad.schema import BaselineConfig
+
+
+def test_the_paper_scale_has_about_ten_thousand_steps() -> None:
+    config, _ = compose("fig1")
+    layout = plan(config, 50_000, 175_066)
+    steps = [part.steps for part in layout.parts if part.method == "ours"]
+    assert steps == [185] + [50 * 185] * 9
+    assert layout.columns == 7
+    assert layout.tangent_bytes == 5 * 7 * 175_066 * 4
+    assert layout.cost_before("hd", 0) == pytest.approx(
+        sum(part.cost for part in layout.parts if part.method == "ours")
+    )
+    assert {part.method: part.steps for part in layout.parts}["sgd"] == 50 * 195
+
+
+def test_parts_that_are_switched_off_are_not_planned() -> None:
+    config, _ = compose("fig1", ["greedy.enabled=false", "baseline.enabled=false"])
+    names = [part.method for part in plan(config, 50_000, 10).parts]
+    assert set(names) == {"ours", "ours_retrained"}
+    with pytest.raises(ValueError, match="no part hd 0"):
+        plan(config, 50_000, 10).cost_before("hd", 0)
+
+
+@pytest.mark.parametrize("horizon", [10, 37])
+def test_hand_set_schedules_are_those_of_pytorch(horizon: int) -> None:
+    def rates(make) -> list[float]:  # noqa: ANN001
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+        scheduler = make(optimizer)
+        seen = []
+        for _ in range(horizon):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    milestones = [-(-3 * horizon // 10), -(-6 * horizon // 10), -(-8 * horizon // 10)]
+    multistep = BaselineConfig(schedule="multistep", learning_rate=0.4, factor=0.2)
+    assert baseline_schedule(multistep, horizon).learning_rate == pytest.approx(
+        rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, milestones, 0.2))
+    )
+    cosine = BaselineConfig(schedule="cosine", learning_rate=0.4)
+    assert baseline_schedule(cosine, horizon).learning_rate == pytest.approx(
+        rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, horizon)), abs=1e-12
+    )
+    constant = BaselineConfig(schedule="constant", learning_rate=0.4, momentum=0.3)
+    assert baseline_schedule(constant, horizon).at(0, horizon)[:2] == (0.4, 0.3)
