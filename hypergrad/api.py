@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypergrad.data import Images, in_batches, train_validation_split
+from hypergrad.data import Images, in_batches, in_even_batches, train_validation_split
 from hypergrad.flat import Criterion, FlatModel
 from hypergrad.forward import ForwardOptions
 from hypergrad.inner import ForwardRun, Minibatches
@@ -80,7 +80,7 @@ def learn_schedule(
         The outer steps in order; `best` picks one. The last one may be the worst.
 
     Raises:
-        ValueError: If batches or windows do not fit the data.
+        ValueError: If batches or windows do not fit the data, or for dropout with `vmap`.
     """
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
@@ -101,7 +101,7 @@ def learn_schedule(
             inner.state.theta, inner.state.buffers, in_batches(held_out_images, _BATCH)
         )
         if inner.is_finite():
-            found = inner.hypergradients(in_batches(held_out_images, _BATCH))
+            found = inner.hypergradients(in_even_batches(held_out_images, _BATCH))
             hypergradients, state = found.values, sign_descent(state, found.values)
         else:
             hypergradients, state = (math.nan,) * len(state.values), retreat(state)

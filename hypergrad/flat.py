@@ -4,6 +4,7 @@ Inside the differentiated step, normalisation layers use batch statistics and to
 running statistics that evaluation needs are updated beside it, as an ordinary training loop would.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 __all__ = ["FlatModel"]
 
@@ -18,32 +20,43 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class FlatModel:
-    """View of a module through a `(D,)` vector `theta` that holds all of its parameters.
+    """View of a module through a `(D,)` vector `theta` of all its trainable parameters.
 
     Args:
-        module: Any twice differentiable module. It is used in place, never changed but for its
-            train/eval mode; its parameters are only read by `theta()`.
+        module: Any twice differentiable module. It is copied, and left as it is: mode, weights
+            and buffers. Parameters with `requires_grad=False` are constants.
         criterion: Maps (predictions, labels) to the mean loss of a batch.
 
     Raises:
-        ValueError: If the module has no parameters.
+        ValueError: If the module has no trainable parameters.
     """
 
     def __init__(self, module: nn.Module, criterion: Criterion = F.cross_entropy) -> None:
-        parameters = dict(module.named_parameters())
-        if not parameters:
-            raise ValueError(f"{type(module).__name__} has no parameters: nothing can be trained")
         self.module = module
         self.criterion = criterion
+        self._net = copy.deepcopy(module)
+        parameters = {n: p for n, p in self._net.named_parameters() if p.requires_grad}
+        if not parameters:
+            raise ValueError(
+                f"{type(module).__name__} has no trainable parameters: nothing can be learned"
+            )
         self._names = list(parameters)
         self._shapes = [parameter.shape for parameter in parameters.values()]
         self._sizes = [parameter.numel() for parameter in parameters.values()]
         self._norms = [
             layer
-            for layer in module.modules()
+            for layer in self._net.modules()
             if isinstance(layer, _BatchNorm) and layer.track_running_stats
         ]
-        self._mode: tuple[bool, bool] | None = None
+        self._dropouts = [
+            layer for layer in self._net.modules() if isinstance(layer, _DropoutNd) and layer.p > 0
+        ]
+        self._mode = ""
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two evaluations of the training loss can differ."""
+        return bool(self._dropouts)
 
     @property
     def size(self) -> int:
@@ -51,8 +64,9 @@ class FlatModel:
         return sum(self._sizes)
 
     def theta(self) -> Tensor:
-        """Return a copy of the module's own parameters as a `(D,)` vector."""
-        return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
+        """Return a copy of the module's own trainable parameters as a `(D,)` vector."""
+        own = dict(self.module.named_parameters())
+        return torch.cat([own[name].detach().reshape(-1) for name in self._names])
 
     def buffers(self) -> dict[str, Tensor]:
         """Return copies of the module's own buffers, by name."""
@@ -70,24 +84,31 @@ class FlatModel:
         """Copy `theta` and `buffers` into the module itself, for use outside this library."""
         self.module.load_state_dict({**self.parameters(theta), **buffers}, strict=False)
 
-    def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of a batch, with batch statistics, as a pure function of `theta`.
+    def loss(
+        self, theta: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the loss of a batch as a pure function of `theta`.
+
+        Normalisation uses batch statistics; dropout is off.
 
         Args:
             theta: `(D,)` parameters.
             x: `(B, ...)` inputs.
             y: `(B,)` labels.
+            buffers: What other layers keep in buffers; not changed. Default: the module's own.
 
         Returns:
             Scalar loss.
         """
-        self._set_mode(training=True, tracking=False)
-        return self.criterion(functional_call(self.module, self.parameters(theta), (x,)), y)
+        self._set_mode("pure")
+        kept = self.buffers() if buffers is None else _copies(buffers)
+        state = {**self.parameters(theta), **kept}
+        return self.criterion(functional_call(self._net, state, (x,)), y)
 
     def tracked_loss(
         self, theta: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return the same loss and the predictions, updating `buffers` in place.
+        """Return the training loss and the predictions, updating `buffers` in place.
 
         Args:
             theta: `(D,)` parameters.
@@ -98,9 +119,9 @@ class FlatModel:
         Returns:
             Scalar loss, and `(B, classes)` predictions.
         """
-        self._set_mode(training=True, tracking=True)
+        self._set_mode("training")
         state = {**self.parameters(theta), **buffers}
-        predictions = functional_call(self.module, state, (x,))
+        predictions = functional_call(self._net, state, (x,))
         return self.criterion(predictions, y), predictions
 
     @torch.no_grad()
@@ -120,12 +141,12 @@ class FlatModel:
         Returns:
             Mean loss and accuracy in [0, 1] over all examples.
         """
-        self._set_mode(training=False, tracking=True)
+        self._set_mode("evaluation")
         state = {**self.parameters(theta), **buffers}
         total = torch.zeros(2, dtype=torch.float64)
         count = 0
         for x, y in batches:
-            predictions = functional_call(self.module, state, (x,))
+            predictions = functional_call(self._net, state, (x,))
             loss = self.criterion(predictions, y) * len(y)
             correct = (predictions.argmax(1) == y).sum()
             total = total.to(loss.device) + torch.stack([loss.double(), correct.double()])
@@ -133,11 +154,18 @@ class FlatModel:
         loss, accuracy = (total / count).tolist()
         return loss, accuracy
 
-    def _set_mode(self, training: bool, tracking: bool) -> None:
-        if self._mode == (training, tracking) and self.module.training == training:
+    def _set_mode(self, mode: str) -> None:
+        if mode == self._mode:
             return
-        self.module.train(training)
+        self._net.train(mode != "evaluation")
         for layer in self._norms:
             # Without tracking a layer in training mode neither reads nor writes its buffers.
-            layer.track_running_stats = tracking
-        self._mode = (training, tracking)
+            layer.track_running_stats = mode != "pure"
+        if mode == "pure":
+            for layer in self._dropouts:
+                layer.eval()
+        self._mode = mode
+
+
+def _copies(buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in buffers.items()}

@@ -69,7 +69,7 @@ def greedy_step(
     alpha, beta, mu = values
     step_values = StepValues(alpha, beta, mu, indices=(0, 0, 0))
     after, loss, predictions = train_step(model, state, batch, step_values, clip_gradient)
-    g = gradient(lambda theta: model.loss(theta, *validation_batch), after.theta)
+    g = gradient(lambda theta: model.loss(theta, *validation_batch, after.buffers), after.theta)
     raw = -torch.stack([g @ after.v, alpha * (g @ state.v), alpha * (g @ state.theta)])
     moves = raw.clamp(-clip, clip)
     d_alpha, d_beta, d_mu = moves.tolist()

@@ -17,6 +17,7 @@ from hypergrad.forward import (
     Hypergradients,
     Tangents,
     averaged,
+    check_strategy,
     contributing_steps,
     forward_step,
     validation_gradient,
@@ -213,6 +214,7 @@ class ForwardRun(InnerRun):
         schedule: Schedule,
         options: ForwardOptions,
     ) -> None:
+        check_strategy(model, options.strategy)
         super().__init__(model, theta, minibatches, epochs)
         self._schedule = schedule
         self._options = options
@@ -233,7 +235,7 @@ class ForwardRun(InnerRun):
         Returns:
             One averaged hypergradient a value, its contributing steps, and the inner state.
         """
-        g = validation_gradient(self.model, self.state.theta, validation)
+        g = validation_gradient(self.model, self.state.theta, validation, self.state.buffers)
         values = averaged(self._tangents, g, self.contributing)
         return Hypergradients(values, self.contributing, self.state)
 

@@ -17,6 +17,7 @@ from hypergrad.data import Dataset
 from hypergrad.display import Display
 from hypergrad.figures import FIGURES, draw
 from hypergrad.flat import FlatModel
+from hypergrad.forward import check_strategy
 from hypergrad.learn import Learner
 from hypergrad.loop import Interrupted, Loop
 from hypergrad.models import MODELS, build
@@ -78,6 +79,7 @@ def prepare(config: RunConfig, *, download: bool = True) -> Setting:
         seed=0,
     ).to(device=device, dtype=getattr(torch, config.precision))
     model = make_model(config, data, config.seed)
+    check_strategy(model, config.model.curvature)
     layout = plan(config, len(data.train), model.size)
     method = config.method
     windows = max(method.learning_rates, method.momenta, method.weight_decays)

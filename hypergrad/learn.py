@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from hypergrad.baseline import baseline_schedule
-from hypergrad.data import Augmentation, Dataset, Images, in_batches, train_validation_split
+from hypergrad.data import Augmentation, Dataset, Images, in_even_batches, train_validation_split
 from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions
 from hypergrad.inner import ForwardRun, GreedyRun, InnerRun, Minibatches, ScheduledRun
@@ -99,7 +99,7 @@ class Learner:
         inner = ForwardRun(self._net, self._theta, minibatches, epochs, schedule, self._options)
         seen = self.loop.go(inner, validation)
         if inner.done and inner.is_finite():
-            found = inner.hypergradients(in_batches(validation, EVALUATION_BATCH))
+            found = inner.hypergradients(in_even_batches(validation, EVALUATION_BATCH))
             hypergradients = found.values
             after = sign_descent(state, hypergradients)
         else:

@@ -92,6 +92,8 @@ class Loop:
         if self.progress.inner is not None:
             self._tensors = checkpoint.tensors
         torch.set_rng_state(checkpoint.tensors["random_state"])
+        if "cuda_random_state" in checkpoint.tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(checkpoint.tensors["cuda_random_state"])
 
     def go(self, inner: InnerRun, validation: Images | None) -> Evaluation:
         """Run an inner run to its end, or until its weights are no longer finite numbers.
@@ -213,5 +215,7 @@ class Loop:
             tensors, now.inner = inner.snapshot()
         # Batches need no generator state; a network with dropout draws from the global one.
         tensors = {**tensors, "random_state": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["cuda_random_state"] = torch.cuda.get_rng_state()
         state = json.loads(json.dumps(asdict(now)))
         self.journal.save(tensors, {"progress": state})

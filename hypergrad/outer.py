@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["OuterState", "has_converged", "retreat", "sign_descent", "start"]
+__all__ = ["OuterState", "has_converged", "retreat", "sign_descent", "sign_of", "start"]
 
 
 class OuterState(NamedTuple):
@@ -20,11 +20,13 @@ class OuterState(NamedTuple):
         values: `lambda`, one a hyperparameter.
         step_sizes: `gamma`, likewise.
         signs: Last sign that moved each value: -1, 1, or 0 before the first move.
+        moves: What the last step added to each value.
     """
 
     values: tuple[float, ...]
     step_sizes: tuple[float, ...]
     signs: tuple[int, ...]
+    moves: tuple[float, ...]
 
 
 def start(counts: Sequence[int], step_sizes: Sequence[float]) -> OuterState:
@@ -40,7 +42,8 @@ def start(counts: Sequence[int], step_sizes: Sequence[float]) -> OuterState:
     gammas = tuple(
         gamma for count, gamma in zip(counts, step_sizes, strict=True) for _ in range(count)
     )
-    return OuterState((0.0,) * len(gammas), gammas, (0,) * len(gammas))
+    zeros = (0.0,) * len(gammas)
+    return OuterState(zeros, gammas, (0,) * len(gammas), zeros)
 
 
 def sign_descent(state: OuterState, hypergradients: Sequence[float]) -> OuterState:
@@ -53,39 +56,45 @@ def sign_descent(state: OuterState, hypergradients: Sequence[float]) -> OuterSta
     Returns:
         The state after the step.
 
-    >>> sign_descent(OuterState((0.0,), (0.1,), (0,)), [-3.0])
-    OuterState(values=(0.1,), step_sizes=(0.1,), signs=(-1,))
+    >>> sign_descent(OuterState((0.0,), (0.1,), (0,), (0.0,)), [-3.0])
+    OuterState(values=(0.1,), step_sizes=(0.1,), signs=(-1,), moves=(0.1,))
     """
-    values, step_sizes, signs = [], [], []
-    for value, gamma, last, h in zip(*state, hypergradients, strict=True):
-        sign = _sign(h)
+    values, step_sizes, signs, moves = [], [], [], []
+    for value, gamma, last, h in zip(
+        state.values, state.step_sizes, state.signs, hypergradients, strict=True
+    ):
+        sign = sign_of(h)
         if sign * last < 0:
             gamma = gamma / 2
         values.append(value - gamma * sign)
         step_sizes.append(gamma)
         signs.append(sign or last)
-    return OuterState(tuple(values), tuple(step_sizes), tuple(signs))
+        moves.append(values[-1] - value)
+    return OuterState(tuple(values), tuple(step_sizes), tuple(signs), tuple(moves))
 
 
 def retreat(state: OuterState) -> OuterState:
     """Undo half of the last move, after an inner run that diverged and so has no hypergradient.
 
+    The step size of what had moved becomes half of what is left of the move, so that the next
+    step the same way does not end at the schedule that diverged. What had not moved stays.
+
     Args:
         state: The state whose values made training diverge.
 
     Returns:
-        The same signs, half the step sizes, and values half a step back towards the last ones:
-        repeated, it approaches the schedule before the move.
+        Values half a step back; repeated, they approach those before the move.
 
-    >>> retreat(OuterState((0.4,), (0.2,), (-1,)))
-    OuterState(values=(0.30000000000000004,), step_sizes=(0.1,), signs=(-1,))
+    >>> retreat(OuterState((0.75,), (0.5,), (-1,), (0.5,)))
+    OuterState(values=(0.5,), step_sizes=(0.125,), signs=(-1,), moves=(0.25,))
     """
-    halves = tuple(gamma / 2 for gamma in state.step_sizes)
-    values = tuple(
-        value + gamma * sign
-        for value, gamma, sign in zip(state.values, halves, state.signs, strict=True)
+    halves = tuple(move / 2 for move in state.moves)
+    values = tuple(value - half for value, half in zip(state.values, halves, strict=True))
+    step_sizes = tuple(
+        abs(half) / 2 if half else gamma
+        for half, gamma in zip(halves, state.step_sizes, strict=True)
     )
-    return OuterState(values, halves, state.signs)
+    return OuterState(values, step_sizes, state.signs, halves)
 
 
 def has_converged(state: OuterState, tolerance: float) -> bool:
@@ -104,5 +113,6 @@ def has_converged(state: OuterState, tolerance: float) -> bool:
     )
 
 
-def _sign(h: float) -> int:
+def sign_of(h: float) -> int:
+    """Return the sign of a hypergradient: 0 if it is zero or not finite."""
     return 0 if h == 0 or not math.isfinite(h) else (1 if h > 0 else -1)

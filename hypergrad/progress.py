@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hypergrad.outer import OuterState
+from hypergrad.outer import OuterState, sign_of
 from hypergrad.schedule import Schedule, windows
 
 __all__ = ["Evaluation", "Progress", "as_lists", "as_state", "outer_rows"]
@@ -148,7 +148,7 @@ def outer_rows(
             "value": value,
             "hypergradient": h,
             "step_size": gamma,
-            "sign": 0 if math.isnan(h) else int(h > 0) - int(h < 0),
+            "sign": sign_of(h),
             "contributing_steps": steps,
         }
 

@@ -7,6 +7,7 @@ is in use from step `ceil(i T / N)` up to, not including, step `ceil((i + 1) T /
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,8 +184,12 @@ class Schedule:
             horizon: Its number of steps; the windows stretch to it.
         """
         values = self.at(step, horizon)
+        momentum = values.beta
+        if momentum == 0 and any(self.momentum):
+            # At exactly zero torch leaves its velocity as it was, stale for a later window.
+            momentum = sys.float_info.min
         for group in optimizer.param_groups:
-            group["lr"], group["momentum"] = values.alpha, values.beta
+            group["lr"], group["momentum"] = values.alpha, momentum
             group["weight_decay"] = values.mu
 
     def columns(self) -> Iterator[tuple[str, int, float]]:

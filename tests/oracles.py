@@ -123,9 +123,6 @@ def torch_training_loop(
     module = model.module
     model.load(theta, buffers)
     module.train()
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.track_running_stats = True
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     for step, (x, y) in enumerate(batches):
         optimizer.zero_grad()

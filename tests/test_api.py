@@ -12,12 +12,17 @@ from hypergrad.launch import make_model
 
 
 class Own(nn.Module):
-    """Something that is not in the package: layer norm, GELU, no image shape."""
+    """Something that is not in the package: batch norm in one dimension, layer norm, GELU."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(64, 24), nn.LayerNorm(24), nn.GELU(), nn.Linear(24, 10)
+            nn.Flatten(),
+            nn.Linear(64, 24),
+            nn.BatchNorm1d(24),
+            nn.GELU(),
+            nn.LayerNorm(24),
+            nn.Linear(24, 10),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,6 +46,8 @@ def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop(
         module, images, labels, epochs=6, batch_size=32, outer_steps=5, on_step=steps.append
     )
     assert history == steps
+    again = hypergrad.learn_schedule(module, images, labels, epochs=6, batch_size=32, outer_steps=2)
+    assert again == history[:2]
     assert all(torch.equal(p, w) for p, w in zip(module.parameters(), weights, strict=True))
     assert history[0].schedule == hypergrad.Schedule.zeros((5, 1, 1))
     found = hypergrad.best(history)
@@ -55,6 +62,7 @@ def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop(
         nn.functional.cross_entropy(module(x), y).backward()
         found.schedule.apply(optimizer, step, len(batches))
         optimizer.step()
+    module.eval()  # running statistics: the module's own were left in working order
     accuracy = (module(images).argmax(1) == labels).double().mean()
     assert float(accuracy) > 0.9
 

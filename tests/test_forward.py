@@ -311,9 +311,8 @@ def test_cuda_agrees_with_the_cpu(strategy: str) -> None:
     problem = digits_problem("wrn", depth=10)
     schedule, options = SCHEDULES["momentum"], ForwardOptions(strategy=strategy)
     on_cpu = summed(problem, schedule, 20, options)
-    problem.model.module.cuda()
     moved = Problem(
-        problem.model,
+        FlatModel(problem.model.module.cuda()),
         problem.theta.cuda(),
         problem.images.cuda(),
         problem.labels.cuda(),

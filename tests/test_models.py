@@ -7,7 +7,7 @@ from problems import digits_problem
 from torch import nn
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step
+from hypergrad.forward import ForwardOptions, Tangents, forward_step, hypergradients
 from hypergrad.models import build
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
@@ -64,7 +64,7 @@ def test_bad_networks_are_named(name: str, shape: tuple, options: dict, message:
 
 
 def test_a_module_without_parameters_is_refused() -> None:
-    with pytest.raises(ValueError, match="Flatten has no parameters"):
+    with pytest.raises(ValueError, match="Flatten has no trainable parameters"):
         FlatModel(nn.Flatten())
 
 
@@ -116,3 +116,68 @@ def test_evaluation_equals_an_ordinary_training_loop(strategy: str, with_tangent
     for name, buffer in module.named_buffers():
         torch.testing.assert_close(state.buffers[name], buffer, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(state.theta, problem.model.theta(), rtol=1e-8, atol=1e-10)
+
+
+def test_the_module_is_left_as_it_is() -> None:
+    problem = digits_problem("wrn", depth=10)
+    module = problem.model.module.eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    x, y = problem.batch_at(0)
+    problem.model.tracked_loss(problem.theta, x, y, problem.model.buffers())
+    problem.model.loss(problem.theta, x, y)
+    assert not any(layer.training for layer in module.modules())
+    assert all(
+        layer.track_running_stats for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)
+    )
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_frozen_parameters_are_constants() -> None:
+    module = build("mlp", (1, 8, 8), 10, options={"hidden": 8, "depth": 1})
+    first = next(module.parameters())
+    first.requires_grad_(False)
+    model = FlatModel(module)
+    assert model.size == sum(p.numel() for p in module.parameters()) - first.numel()
+    assert len(model.parameters(model.theta())) == len(list(module.parameters())) - 1
+    x, y = torch.ones(2, 1, 8, 8), torch.tensor([1, 2])
+    assert float(model.loss(model.theta(), x, y)) == pytest.approx(
+        nn.functional.cross_entropy(module(x), y).item()
+    )
+
+
+class _Counting(nn.Module):
+    """Keeps something of its own in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self.seen, torch.Tensor)
+        self.seen += 1
+        return self.linear(x) * self.seen
+
+
+def test_the_pure_loss_changes_no_buffer() -> None:
+    model = FlatModel(_Counting())
+    x, y, theta = torch.ones(3, 4), torch.tensor([0, 1, 1]), model.theta()
+    kept = model.buffers()
+    first = model.tracked_loss(theta, x, y, kept)[0]
+    assert float(kept["seen"]) == 1
+    for _ in range(2):
+        assert torch.equal(model.loss(theta, x, y), first)
+    assert torch.equal(model.loss(theta, x, y, kept), model.tracked_loss(theta, x, y, kept)[0])
+
+
+def test_dropout_needs_the_loop() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.5))
+    problem = digits_problem("mlp", dtype=torch.float32)
+    model = FlatModel(module)
+    batch = (problem.batch_at, problem.validation, Schedule((0.1,), (0.5,), (0.0,)), 3)
+    with pytest.raises(ValueError, match="use loop"):
+        hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="vmap"))
+    hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="loop"))
+    x, y = problem.batch_at(0)
+    assert torch.equal(model.loss(model.theta(), x, y), model.loss(model.theta(), x, y))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hypergrad.schedule import Schedule, windows
+from hypergrad.sgd import sgd_step
 
 
 @pytest.mark.parametrize(("count", "horizon"), [(1, 1), (1, 7), (3, 7), (5, 185), (7, 7), (4, 10)])
@@ -74,3 +75,19 @@ def test_apply_sets_every_group_of_an_optimizer() -> None:
     Schedule((0.1, 0.2), (0.5,), (1e-3,)).apply(optimizer, 7, 10)
     for group in optimizer.param_groups:
         assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.2, 0.5, 1e-3)
+
+
+@pytest.mark.parametrize("momenta", [(0.0,), (0.9,), (0.9, 0.0, 0.9), (0.0, 0.9)])
+def test_apply_makes_torch_sgd_the_inner_optimiser(momenta: tuple[float, ...]) -> None:
+    """Zero momentum between others too: torch's velocity must not be left stale there."""
+    schedule = Schedule((0.05, 0.02), momenta, (1e-2,))
+    theta = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    parameter, v = theta.clone().requires_grad_(), torch.zeros_like(theta)
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    for step in range(12):
+        optimizer.zero_grad()
+        (parameter**2).sum().backward()
+        schedule.apply(optimizer, step, 12)
+        optimizer.step()
+        theta, v = sgd_step(theta, v, 2 * theta, schedule.at(step, 12))
+    torch.testing.assert_close(parameter.detach(), theta, rtol=1e-13, atol=0)

@@ -1,7 +1,7 @@
 """Real images on the compute device: named sources, subsets, splits and batches."""
 
 from hypergrad.data.augment import Augmentation
-from hypergrad.data.batches import Epoch, in_batches
+from hypergrad.data.batches import Epoch, in_batches, in_even_batches
 from hypergrad.data.images import Dataset, Images
 from hypergrad.data.sources import (
     NAMES,
@@ -30,6 +30,7 @@ __all__ = [
     "data_root",
     "download",
     "in_batches",
+    "in_even_batches",
     "load",
     "train_validation_split",
 ]

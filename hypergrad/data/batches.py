@@ -9,7 +9,7 @@ from hypergrad.data.augment import Augmentation
 from hypergrad.data.images import Images
 from hypergrad.seeding import generator
 
-__all__ = ["Epoch", "in_batches"]
+__all__ = ["Epoch", "in_batches", "in_even_batches"]
 
 
 class Epoch:
@@ -97,3 +97,21 @@ def in_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]
     if batch_size < 1:
         raise ValueError(f"batch size {batch_size} is below 1: choose at least 1")
     return zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True)
+
+
+def in_even_batches(data: Images, largest: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through all images in order, in batches of nearly one size, for batch statistics.
+
+    Args:
+        data: The images.
+        largest: Images in a batch at most.
+
+    Returns:
+        An iterator over images and labels: as few batches as possible, no small last one.
+
+    >>> data = Images(torch.zeros(9, 1, 8, 8), torch.arange(9))
+    >>> [len(y) for x, y in in_even_batches(data, 4)]
+    [3, 3, 3]
+    """
+    count = -(-len(data) // largest)
+    return zip(data.images.tensor_split(count), data.labels.tensor_split(count), strict=True)

@@ -13,7 +13,7 @@ class Images:
     """Images and their labels, on one device.
 
     Args:
-        images: `(n, c, h, w)`, floating point, standardised.
+        images: `(n, ...)`, floating point, standardised; `(n, c, h, w)` for images proper.
         labels: `(n,)`, int64, from 0 to the number of classes less one.
 
     Raises:
@@ -24,10 +24,11 @@ class Images:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+        if self.images.ndim < 2 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"images of shape {tuple(self.images.shape)} and labels of shape "
-                f"{tuple(self.labels.shape)} do not belong together: give (n, c, h, w) and (n,)"
+                f"{tuple(self.labels.shape)} do not belong together: give (n, c, h, w) "
+                "or any other (n, ...), and (n,)"
             )
         if self.labels.dtype != torch.int64:
             raise ValueError(f"labels are {self.labels.dtype}: convert them with labels.long()")

@@ -25,7 +25,7 @@ def test_images_move_and_choose() -> None:
 @pytest.mark.parametrize(
     ("shape", "labels", "message"),
     [
-        ((3, 2, 2), torch.zeros(3, dtype=torch.int64), "do not belong together"),
+        ((3,), torch.zeros(3, dtype=torch.int64), "do not belong together"),
         ((3, 1, 2, 2), torch.zeros(4, dtype=torch.int64), "do not belong together"),
         ((3, 1, 2, 2), torch.zeros(3, dtype=torch.int32), "int32"),
     ],
