@@ -80,8 +80,16 @@ def learn_schedule(
         The outer steps in order; `best` picks one. The last one may be the worst.
 
     Raises:
-        ValueError: If batches or windows do not fit the data, or for dropout with `vmap`.
+        ValueError: For arguments out of range, batches or windows that do not fit the data, or
+            dropout with `vmap`.
     """
+    for name, given in (("counts", counts), ("step_sizes", step_sizes)):
+        if len(given) != 3:
+            raise ValueError(
+                f"{name}={given!r}: give three, for learning rate, momentum and weight decay"
+            )
+    if epochs < 1 or outer_steps < 1:
+        raise ValueError(f"{epochs=}, {outer_steps=}: both must be at least 1")
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
     state = start(counts, step_sizes)

@@ -38,9 +38,12 @@ Overrides = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"hypergrad {version('hypergrad')}")
+        try:
+            print(f"hypergrad {version('hypergrad')}")
+        except PackageNotFoundError:
+            print("hypergrad, not installed: run from its source tree")
         raise typer.Exit
 
 

@@ -122,7 +122,7 @@ def show_cost(experiment: str, overrides: Sequence[str]) -> None:
     config, text = configs.compose(experiment, overrides)
     from hypergrad.launch import prepare
 
-    setting = prepare(config, download=False)
+    setting = prepare(config, stand_in=True)
     print(text)
     plan, seeds = setting.plan, len(config.seeds)
     images = setting.data.train.images.nbytes + setting.data.test.images.nbytes

@@ -22,16 +22,22 @@ def list_runs(outputs: Path) -> None:
         print(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
         return
     table = Table("run", "status", "done", "result")
+    table.columns[0].no_wrap = True  # to be copied: never cut short
+    table.columns[0].min_width = max(len(_name(run)) for run in runs)
     for run in runs:
         summary = {} if run.status() == "damaged" else run.read_summary()
         fraction = summary.get("progress", {}).get("fraction")
         table.add_row(
-            f"{run.path.parent.name}/{run.path.name}",
+            _name(run),
             run.status(),
             "-" if fraction is None else f"{100 * fraction:.0f} %",
             summary.get("headline") or summary.get("message") or "-",
         )
     Console().print(table)
+
+
+def _name(run: RunDirectory) -> str:
+    return f"{run.path.parent.name}/{run.path.name}"
 
 
 def list_data(root: Path | None) -> None:
@@ -43,6 +49,7 @@ def list_data(root: Path | None) -> None:
     from hypergrad.data import available
 
     table = Table("name", "what", "train", "test", "state", "where")
+    table.columns[-1].overflow = "fold"
     for source in available(root):
         table.add_row(
             source.name,

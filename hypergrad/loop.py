@@ -193,7 +193,7 @@ class Loop:
         self.journal.summarise(
             {
                 "progress": {
-                    "phase": now.method,
+                    "phase": now.method if now.seed_index < len(self.config.seeds) else "finished",
                     "fraction": done / (self._plan.cost * len(self.config.seeds)),
                 },
                 "results": now.results,

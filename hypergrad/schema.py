@@ -51,6 +51,8 @@ class ModelConfig:
     curvature: str = "loop"
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("model.name is empty: name your network, as in mynets:SmallNet")
         _one_of("model.curvature", self.curvature, ("loop", "vmap"))
 
 

@@ -102,3 +102,27 @@ def test_the_best_of_nothing_finite_is_an_error() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'lern_schedule'"):
         hypergrad.lern_schedule  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"counts": (5, 1)}, r"counts=\(5, 1\): give three"),
+        ({"step_sizes": (0.1,)}, "step_sizes=.*give three"),
+        ({"epochs": 0}, "epochs=0, outer_steps=10: both must be at least 1"),
+        ({"batch_size": 1000}, "batch size 1000 does not fit"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
+    images, labels = digits()
+    with pytest.raises(ValueError, match=message):
+        hypergrad.learn_schedule(Own(), images, labels, **{"epochs": 2, **arguments})
+
+
+def test_inputs_need_not_be_images() -> None:
+    images, labels = digits()
+    module = nn.Sequential(nn.Linear(64, 10))
+    history = hypergrad.learn_schedule(
+        module, images.flatten(1), labels, epochs=2, batch_size=64, outer_steps=2
+    )
+    assert history[1].validation_loss < history[0].validation_loss

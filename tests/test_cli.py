@@ -77,7 +77,6 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("run quickstart data.train_size=5", "choose at least 10"),
         ("run quickstart model.options.hiden=3", "hiden"),
         ("run quickstart method.batch_size=9999", "smaller method.batch_size"),
-        ("run quickstart --dry-run data=mnist data.root=/nonexistent", "hypergrad data download"),
         ("run quickstart -m data.train_size=5,6", "2 of 2 failed"),
         ("plot nope", "use one of fig1"),
         ("plot --run /nonexistent", "hypergrad runs"),
@@ -266,3 +265,35 @@ def test_reader_that_goes_away_is_no_traceback() -> None:
     with process.stderr as errors:
         assert errors.read() == ""
     assert process.wait(timeout=60) == 1
+
+
+def test_a_network_of_ones_own(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ownnets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, shape, classes, width=8):\n"
+        "        c, h, w = shape\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(c * h * w, width), nn.Dropout(0.1),\n"
+        "                         nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = ("run", "quickstart", "scale=smoke", "outer.steps=2", "model=custom")
+    answer = call(*own, "model.name=ownnets:Net", "model.options.width=4")
+    assert answer.code == 0, answer.err
+    for wrong, message in [
+        ((), "model.name is empty"),
+        (("model.name=ownnets:Nope",), "no attribute 'Nope'"),
+        (("model.name=ownnets:Net", "model.options.depth=4"), "it takes width"),
+        (("model.name=ownnets:Net", "model.curvature=vmap"), "use loop"),
+    ]:
+        answer = call(*own, *wrong)
+        assert answer.code == 2
+        assert message in answer.err
+
+
+def test_dry_run_needs_no_data(call: Call) -> None:
+    answer = call("run", "fig1", "--dry-run", "data.root=/nonexistent")
+    assert answer.code == 0
+    assert "cifar10 is not here yet" in answer.err
+    assert "83,435" in answer.out  # inner steps of ten outer ones
+    assert "175,066 parameters, 7 tangents" in answer.out

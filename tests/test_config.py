@@ -210,4 +210,6 @@ def test_first_horizons_are_no_longer_than_the_later_ones() -> None:
 def test_every_choice_composes() -> None:
     for group in ("data", "model", "scale"):
         for name in choices(group):
-            assert isinstance(compose("quickstart", [f"{group}={name}"])[0], RunConfig)
+            needed = ["model.name=own:Net"] if name == "custom" else []
+            config, _ = compose("quickstart", [f"{group}={name}", *needed])
+            assert isinstance(config, RunConfig)

@@ -55,7 +55,7 @@ def test_weights_are_a_pure_function_of_the_seed_and_leave_the_global_state_alon
         ("lenet", (1, 8, 8), {}, "set data.image_size=28"),
         ("wrn", (3, 32, 32), {"depth": 18}, "depth 18 is not 6n"),
         ("wrn", (3, 32, 32), {"width": 0}, "width 0 must be at least 1"),
-        ("mlp", (1, 8, 8), {"depht": 1}, "no option depht"),
+        ("mlp", (1, 8, 8), {"depht": 1}, "no option depht: it takes hidden, depth, smooth"),
     ],
 )
 def test_bad_networks_are_named(name: str, shape: tuple, options: dict, message: str) -> None:

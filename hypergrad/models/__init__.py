@@ -13,7 +13,6 @@ from hypergrad.seeding import seed_of
 
 __all__ = ["MODELS", "LeNet", "MLP", "WideResNet", "build"]
 
-_GIVEN = ("shape", "classes")
 MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet, "mlp": MLP, "wrn": WideResNet}
 
 
@@ -45,7 +44,7 @@ def build(
         raise ValueError(f"unknown model {name!r}: use one of {', '.join(sorted(MODELS))}")
     network = MODELS[name]
     options = options or {}
-    known = [option for option in signature(network).parameters if option not in _GIVEN]
+    known = list(signature(network).parameters)[2:]  # after the image shape and the classes
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(
