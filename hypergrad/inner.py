@@ -193,7 +193,7 @@ class ScheduledRun(InnerRun):
         return loss, predictions
 
 
-class ForwardRun(InnerRun):
+class ForwardRun(ScheduledRun):
     """Train with a schedule and carry its tangents along.
 
     Args:
@@ -215,16 +215,10 @@ class ForwardRun(InnerRun):
         options: ForwardOptions,
     ) -> None:
         check_strategy(model, options.strategy)
-        super().__init__(model, theta, minibatches, epochs)
-        self._schedule = schedule
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
         self._options = options
         self.contributing = contributing_steps(schedule, self.horizon, options.truncation)
         self._tangents = Tangents.start(theta, len(self.contributing))
-
-    @property
-    def values(self) -> StepValues:
-        """The values that the last step used."""
-        return self._schedule.at(max(self.step - 1, 0), self.horizon)
 
     def hypergradients(self, validation: Iterable[Batch]) -> Hypergradients:
         """Return the hypergradients of the validation loss at the weights reached.
