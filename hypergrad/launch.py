@@ -179,7 +179,7 @@ def launch(
 
 def print_standings(results: Sequence[dict]) -> None:
     """Print the closing table on stdout."""
-    table = Table("method", "test accuracy", "diverged or at chance")
+    table = Table("method", "test accuracy", "at chance")  # or diverged, which counts as that
     table.columns[1].justify = "right"
     for standing in standings(results):
         seeds = len(standing.accuracies)
