@@ -50,7 +50,7 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
         ValueError: If a kind has more values than there are steps.
     """
     method = config.method
-    counts = (method.learning_rates, method.momenta, method.weight_decays)
+    counts = method.counts
     schedule = Schedule(
         tuple(0.05 / (index + 1) for index in range(counts[0])),
         (0.5,) * counts[1],

@@ -23,7 +23,7 @@ from hypergrad.forward import (
     validation_gradient,
 )
 from hypergrad.greedy import greedy_step
-from hypergrad.schedule import Schedule, StepValues
+from hypergrad.schedule import KINDS, Schedule, StepValues
 from hypergrad.schema import GreedyConfig
 from hypergrad.sgd import InnerState
 from hypergrad.training import train_step
@@ -324,14 +324,13 @@ class GreedyRun(InnerRun):
             clip_gradient=self._clip,
         )
         self._used, self._next = self._next, taken.values
-        names = ("learning_rate", "momentum", "weight_decay")
         row: dict[str, float | int] = {
             "step": self.step,
             "epoch": self.step / self.minibatches.steps_per_epoch,
         }
-        row |= dict(zip(names, self._used, strict=True))
+        row |= dict(zip(KINDS, self._used, strict=True))
         row |= {
-            f"{name}_hypergradient": h for name, h in zip(names, taken.hypergradients, strict=True)
+            f"{name}_hypergradient": h for name, h in zip(KINDS, taken.hypergradients, strict=True)
         }
         self._history.append(row)
         self.state = taken.state

@@ -73,8 +73,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     model = make_model(config, data, config.seed)
     check_strategy(model, config.model.curvature)
     layout = plan(config, len(data.train), model.size)
-    method = config.method
-    windows = max(method.learning_rates, method.momenta, method.weight_decays)
+    windows = max(config.method.counts)
     shortest = min(part.steps for part in layout.parts)
     if shortest < windows:
         raise ConfigError(

@@ -70,9 +70,9 @@ class Learner:
             Interrupted: After a checkpoint, when asked to stop.
         """
         now = self.loop.progress
+        self.loop.announce()
         while now.seed_index < len(self.config.seeds):
             self._prepare_model()
-            self.loop.announce()
             if now.method == "ours":
                 self._outer_step()
             elif now.method == "hd":
@@ -87,8 +87,7 @@ class Learner:
     def _outer_step(self) -> None:
         """One outer step: an inner run with tangents, then a move of all values."""
         config, now = self.config, self.loop.progress
-        method = config.method
-        counts = (method.learning_rates, method.momenta, method.weight_decays)
+        counts = config.method.counts
         if not now.outer:
             now.outer = as_lists(start(counts, config.outer.step_sizes))
         state = as_state(now.outer)
@@ -105,7 +104,7 @@ class Learner:
         else:
             self.loop.watch.note(
                 f"outer step {now.outer_step} diverged at inner step {inner.step}: "
-                "half a step back, step sizes halved"
+                "half of the last move is taken back"
             )
             hypergradients = (math.nan,) * len(state.values)
             after = retreat(state)

@@ -72,7 +72,7 @@ def plan(config: RunConfig, n_train: int, parameters: int) -> Plan:
     method, outer = config.method, config.outer
     kept = n_train - max(1, round(n_train * method.validation))
     split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
-    counts = (method.learning_rates, method.momenta, method.weight_decays)
+    counts = method.counts
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts) * (1 - method.truncation)
     parts = []

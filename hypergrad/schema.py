@@ -77,6 +77,11 @@ class MethodConfig:
         _positive("method.clip_gradient", self.clip_gradient)
         _positive("method.clip_products", self.clip_products)
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """(N_alpha, N_beta, N_mu)."""
+        return self.learning_rates, self.momenta, self.weight_decays
+
 
 @dataclass
 class OuterConfig:
