@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hypergrad.api import OuterStep, best, learn_schedule
     from hypergrad.flat import FlatModel
-    from hypergrad.forward import ForwardOptions, Hypergradients, hypergradients
+    from hypergrad.forward import ForwardOptions, hypergradients
+    from hypergrad.hypergradient import Hypergradients, Trust
+    from hypergrad.reverse import ReverseOptions
     from hypergrad.schedule import Schedule
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "ForwardOptions",
     "Hypergradients",
     "OuterStep",
+    "ReverseOptions",
     "Schedule",
+    "Trust",
     "best",
     "hypergradients",
     "learn_schedule",
@@ -31,9 +35,11 @@ __all__ = [
 _HOMES = {
     "FlatModel": "flat",
     "ForwardOptions": "forward",
-    "Hypergradients": "forward",
+    "Hypergradients": "hypergradient",
     "OuterStep": "api",
+    "ReverseOptions": "reverse",
     "Schedule": "schedule",
+    "Trust": "hypergradient",
     "best": "api",
     "hypergradients": "forward",
     "learn_schedule": "api",

@@ -1,6 +1,7 @@
 """The whole method in one call, for people with their own model and data."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypergrad.data import Images, in_batches, in_even_batches, train_validation_split
+from hypergrad.differentiated import differentiated
 from hypergrad.flat import Criterion, FlatModel
 from hypergrad.forward import ForwardOptions
-from hypergrad.inner import ForwardRun, Minibatches
-from hypergrad.outer import has_converged, retreat, sign_descent, start
+from hypergrad.hypergradient import Hypergradients, Trust
+from hypergrad.inner import Minibatches
+from hypergrad.outer import has_converged, move, rank, start
+from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
 
 __all__ = ["PAPER_OPTIONS", "PAPER_STEP_SIZES", "OuterStep", "best", "learn_schedule"]
@@ -29,12 +33,14 @@ class OuterStep(NamedTuple):
         hypergradients: One a value, averaged over its steps; NaN if training diverged.
         validation_loss: At the end of training.
         validation_accuracy: In [0, 1].
+        trust: How far to trust each hypergradient; empty if training diverged.
     """
 
     schedule: Schedule
     hypergradients: tuple[float, ...]
     validation_loss: float
     validation_accuracy: float
+    trust: tuple[Trust, ...] = ()
 
 
 def learn_schedule(
@@ -45,12 +51,12 @@ def learn_schedule(
     epochs: int,
     batch_size: int = 128,
     outer_steps: int = 10,
-    counts: Sequence[int] = (5, 1, 1),
+    counts: Sequence[int] | None = (5, 1, 1),
     step_sizes: Sequence[float] = PAPER_STEP_SIZES,
     validation: float = 0.05,
     first_horizons: Sequence[int] = (1,),
     tolerance: float = 0.05,
-    options: ForwardOptions = PAPER_OPTIONS,
+    options: ForwardOptions | ReverseOptions = PAPER_OPTIONS,
     criterion: Criterion = F.cross_entropy,
     seed: int = 0,
     on_step: Callable[[OuterStep], None] = lambda step: None,
@@ -66,12 +72,15 @@ def learn_schedule(
         epochs: The horizon: how long each outer step trains.
         batch_size: Inputs in a minibatch.
         outer_steps: How many at most.
-        counts: Values of learning rate, momentum and weight decay.
+        counts: Values of learning rate, momentum and weight decay; 0 leaves a kind at zero. None:
+            a value of each for every inner step, which takes `ReverseOptions` and
+            `first_horizons=()`.
         step_sizes: Initial outer step of each kind. Smaller ones for short horizons.
         validation: Share of the inputs to validate on, drawn anew for every outer step.
         first_horizons: Epochs of the first outer steps; at zero the weights do not move.
         tolerance: Stop when every step size is under this share of its value.
-        options: Clipping, truncation, and how Hessian products are computed.
+        options: Forward mode (clipping, truncation, how Hessian products are computed), or reverse
+            mode.
         criterion: Maps (predictions, labels) to a mean loss.
         seed: Of splits and batches.
         on_step: Is called after every outer step.
@@ -84,40 +93,60 @@ def learn_schedule(
             dropout with `vmap`.
     """
     for name, given in (("counts", counts), ("step_sizes", step_sizes)):
-        if len(given) != 3:
+        if given is not None and len(given) != 3:
             raise ValueError(
                 f"{name}={given!r}: give three, for learning rate, momentum and weight decay"
             )
     if epochs < 1 or outer_steps < 1:
         raise ValueError(f"{epochs=}, {outer_steps=}: both must be at least 1")
+    if counts is None and (isinstance(options, ForwardOptions) or any(first_horizons)):
+        raise ValueError(
+            "counts=None learns a value for every inner step: give options=ReverseOptions(...) and "
+            "first_horizons=()"
+        )
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
-    state = start(counts, step_sizes)
+    state = None
     history: list[OuterStep] = []
     for number in range(outer_steps):
         train, held_out = train_validation_split(
             len(data), validation, seed=seed, outer_step=number
         )
         held_out_images = data.take(held_out)
-        schedule = Schedule.from_flat(state.values, counts)
         horizon = min(first_horizons[number], epochs) if number < len(first_horizons) else epochs
         minibatches = Minibatches(data.take(train), batch_size, (seed, "ours", number))
-        inner = ForwardRun(model, theta, minibatches, horizon, schedule, options)
+        counts = counts or (horizon * minibatches.steps_per_epoch,) * 3
+        state = state or start(counts, step_sizes)
+        schedule = Schedule.from_flat(state.values, counts)
+        inner = differentiated(model, theta, minibatches, horizon, schedule, options)
         while not inner.done:
             inner.advance()
         loss, accuracy = model.evaluate(
             inner.state.theta, inner.state.buffers, in_batches(held_out_images, _BATCH)
         )
+        found = None
         if inner.is_finite():
-            found = inner.hypergradients(in_even_batches(held_out_images, _BATCH))
-            hypergradients, state = found.values, sign_descent(state, found.values)
-        else:
-            hypergradients, state = (math.nan,) * len(state.values), retreat(state)
-        history.append(OuterStep(schedule, hypergradients, loss, accuracy))
+            found = inner.hypergradients(list(in_even_batches(held_out_images, batch_size)))
+        state = move(state, None if found is None else found.values)
+        values = (math.nan,) * len(state.values) if found is None else found.values
+        trust = () if found is None else found.trust
+        history.append(OuterStep(schedule, values, loss, accuracy, trust))
+        _warn(number, found, schedule)
         on_step(history[-1])
         if has_converged(state, tolerance):
             break
     return history
+
+
+def _warn(number: int, found: Hypergradients | None, schedule: Schedule) -> None:
+    """Say what was not a finite number: such a value is not learned from."""
+    if found is None:
+        texts = ["training diverged"]
+    else:
+        texts = found.complaints(schedule)
+    if texts:
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        warnings.warn(f"outer step {number}: {texts[0]}{more}", RuntimeWarning, stacklevel=3)
 
 
 def best(history: Sequence[OuterStep]) -> OuterStep:
@@ -132,7 +161,9 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
     Raises:
         ValueError: If none of them stayed finite.
     """
-    finite = [step for step in history if math.isfinite(step.validation_loss)]
-    if not finite:
+    found = max(
+        history, key=lambda step: rank(step.validation_accuracy, step.validation_loss), default=None
+    )
+    if found is None or not math.isfinite(found.validation_loss):
         raise ValueError("no outer step has a finite validation loss: use smaller step_sizes")
-    return max(finite, key=lambda step: (step.validation_accuracy, -step.validation_loss))
+    return found

@@ -1,13 +1,13 @@
-"""Forward mode against reverse-mode autograd through the whole unrolled loop, on real data."""
+"""The configured mode against autograd through the whole unrolled loop, on real data."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hypergrad import forward, reverse
 from hypergrad.data import Dataset, in_batches
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, hypergradients
 from hypergrad.inner import Minibatches
 from hypergrad.schedule import Schedule
 from hypergrad.schema import RunConfig
@@ -23,14 +23,14 @@ class Comparison(NamedTuple):
 
     Attributes:
         name: Kind and index.
-        forward: Forward mode, summed over its window.
-        reverse: Reverse mode.
-        error: Their difference relative to the reverse one.
+        ours: By the configured mode, summed over its window.
+        autograd: Through the unrolled loop.
+        error: Their difference relative to autograd's.
     """
 
     name: str
-    forward: float
-    reverse: float
+    ours: float
+    autograd: float
     error: float
 
 
@@ -38,7 +38,7 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
     """Compute the hypergradients of a middling schedule both ways.
 
     Args:
-        config: Numbers of values, gradient clip, and curvature strategy.
+        config: Method, numbers of values, gradient clip, and curvature strategy.
         model: The network, in float64.
         data: The images, in float64.
         steps: Inner steps, at least the number of values of any kind.
@@ -50,29 +50,32 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
         ValueError: If a kind has more values than there are steps.
     """
     method = config.method
-    counts = method.counts
+    counts = method.counts(steps)
     schedule = Schedule(
-        tuple(0.05 / (index + 1) for index in range(counts[0])),
+        tuple(0.05 / (index * 5 // counts[0] + 1) for index in range(counts[0])),
         (0.5,) * counts[1],
         (1e-3,) * counts[2],
     )
     size = min(BATCH, len(data.train))
     minibatches = Minibatches(data.train, size, (config.seed, "check"))
     validation = list(in_batches(data.test.take(torch.arange(min(200, len(data.test)))), 100))
-    options = ForwardOptions(method.clip_gradient, strategy=config.model.curvature)
-    found = hypergradients(
-        model, model.theta(), minibatches.at, validation, schedule, steps, options
-    )
-    forward = [h * n for h, n in zip(found.values, found.contributing, strict=True)]
-    reverse = _reverse(model, minibatches, validation, schedule, steps, method.clip_gradient)
+    given = model, model.theta(), minibatches.at, validation, schedule, steps
+    if method.mode == "reverse":
+        budget = config.reverse.memory_gb
+        found = reverse.hypergradients(*given, reverse.ReverseOptions(method.clip_gradient, budget))
+    else:
+        options = forward.ForwardOptions(method.clip_gradient, strategy=config.model.curvature)
+        found = forward.hypergradients(*given, options)
+    ours = [h * n for h, n in zip(found.values, found.contributing, strict=True)]
+    unrolled = _unrolled(model, minibatches, validation, schedule, steps, method.clip_gradient)
     rows = []
-    for (kind, index, _), ours, theirs in zip(schedule.columns(), forward, reverse, strict=True):
+    for (kind, index, _), own, theirs in zip(schedule.columns(), ours, unrolled, strict=True):
         scale = max(abs(theirs), 1e-300)
-        rows.append(Comparison(f"{kind}[{index}]", ours, theirs, abs(ours - theirs) / scale))
+        rows.append(Comparison(f"{kind}[{index}]", own, theirs, abs(own - theirs) / scale))
     return rows
 
 
-def _reverse(
+def _unrolled(
     model: FlatModel,
     minibatches: Minibatches,
     validation: list[tuple[Tensor, Tensor]],
@@ -90,7 +93,9 @@ def _reverse(
         (g,) = torch.autograd.grad(loss, theta, create_graph=True)
         if clip is not None:
             g = g.clamp(-clip, clip)
-        v = betas[b] * v + g + mus[m] * theta
+        beta = betas[b] if len(betas) else 0.0  # a kind without values is zero
+        mu = mus[m] if len(mus) else 0.0
+        v = beta * v + g + mu * theta
         theta = theta - alphas[a] * v
     count = sum(len(y) for _, y in validation)
     loss = torch.stack([len(y) / count * model.loss(theta, x, y) for x, y in validation]).sum()

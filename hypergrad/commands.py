@@ -13,7 +13,7 @@ from hypergrad.overrides import expand_sweep
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.schema import ConfigError, RunConfig
 
-__all__ = ["check", "resume", "show_config", "show_cost", "start", "sweep"]
+__all__ = ["check", "new_run", "resume", "show_config", "show_cost", "start", "sweep"]
 
 
 def start(experiment: str, overrides: Sequence[str]) -> int:
@@ -31,17 +31,15 @@ def start(experiment: str, overrides: Sequence[str]) -> int:
         RunFailed: For whatever goes wrong once there is a run directory.
     """
     config, text = configs.compose(experiment, overrides)
-    from hypergrad.launch import launch, prepare
+    if config.parts:
+        from hypergrad.parts import start_parts
+
+        return start_parts(experiment, overrides)
+    from hypergrad.launch import launch
+    from hypergrad.setting import prepare
 
     setting = prepare(config)
-    try:
-        run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
-        run.write_config(text, overrides)
-    except OSError as error:
-        raise ConfigError(
-            f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
-        ) from error
-    print(f"run: {run.path}", file=sys.stderr)
+    run = new_run(config, text, overrides)
     return launch(setting, run, sys.argv)
 
 
@@ -65,12 +63,19 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
         raise ConfigError(f"{' '.join(overrides)}: a resumed run keeps its configuration; drop it")
     if experiment is not None and experiment != config.name:
         raise ConfigError(f"{path} is a run of {config.name}, not of {experiment}")
-    from hypergrad.launch import launch, prepare, print_standings
+    if config.parts:
+        from hypergrad.parts import resume_parts
 
+        return resume_parts(run, config)
     if run.status() == "finished":
+        from hypergrad.report import report
+
         print(f"{path} is finished already", file=sys.stderr)
-        print_standings(run.read_summary()["results"])
+        report(run, config)
         return 0
+    from hypergrad.launch import launch
+    from hypergrad.setting import prepare
+
     return launch(prepare(config), run, sys.argv, resume=True)
 
 
@@ -120,13 +125,26 @@ def show_config(experiment: str, overrides: Sequence[str]) -> None:
 def show_cost(experiment: str, overrides: Sequence[str]) -> None:
     """Print the composed configuration and what the run would cost."""
     config, text = configs.compose(experiment, overrides)
-    from hypergrad.launch import prepare
+    print(text)
+    members = [("", config)]
+    if config.parts:
+        from hypergrad.parts import members_of
+
+        members = [(name, part) for name, part, _, _ in members_of(experiment, overrides)]
+    for name, member in members:
+        _show_cost(name, member)
+
+
+def _show_cost(name: str, config: RunConfig) -> None:
+    from hypergrad.setting import prepare
 
     setting = prepare(config, stand_in=True)
-    print(text)
-    plan, seeds = setting.plan, len(config.seeds)
+    plan = setting.plan
+    seeds = 1 if config.driver == "hypervariance" else len(config.seeds)
     images = setting.data.train.images.nbytes + setting.data.test.images.nbytes
-    table = Table("part", "inner runs", "inner steps", "gradients", title="predicted cost")
+    table = Table(
+        "part", "inner runs", "inner steps", "gradients", title=f"predicted cost {name}".strip()
+    )
     for name in dict.fromkeys(part.method for part in plan.parts):
         parts = [part for part in plan.parts if part.method == name]
         table.add_row(
@@ -139,15 +157,14 @@ def show_cost(experiment: str, overrides: Sequence[str]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{setting.parameters:,} parameters, {plan.columns} tangents: "
-        f"{_mib(plan.tangent_bytes)} whatever the horizon; images {_mib(images)}; "
-        f"device {setting.device}",
+        f"{setting.parameters:,} parameters; {plan.memory_note}: {_mib(plan.memory_bytes)}; "
+        f"images {_mib(images)}; device {setting.device}",
         highlight=False,
     )
 
 
 def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
-    """Compare forward mode with reverse mode for a configured network and data set.
+    """Compare the configured mode with autograd through the unrolled loop.
 
     Args:
         experiment: A name in `conf/experiment`.
@@ -159,14 +176,15 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
     """
     config, _ = configs.compose(experiment, [*overrides, "precision=float64"])
     from hypergrad.check import TOLERANCE, compare
-    from hypergrad.launch import make_model, prepare
+    from hypergrad.setting import make_model, prepare
 
     setting = prepare(config)
     model = make_model(config, setting.data, config.seed)
     rows = compare(config, model, setting.data, steps)
-    table = Table("hyperparameter", "forward mode", "reverse mode", "relative error")
+    mode = config.method.mode
+    table = Table("hyperparameter", f"{mode} mode", "autograd", "relative error")
     for row in rows:
-        table.add_row(row.name, f"{row.forward:.9e}", f"{row.reverse:.9e}", f"{row.error:.1e}")
+        table.add_row(row.name, f"{row.ours:.9e}", f"{row.autograd:.9e}", f"{row.error:.1e}")
     Console().print(table)
     worst = max(row.error for row in rows)
     agree = worst <= TOLERANCE
@@ -176,6 +194,31 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
         f"(worst {worst:.1e}, allowed {TOLERANCE:.0e})"
     )
     return 0 if agree else 1
+
+
+def new_run(config: RunConfig, text: str, overrides: Sequence[str]) -> RunDirectory:
+    """Make a run directory with its configuration in it, and say where it is.
+
+    Args:
+        config: The configuration.
+        text: The same as YAML.
+        overrides: What was typed.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    try:
+        run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
+        run.write_config(text, overrides)
+    except OSError as error:
+        raise ConfigError(
+            f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
+        ) from error
+    print(f"run: {run.path}", file=sys.stderr)
+    return run
 
 
 def _one_line(error: Exception) -> str:

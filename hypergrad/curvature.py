@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-__all__ = ["STRATEGIES", "gradient", "gradient_and_products"]
+__all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -33,6 +33,22 @@ def gradient(loss: Loss, theta: Tensor) -> Tensor:
     """
     theta = theta.detach().requires_grad_()
     return torch.autograd.grad(loss(theta), theta)[0]
+
+
+def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return the gradient of a scalar loss, and a function that multiplies by its Hessian there.
+
+    Args:
+        loss: Maps `(D,)` parameters to a scalar; twice differentiable.
+        theta: `(D,)` point.
+
+    Returns:
+        `(D,)` gradient, detached, and the map from `(N, D)` rows `z_n` to `(N, D)` rows `H z_n`.
+        The map holds the graph of the gradient: as much memory as the batch's activations.
+    """
+    point = theta.detach().requires_grad_()
+    g = torch.autograd.grad(loss(point), point, create_graph=True)[0]
+    return g.detach(), lambda Z: _loop(g, point, Z)
 
 
 def gradient_and_products(

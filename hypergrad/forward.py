@@ -22,21 +22,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
+from hypergrad.curvature import STRATEGIES, gradient_and_products
 from hypergrad.flat import FlatModel
-from hypergrad.schedule import KINDS, Schedule, Window, windows
+from hypergrad.hypergradient import (
+    Hypergradients,
+    contributing_steps,
+    skipped,
+    validation_gradients,
+)
+from hypergrad.schedule import KINDS, Schedule, Window
 from hypergrad.sgd import InnerState, clip_gradient, sgd_step
+from hypergrad.tally import Tally
 
 __all__ = [
     "ForwardOptions",
-    "Hypergradients",
     "Tangents",
-    "averaged",
     "check_strategy",
-    "contributing_steps",
     "forward_step",
     "hypergradients",
-    "validation_gradient",
+    "project",
 ]
 
 Batch = tuple[Tensor, Tensor]
@@ -77,32 +81,19 @@ class Tangents(NamedTuple):
         Z: `(N, D)` derivatives of theta.
         C: `(N, D)` derivatives of v.
         reached: For each row, whether Z can differ from zero: only these need a product.
+        tally: What has happened to them.
     """
 
     Z: Tensor
     C: Tensor
     reached: tuple[bool, ...]
+    tally: Tally
 
     @classmethod
     def start(cls, theta: Tensor, count: int) -> "Tangents":
         """Return the all-zero tangents of `count` values at `theta` of shape `(D,)`."""
         Z = theta.new_zeros(count, theta.numel())
-        return cls(Z, torch.zeros_like(Z), (False,) * count)
-
-
-class Hypergradients(NamedTuple):
-    """What one inner run says about its schedule.
-
-    Attributes:
-        values: One a hyperparameter, averaged over the steps that contributed, in the order of
-            `Schedule.columns`.
-        contributing: How many steps that was.
-        state: Where the inner run ended.
-    """
-
-    values: tuple[float, ...]
-    contributing: tuple[int, ...]
-    state: InnerState
+        return cls(Z, torch.zeros_like(Z), (False,) * count, Tally.start(theta, count))
 
 
 def forward_step(
@@ -153,8 +144,10 @@ def forward_step(
     g, passes = clip_gradient(g, options.clip_gradient)
     if passes is not None:
         HZ = HZ * passes
-    if options.clip_products is not None:
-        HZ = HZ.clamp(-options.clip_products, options.clip_products)
+    limit = options.clip_products
+    touched = None if limit is None else (HZ.abs() > limit).double().mean(dim=1)
+    if limit is not None:
+        HZ = HZ.clamp(-limit, limit)
     theta, v = sgd_step(state.theta, state.v, g, values)
 
     Z, C = tangents.Z.clone(), tangents.C.clone()
@@ -175,27 +168,9 @@ def forward_step(
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
-        Tangents(Z, C, reached),
+        Tangents(Z, C, reached, tangents.tally.after(Z, live, passes, touched)),
         loss,
         predictions,
-    )
-
-
-def contributing_steps(schedule: Schedule, horizon: int, truncation: float) -> tuple[int, ...]:
-    """Return how many steps contribute to each value's hypergradient.
-
-    Args:
-        schedule: Only its counts matter.
-        horizon: `T`, inner steps.
-        truncation: `tau` in [0, 1).
-
-    Returns:
-        One count a value, in the order of the rows of Z; at least 1 each.
-    """
-    return tuple(
-        window.stop - window.start - _skipped(window, truncation)
-        for count in schedule.counts
-        for window in windows(count, horizon)
     )
 
 
@@ -214,30 +189,6 @@ def check_strategy(model: FlatModel, strategy: str) -> None:
             "the network has dropout, and strategy vmap would draw another mask for the Hessian "
             "products than for the gradient: use loop (model.curvature=loop)"
         )
-
-
-def validation_gradient(
-    model: FlatModel,
-    theta: Tensor,
-    batches: Iterable[Batch],
-    buffers: dict[str, Tensor] | None = None,
-) -> Tensor:
-    """Return the gradient of the mean validation loss, with batch statistics in every batch.
-
-    Args:
-        model: The network and its loss.
-        theta: `(D,)` parameters.
-        batches: (inputs, labels) pairs.
-        buffers: As for `FlatModel.loss`.
-
-    Returns:
-        `(D,)` mean over all examples of the batches.
-    """
-    total, count = torch.zeros_like(theta), 0
-    for x, y in batches:
-        total += len(y) * gradient(lambda point, x=x, y=y: model.loss(point, x, y, buffers), theta)
-        count += len(y)
-    return total / count
 
 
 def hypergradients(
@@ -267,36 +218,44 @@ def hypergradients(
         ValueError: If a kind has more values than there are steps, or for dropout with `vmap`.
     """
     check_strategy(model, options.strategy)
-    contributing = contributing_steps(schedule, horizon, options.truncation)
+    contributing = contributing_steps(schedule.counts, horizon, options.truncation)
     state = InnerState.start(theta, model.buffers())
     tangents = Tangents.start(theta, len(contributing))
     for step in range(horizon):
         state, tangents, _, _ = forward_step(
             model, state, tangents, batch_at(step), schedule, step, horizon, options
         )
-    g = validation_gradient(model, state.theta, validation, state.buffers)
-    values = averaged(tangents, g, contributing)
-    return Hypergradients(values, contributing, state)
+    return project(model, state, tangents, validation, contributing)
 
 
-def averaged(tangents: Tangents, g: Tensor, contributing: tuple[int, ...]) -> tuple[float, ...]:
+def project(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    validation: Iterable[Batch],
+    contributing: tuple[int, ...],
+) -> Hypergradients:
     """Return `Z_T g`, each entry divided by its number of contributing steps.
 
     Args:
-        tangents: Tangents at the end of the inner loop.
-        g: `(D,)` validation gradient there.
+        model: The network and its loss.
+        state: Where the inner loop ended.
+        tangents: Its tangents there.
+        validation: Batches of validation data; `g` is the gradient of their mean loss.
         contributing: Contributing steps, one count a row.
 
     Returns:
-        `N` hypergradients.
+        The hypergradients, with their spread over the batches.
     """
-    raw = (tangents.Z @ g).tolist()
-    return tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
-
-
-def _skipped(window: Window, truncation: float) -> int:
-    # The margin keeps 0.29 of 100 steps, 28.999999999999996 in floating point, at 29.
-    return int(truncation * (window.stop - window.start) + 1e-9)
+    total, count, samples = torch.zeros_like(state.theta), 0, []
+    for size, g in validation_gradients(model, state.theta, validation, state.buffers):
+        total += size * g
+        count += size
+        samples.append(tangents.Z @ g)
+    raw = (tangents.Z @ (total / count)).tolist()
+    values = tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
+    trust = tangents.tally.trust(tangents.Z, torch.stack(samples))
+    return Hypergradients(values, contributing, state, trust)
 
 
 def _rows(
@@ -308,8 +267,11 @@ def _rows(
     first = 0
     indices = schedule.at(step, horizon).indices
     for _, count, index in zip(KINDS, schedule.counts, indices, strict=True):
+        if count == 0:
+            in_use.append(None)
+            continue
         start, stop = -(-index * horizon // count), -(-(index + 1) * horizon // count)
-        truncated = step - start < _skipped(Window(start, stop), truncation)
+        truncated = step - start < skipped(Window(start, stop), truncation)
         in_use.append(None if truncated else first + index)
         if not truncated:  # later windows have not begun: their rows are zero
             moving.extend(range(first, first + index + 1))

@@ -50,6 +50,7 @@ def greedy_step(
     learning_rate: float,
     clip: float,
     clip_gradient: float | None,
+    learned: tuple[bool, bool, bool] = (True, True, True),
 ) -> GreedyStep:
     """Take one inner step, then one outer step on alpha, beta and mu.
 
@@ -62,6 +63,7 @@ def greedy_step(
         learning_rate: Of the outer SGD.
         clip: Elementwise limit on the hypergradients.
         clip_gradient: `c_g`, or None.
+        learned: Which of alpha, beta and mu move; the others stay.
 
     Returns:
         The state and the values after the step.
@@ -71,8 +73,8 @@ def greedy_step(
     after, loss, predictions = train_step(model, state, batch, step_values, clip_gradient)
     g = gradient(lambda theta: model.loss(theta, *validation_batch, after.buffers), after.theta)
     raw = -torch.stack([g @ after.v, alpha * (g @ state.v), alpha * (g @ state.theta)])
-    moves = raw.clamp(-clip, clip)
-    d_alpha, d_beta, d_mu = moves.tolist()
+    moves = raw.clamp(-clip, clip).tolist()
+    d_alpha, d_beta, d_mu = (d if moved else 0.0 for d, moved in zip(moves, learned, strict=True))
     moved = (
         alpha - learning_rate * d_alpha,
         beta - learning_rate * d_beta,

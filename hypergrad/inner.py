@@ -1,34 +1,22 @@
 """Inner runs, one step at a time, so that a driver can watch, pause, save and resume them.
 
-Three ways to go through the same loop: `ForwardRun` carries tangents along, `GreedyRun` updates its
-values online, `ScheduledRun` only trains. Everything random is a pure function of a key and the
-step, so a run's position is a number.
+`ScheduledRun` only trains; those of `differentiated` find the hypergradients of their schedule too,
+and that of `greedy_run` updates its values online. Everything random is a pure function of a key
+and the step, so a run's position is a number.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from hypergrad.data import Augmentation, Epoch, Images
 from hypergrad.flat import FlatModel
-from hypergrad.forward import (
-    ForwardOptions,
-    Hypergradients,
-    Tangents,
-    averaged,
-    check_strategy,
-    contributing_steps,
-    forward_step,
-    validation_gradient,
-)
-from hypergrad.greedy import greedy_step
-from hypergrad.schedule import KINDS, Schedule, StepValues
-from hypergrad.schema import GreedyConfig
+from hypergrad.schedule import Schedule, StepValues
 from hypergrad.sgd import InnerState
 from hypergrad.training import train_step
 
-__all__ = ["ForwardRun", "GreedyRun", "InnerRun", "Minibatches", "ScheduledRun"]
+__all__ = ["InnerRun", "Minibatches", "ScheduledRun"]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -74,7 +62,7 @@ class Minibatches:
 
 
 class InnerRun:
-    """What the three kinds of inner run share: position, weights, and running sums.
+    """What all kinds of inner run share: position, weights, and running sums.
 
     Args:
         model: The network and its loss.
@@ -191,153 +179,3 @@ class ScheduledRun(InnerRun):
             self.model, self.state, batch, values, self._clip
         )
         return loss, predictions
-
-
-class ForwardRun(ScheduledRun):
-    """Train with a schedule and carry its tangents along.
-
-    Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs.
-        schedule: The values.
-        options: Clipping, truncation, strategy.
-    """
-
-    def __init__(
-        self,
-        model: FlatModel,
-        theta: Tensor,
-        minibatches: Minibatches,
-        epochs: int,
-        schedule: Schedule,
-        options: ForwardOptions,
-    ) -> None:
-        check_strategy(model, options.strategy)
-        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
-        self._options = options
-        self.contributing = contributing_steps(schedule, self.horizon, options.truncation)
-        self._tangents = Tangents.start(theta, len(self.contributing))
-
-    def hypergradients(self, validation: Iterable[Batch]) -> Hypergradients:
-        """Return the hypergradients of the validation loss at the weights reached.
-
-        Args:
-            validation: Batches of validation data.
-
-        Returns:
-            One averaged hypergradient a value, its contributing steps, and the inner state.
-        """
-        g = validation_gradient(self.model, self.state.theta, validation, self.state.buffers)
-        values = averaged(self._tangents, g, self.contributing)
-        return Hypergradients(values, self.contributing, self.state)
-
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Return everything that `restore` needs: tensors, and values that fit JSON."""
-        tensors, scalars = super().snapshot()
-        tensors |= {"Z": self._tangents.Z, "C": self._tangents.C}
-        return tensors, scalars | {"reached": list(self._tangents.reached)}
-
-    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
-        """Continue from a snapshot."""
-        super().restore(tensors, scalars)
-        device = self.state.theta.device
-        reached = scalars["reached"]
-        assert isinstance(reached, list)
-        self._tangents = Tangents(tensors["Z"].to(device), tensors["C"].to(device), tuple(reached))
-
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        self.state, self._tangents, loss, predictions = forward_step(
-            self.model,
-            self.state,
-            self._tangents,
-            batch,
-            self._schedule,
-            self.step,
-            self.horizon,
-            self._options,
-        )
-        return loss, predictions
-
-
-class GreedyRun(InnerRun):
-    """Hypergradient descent from all-zero values; `history` keeps what each step used and found.
-
-    Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs.
-        validation: Validation data, one minibatch a step.
-        settings: Outer learning rate and clip.
-        clip_gradient: `c_g`, or None.
-    """
-
-    def __init__(
-        self,
-        model: FlatModel,
-        theta: Tensor,
-        minibatches: Minibatches,
-        epochs: int,
-        validation: Minibatches,
-        settings: GreedyConfig,
-        clip_gradient: float | None,
-    ) -> None:
-        super().__init__(model, theta, minibatches, epochs)
-        self._validation = validation
-        self._settings = settings
-        self._clip = clip_gradient
-        self._used = self._next = (0.0, 0.0, 0.0)
-        self._history: list[dict[str, float | int]] = []
-
-    @property
-    def values(self) -> StepValues:
-        """The values that the last step used."""
-        return StepValues(*self._used, indices=(0, 0, 0))
-
-    def take_history(self) -> list[dict[str, float | int]]:
-        """Return rows of `greedy.csv` (without the seed) since the last call."""
-        rows, self._history = self._history, []
-        return rows
-
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Return everything that `restore` needs; take the history first."""
-        assert not self._history
-        tensors, scalars = super().snapshot()
-        return tensors, scalars | {"used": list(self._used), "next": list(self._next)}
-
-    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
-        """Continue from a snapshot."""
-        super().restore(tensors, scalars)
-        self._used, self._next = (_three(scalars[name]) for name in ("used", "next"))
-
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        taken = greedy_step(
-            self.model,
-            self.state,
-            self._next,
-            batch,
-            self._validation.at(self.step),
-            learning_rate=self._settings.learning_rate,
-            clip=self._settings.clip,
-            clip_gradient=self._clip,
-        )
-        self._used, self._next = self._next, taken.values
-        row: dict[str, float | int] = {
-            "step": self.step,
-            "epoch": self.step / self.minibatches.steps_per_epoch,
-        }
-        row |= dict(zip(KINDS, self._used, strict=True))
-        row |= {
-            f"{name}_hypergradient": h for name, h in zip(KINDS, taken.hypergradients, strict=True)
-        }
-        self._history.append(row)
-        self.state = taken.state
-        return taken.loss, taken.predictions
-
-
-def _three(values: object) -> tuple[float, float, float]:
-    assert isinstance(values, list)
-    a, b, c = values
-    return float(a), float(b), float(c)

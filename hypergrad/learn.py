@@ -1,8 +1,9 @@
-"""Driver of Figures 1 and 4: learn a schedule, run hypergradient descent, retrain, compare.
+"""Driver of Figures 1, 3 and 4: learn a schedule, run hypergradient descent, retrain, compare.
 
-For each seed: the outer loop (`ours`), hypergradient descent online (`hd`), then trainings on the
-full training set that differ in nothing but the schedule: the learned one (`ours_retrained`), the
-one hypergradient descent went through (`hd_retrained`), and plain SGD (`sgd`).
+For each seed: the outer loop (`ours`, values shared or not), hypergradient descent online (`hd`),
+then trainings on the full training set that differ in nothing but the schedule: the learned one
+(`ours_retrained`), the one hypergradient descent went through (`hd_retrained`), and plain SGD
+(`sgd`).
 """
 
 import csv
@@ -13,19 +14,34 @@ import torch
 
 from hypergrad.baseline import baseline_schedule
 from hypergrad.data import Augmentation, Dataset, Images, in_even_batches, train_validation_split
+from hypergrad.differentiated import differentiated
 from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions
-from hypergrad.inner import ForwardRun, GreedyRun, InnerRun, Minibatches, ScheduledRun
-from hypergrad.loop import EVALUATION_BATCH, Loop
-from hypergrad.outer import has_converged, retreat, sign_descent, start
+from hypergrad.greedy_run import GreedyRun
+from hypergrad.hypergradient import Hypergradients
+from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
+from hypergrad.loop import Loop
+from hypergrad.outer import has_converged, move, start
 from hypergrad.plan import Plan
 from hypergrad.progress import Evaluation, as_lists, as_state, outer_rows
+from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import KINDS, Schedule
 from hypergrad.schema import RunConfig
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "differentiation"]
 
 HD_SPLIT = -1  # hypergradient descent has a split of its own
+SPOKEN = 3  # complaints of one outer step that are said aloud
+
+
+def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
+    """Return how the configured method computes hypergradients."""
+    method = config.method
+    if method.mode == "reverse":
+        return ReverseOptions(method.clip_gradient, config.reverse.memory_gb, config.reverse.parts)
+    return ForwardOptions(
+        method.clip_gradient, method.clip_products, method.truncation, config.model.curvature
+    )
 
 
 class Learner:
@@ -54,12 +70,7 @@ class Learner:
         self._parts = list(dict.fromkeys(part.method for part in plan.parts))
         self._augment = Augmentation() if config.data.augment else None
         self._guess = data.test.labels.bincount().max().item() / len(data.test)
-        self._options = ForwardOptions(
-            config.method.clip_gradient,
-            config.method.clip_products,
-            config.method.truncation,
-            config.model.curvature,
-        )
+        self._options = differentiation(config)
         self._model: FlatModel | None = None
         self._theta = torch.empty(0)
 
@@ -85,31 +96,28 @@ class Learner:
     # Parts
 
     def _outer_step(self) -> None:
-        """One outer step: an inner run with tangents, then a move of all values."""
-        config, now = self.config, self.loop.progress
-        counts = config.method.counts
+        """One outer step: an inner run with its hypergradients, then a move of all values."""
+        config, now, watch = self.config, self.loop.progress, self.loop.watch
+        train, validation = self._split(now.outer_step)
+        minibatches = self._minibatches(train, "ours", now.outer_step)
+        epochs = config.outer.horizon(now.outer_step, config.epochs)
+        counts = config.method.counts(epochs * minibatches.steps_per_epoch)
         if not now.outer:
             now.outer = as_lists(start(counts, config.outer.step_sizes))
         state = as_state(now.outer)
         schedule = Schedule.from_flat(state.values, counts)
-        train, validation = self._split(now.outer_step)
-        epochs = config.outer.horizon(now.outer_step, config.epochs)
-        minibatches = self._minibatches(train, "ours", now.outer_step)
-        inner = ForwardRun(self._net, self._theta, minibatches, epochs, schedule, self._options)
+        inner = differentiated(self._net, self._theta, minibatches, epochs, schedule, self._options)
         seen = self.loop.go(inner, validation)
+        found = None
         if inner.done and inner.is_finite():
-            found = inner.hypergradients(in_even_batches(validation, EVALUATION_BATCH))
-            hypergradients = found.values
-            after = sign_descent(state, hypergradients)
-        else:
-            self.loop.watch.note(
-                f"outer step {now.outer_step} diverged at inner step {inner.step}: "
-                "half of the last move is taken back"
-            )
-            hypergradients = (math.nan,) * len(state.values)
-            after = retreat(state)
+            batches = list(in_even_batches(validation, config.method.batch_size))
+            found = self.loop.hypergradients(inner, batches)
+        after = move(state, None if found is None else found.values)
+        self._complain(found, schedule, inner.step)
+        unknown = (math.nan,) * len(state.values), (None,) * len(state.values)
+        values, trust = unknown if found is None else (found.values, found.trust)
         rows = outer_rows(
-            schedule, epochs, inner.horizon, hypergradients, after.step_sizes, inner.contributing
+            schedule, epochs, inner.horizon, values, after.step_sizes, inner.contributing, trust
         )
         self.loop.journal.append(
             "outer", ({"seed": self.loop.seed, "outer_step": now.outer_step, **row} for row in rows)
@@ -117,12 +125,32 @@ class Learner:
         now.keep_best(schedule, seen)
         now.outer = as_lists(after)
         now.outer_step += 1
-        converged = has_converged(after, config.outer.tolerance)
-        if converged:
-            self.loop.watch.note(f"converged after {now.outer_step} outer steps")
-        if converged or now.outer_step == config.outer.steps:
+        ended = None
+        if has_converged(after, config.outer.tolerance):
+            ended = f"converged after {now.outer_step} outer steps"
+        elif now.is_stale(config.outer.patience):
+            ended = f"no better validation accuracy in {config.outer.patience} outer steps"
+        if ended:
+            watch.note(ended)
+        if ended or now.outer_step == config.outer.steps:
             now.finish_outer(self.loop.seed)
             self._next()
+
+    def _complain(self, found: Hypergradients | None, schedule: Schedule, step: int) -> None:
+        """Say what was not a finite number, by name and step."""
+        number, note = self.loop.progress.outer_step, self.loop.watch.note
+        retreat = "half of the last move is taken back"
+        if found is None:
+            note(f"outer step {number} diverged at inner step {step}: {retreat}")
+            return
+        complaints = found.complaints(schedule)
+        lost = len(complaints) == len(found.values)
+        for text in complaints[:SPOKEN]:
+            note(f"outer step {number}: {text}" + ("" if lost else ", and moves nothing"))
+        if len(complaints) > SPOKEN:
+            note(f"... and {len(complaints) - SPOKEN} more: not_finite in outer.csv")
+        if lost:
+            note(f"outer step {number}: no hypergradient is a finite number: {retreat}")
 
     def _hypergradient_descent(self) -> None:
         config = self.config
@@ -136,6 +164,7 @@ class Learner:
             Minibatches(validation, size, (self.loop.seed, "hd-validation")),
             config.greedy,
             config.method.clip_gradient,
+            config.method.learned,
         )
         self._note_result(inner, self.loop.go(inner, validation))
         self._next()

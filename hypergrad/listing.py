@@ -98,6 +98,7 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path) -> None:
 def _newest(figure: str, outputs: Path) -> Path | None:
     from hypergrad.figures import FIGURES
 
-    runs = [run for name in FIGURES[figure].experiments for run in find_runs(outputs, name)]
-    with_rows = [run for run in runs if (run.path / "outer.csv").is_file()]
+    spec = FIGURES[figure]
+    runs = [run for name in spec.experiments for run in find_runs(outputs, name)]
+    with_rows = [run for run in runs if any(run.path.glob(spec.files))]
     return max((run.path for run in with_rows), key=lambda path: path.name, default=None)

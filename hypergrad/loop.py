@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -10,20 +10,19 @@ import torch
 from torch import Tensor
 
 from hypergrad.data import Dataset, Images, in_batches
-from hypergrad.inner import GreedyRun, InnerRun
-from hypergrad.plan import Plan
+from hypergrad.differentiated import ForwardRun, ReverseRun
+from hypergrad.greedy_run import GreedyRun
+from hypergrad.hypergradient import Hypergradients
+from hypergrad.inner import InnerRun
+from hypergrad.plan import Part, Plan
 from hypergrad.progress import Evaluation, Progress
-from hypergrad.runs.interrupt import Interrupt
+from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.runs.journal import Journal
 from hypergrad.schema import RunConfig
 
-__all__ = ["EVALUATION_BATCH", "Interrupted", "Loop", "Watch"]
+__all__ = ["EVALUATION_BATCH", "Loop", "Watch"]
 
 EVALUATION_BATCH = 1000
-
-
-class Interrupted(Exception):  # noqa: N818 (a request, not an error)
-    """The run stopped on request, after a checkpoint."""
 
 
 class Watch(Protocol):
@@ -70,7 +69,7 @@ class Loop:
         self.config = config
         self.journal = journal
         self.watch = watch
-        self.progress = Progress()
+        self.progress = Progress(method=plan.parts[0].method)
         self._data = data
         self._plan = plan
         self._interrupt = interrupt
@@ -115,13 +114,7 @@ class Loop:
             now.seconds, now.seen = 0.0, None
         self._tensors = None
         self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
-        part = next(
-            part
-            for part in self._plan.parts
-            if part.method == now.method and part.outer_step == now.outer_step
-        )
-        before = now.seed_index * self._plan.cost
-        before += self._plan.cost_before(now.method, now.outer_step)
+        part, before = self._part()
         began = saved = time.monotonic()
         earlier = now.seconds
         while not inner.done:
@@ -140,6 +133,43 @@ class Loop:
                 saved = time.monotonic()
         assert now.seen is not None, "every inner run ends with a row"
         return Evaluation(*now.seen)  # type: ignore[arg-type]
+
+    def hypergradients(
+        self, inner: ForwardRun | ReverseRun, validation: Sequence[tuple[Tensor, Tensor]]
+    ) -> Hypergradients:
+        """Return the hypergradients of an inner run that has come to its end.
+
+        Args:
+            inner: The run.
+            validation: Batches of validation data.
+
+        Returns:
+            Its hypergradients.
+
+        Raises:
+            Interrupted: After a checkpoint, when asked to stop on the way back.
+        """
+        part, before = self._part()
+        there = before + part.gradients * inner.horizon
+
+        def tick(steps: int) -> None:
+            self.watch.step(inner, there + part.backward * steps)
+            if self._interrupt.requested:
+                self.save(inner)
+                raise Interrupted(self._interrupt.requested)
+
+        return inner.hypergradients(validation, tick)
+
+    def _part(self) -> tuple[Part, float]:
+        """The part under way, and what the plan costs before it."""
+        now = self.progress
+        part = next(
+            part
+            for part in self._plan.parts
+            if part.method == now.method and part.outer_step == now.outer_step
+        )
+        before = now.seed_index * self._plan.cost
+        return part, before + self._plan.cost_before(now.method, now.outer_step)
 
     def _row_is_due(self, inner: InnerRun) -> bool:
         per_epoch, rows = inner.minibatches.steps_per_epoch, self.config.rows_per_epoch
@@ -190,7 +220,7 @@ class Loop:
         done = now.seed_index * self._plan.cost
         if now.seed_index < len(self.config.seeds):
             done += self._plan.cost_before(now.method, now.outer_step)
-        self.journal.summarise(
+        self.journal.run.update_summary(
             {
                 "progress": {
                     "phase": now.method if now.seed_index < len(self.config.seeds) else "finished",

@@ -10,7 +10,16 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["OuterState", "has_converged", "retreat", "sign_descent", "sign_of", "start"]
+__all__ = [
+    "OuterState",
+    "has_converged",
+    "move",
+    "rank",
+    "retreat",
+    "sign_descent",
+    "sign_of",
+    "start",
+]
 
 
 class OuterState(NamedTuple):
@@ -95,6 +104,35 @@ def retreat(state: OuterState) -> OuterState:
         for half, gamma in zip(halves, state.step_sizes, strict=True)
     )
     return OuterState(values, step_sizes, state.signs, halves)
+
+
+def move(state: OuterState, hypergradients: Sequence[float] | None) -> OuterState:
+    """End an outer step: sign descent, or a retreat where there is nothing to descend along.
+
+    Args:
+        state: The state whose values the inner run used.
+        hypergradients: What it found, one a value; None if its weights did not stay finite.
+
+    Returns:
+        The state for the next outer step. If no hypergradient is a finite number, standing still
+        would only repeat the run that lost them.
+    """
+    if hypergradients is None or not any(map(math.isfinite, hypergradients)):
+        return retreat(state)
+    return sign_descent(state, hypergradients)
+
+
+def rank(accuracy: float, loss: float) -> tuple[float, float]:
+    """Return what orders outer steps: validation accuracy; the lower loss decides a draw.
+
+    Args:
+        accuracy: On the validation images.
+        loss: Likewise; one that is not finite ranks last.
+
+    Returns:
+        A key; the greatest is the best.
+    """
+    return (accuracy, -loss) if math.isfinite(loss) else (-math.inf, -math.inf)
 
 
 def has_converged(state: OuterState, tolerance: float) -> bool:

@@ -1,10 +1,11 @@
-"""What a run is going to do, before it does it: parts, steps, tangents, memory."""
+"""What a run is going to do, before it does it: parts, steps, memory."""
 
 from typing import NamedTuple
 
 from hypergrad.schema import RunConfig
+from hypergrad.trajectory import checkpoint_interval
 
-__all__ = ["RETRAININGS", "Part", "Plan", "plan"]
+__all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance"]
 
 RETRAININGS = ("ours_retrained", "hd_retrained", "sgd")
 
@@ -17,17 +18,19 @@ class Part(NamedTuple):
         outer_step: 0 for all but `ours`.
         steps: Inner steps.
         gradients: Cost of a step in gradient evaluations; a Hessian product counts as two.
+        backward: The same for going back through it (reverse mode).
     """
 
     method: str
     outer_step: int
     steps: int
     gradients: float
+    backward: float = 0.0
 
     @property
     def cost(self) -> float:
         """Gradient evaluations of the whole part."""
-        return self.steps * self.gradients
+        return self.steps * (self.gradients + self.backward)
 
 
 class Plan(NamedTuple):
@@ -35,13 +38,14 @@ class Plan(NamedTuple):
 
     Attributes:
         parts: Inner runs; a run that converges early skips some.
-        columns: `N`, tangent columns.
-        tangent_bytes: Peak memory of tangents and their products; the same for any horizon.
+        memory_bytes: What differentiation needs on top of training at its peak: tangents and
+            their products, or the states that reverse mode keeps.
+        memory_note: What that is, for people.
     """
 
     parts: list[Part]
-    columns: int
-    tangent_bytes: int
+    memory_bytes: int
+    memory_note: str
 
     def cost_before(self, method: str, outer_step: int) -> float:
         """Gradient evaluations planned before that part begins."""
@@ -72,20 +76,74 @@ def plan(config: RunConfig, n_train: int, parameters: int) -> Plan:
     method, outer = config.method, config.outer
     kept = n_train - max(1, round(n_train * method.validation))
     split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
-    counts = method.counts
-    # A window's column is zero until it begins, and untouched while its kind is truncated.
-    products = sum((count + 1) / 2 for count in counts) * (1 - method.truncation)
-    parts = []
-    for step in range(outer.steps):
-        steps = outer.horizon(step, config.epochs) * split_steps
-        parts.append(Part("ours", step, steps, 1 + 2 * products * (step > 0)))
-    if config.greedy.enabled:
-        parts.append(Part("hd", 0, config.epochs * split_steps, 2.0))
-    for name in RETRAININGS:
-        if not (name == "hd_retrained" and not config.greedy.enabled) and not (
-            name == "sgd" and not config.baseline.enabled
-        ):
-            parts.append(Part(name, 0, config.epochs * full_steps, 1.0))
     size = 8 if config.precision == "float64" else 4
-    # Z and C before and after a step, and the products.
-    return Plan(parts, sum(counts), 5 * sum(counts) * parameters * size)
+    parts: list[Part] = []
+    memory, note = 0, "no tangents"
+    if method.name != "greedy":
+        longest = config.epochs * split_steps
+        if method.mode == "reverse":
+            interval, memory, note = _reverse_memory(config, longest, parameters, size)
+        else:
+            interval, columns = 1, sum(method.counts(longest))
+            # Z and C before and after a step, and the products.
+            memory = 5 * columns * parameters * size
+            note = f"{columns} tangents, whatever the horizon"
+        for step in range(outer.steps):
+            steps = outer.horizon(step, config.epochs) * split_steps
+            parts.append(Part("ours", step, steps, *_step_cost(config, step, interval)))
+    greedy = config.greedy.enabled or method.name == "greedy"
+    if greedy:
+        parts.append(Part("hd", 0, config.epochs * split_steps, 2.0))
+    wanted = {
+        "ours_retrained": method.name != "greedy",
+        "hd_retrained": greedy,
+        "sgd": config.baseline.enabled,
+    }
+    for name in RETRAININGS:
+        if wanted[name]:
+            parts.append(Part(name, 0, config.epochs * full_steps, 1.0))
+    return Plan(parts, memory, note)
+
+
+def plan_hypervariance(config: RunConfig, n_train: int, parameters: int) -> Plan:
+    """Lay out a study of hypervariance: a part a perturbation, all its repeats in it.
+
+    Args:
+        config: The run's configuration.
+        n_train: Training images.
+        parameters: `D`.
+
+    Returns:
+        Its parts and needs; memory is that of one worker process.
+    """
+    study = config.hypervariance
+    size = 8 if config.precision == "float64" else 4
+    interval, memory, note = _reverse_memory(config, study.steps, parameters, size)
+    # There: a step and a greedy hypergradient. Back: the same step again, its graph, a product.
+    back = (interval > 1) + 1.0 + 2.0
+    steps = config.repeats * study.steps
+    parts = [Part(name, 0, steps, 2.0, back) for name in study.perturbations]
+    return Plan(parts, memory, note)
+
+
+def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float, float]:
+    """Gradient evaluations of an inner step there, and back."""
+    moving = outer_step > 0  # at first all values are zero, and no product is needed
+    if config.method.mode == "reverse":
+        return 1.0, (interval > 1) + 1.0 + 2.0 * config.reverse.parts * moving
+    counts = config.method.counts(1)
+    # A window's column is zero until it begins, and untouched while its kind is truncated.
+    products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
+    return 1.0 + 2.0 * products * moving, 0.0
+
+
+def _reverse_memory(
+    config: RunConfig, horizon: int, parameters: int, size: int
+) -> tuple[int, int, str]:
+    """Steps between two states that reverse mode keeps, their memory, and what it is."""
+    state = 2 * parameters * size
+    interval = checkpoint_interval(max(horizon, 1), state, config.reverse.memory_gb)
+    if interval == 1:
+        return 1, horizon * state, f"the states of {horizon:,} steps"
+    states = -(-horizon // interval) + interval + 1
+    return interval, states * state, f"{states} states, {interval} steps apart"

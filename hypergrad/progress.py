@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hypergrad.outer import OuterState, sign_of
+from hypergrad.hypergradient import Trust
+from hypergrad.outer import OuterState, rank, sign_of
 from hypergrad.schedule import Schedule, windows
 
 __all__ = ["Evaluation", "Progress", "as_lists", "as_state", "outer_rows"]
@@ -58,10 +59,10 @@ class Progress:
         loss, accuracy = seen.validation_loss, seen.validation_accuracy
         assert loss is not None
         assert accuracy is not None
+        key = rank(accuracy, loss)
         best = self.best
-        if not math.isfinite(loss) or (
-            best is not None
-            and (best["validation_accuracy"], -best["validation_loss"]) >= (accuracy, -loss)
+        if key == rank(0.0, math.inf) or (
+            best is not None and rank(best["validation_accuracy"], best["validation_loss"]) >= key
         ):
             return
         self.best = {
@@ -71,6 +72,12 @@ class Progress:
             "test_accuracy": seen.test_accuracy,
             **schedule.as_dict(),
         }
+
+    def is_stale(self, patience: int | None) -> bool:
+        """Whether the last `patience` outer steps brought nothing better; never without one."""
+        if patience is None or self.best is None:
+            return False
+        return self.outer_step - 1 - self.best["outer_step"] >= patience
 
     def finish_outer(self, seed: int) -> None:
         """Note the best outer step as this seed's schedule, and what it came to."""
@@ -118,7 +125,8 @@ def outer_rows(
     hypergradients: Sequence[float],
     step_sizes: Sequence[float],
     contributing: Sequence[int],
-) -> Iterator[dict[str, int | float | str]]:
+    trust: Sequence[Trust | None],
+) -> Iterator[dict[str, int | float | str | None]]:
     """Yield the rows of `outer.csv` of one outer step, without seed and outer step.
 
     Args:
@@ -137,8 +145,8 @@ def outer_rows(
         for count in schedule.counts
         for window in windows(count, horizon)
     ]
-    for (kind, index, value), (begin, end), h, gamma, steps in zip(
-        schedule.columns(), spans, hypergradients, step_sizes, contributing, strict=True
+    for (kind, index, value), (begin, end), h, gamma, steps, seen in zip(
+        schedule.columns(), spans, hypergradients, step_sizes, contributing, trust, strict=True
     ):
         yield {
             "kind": kind,
@@ -150,6 +158,7 @@ def outer_rows(
             "step_size": gamma,
             "sign": sign_of(h),
             "contributing_steps": steps,
+            **(dict.fromkeys(Trust._fields) if seen is None else seen._asdict()),
         }
 
 

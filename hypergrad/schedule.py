@@ -42,7 +42,8 @@ def windows(count: int, horizon: int) -> list[Window]:
     """Return the windows of `count` values over `horizon` inner steps.
 
     Args:
-        count: `N`, values of the kind; at most `horizon`, so that no window is empty.
+        count: `N`, values of the kind; at most `horizon`, so that no window is empty. 0 for a kind
+            that is not learned, which has no windows.
         horizon: `T`, inner steps.
 
     Returns:
@@ -54,10 +55,12 @@ def windows(count: int, horizon: int) -> list[Window]:
     >>> windows(2, 5)
     [Window(start=0, stop=3), Window(start=3, stop=5)]
     """
-    if not 1 <= count <= horizon:
+    if not 0 <= count <= horizon:
         raise ValueError(
-            f"{count} windows do not fit {horizon} inner steps: use between 1 and {horizon} values"
+            f"{count} windows do not fit {horizon} inner steps: use at most {horizon} values"
         )
+    if count == 0:
+        return []
     edges = [-(-i * horizon // count) for i in range(count + 1)]
     return [Window(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
@@ -66,7 +69,8 @@ def windows(count: int, horizon: int) -> list[Window]:
 class Schedule:
     """Values of learning rate, momentum and weight decay over the windows of a training run.
 
-    The horizon is no part of it: the same schedule stretches to any number of steps.
+    The horizon is no part of it: the same schedule stretches to any number of steps. A kind without
+    values is zero throughout, and not learned.
 
     Attributes:
         learning_rate: `N_alpha` values.
@@ -84,9 +88,9 @@ class Schedule:
     def __post_init__(self) -> None:
         for kind in KINDS:
             values = tuple(float(value) for value in getattr(self, kind))
-            if not values:
-                raise ValueError(f"{kind} has no value: give at least one (0.0 switches it off)")
             object.__setattr__(self, kind, values)
+        if not self.learning_rate:
+            raise ValueError("learning_rate has no value: give at least one")
 
     @classmethod
     def zeros(cls, counts: Sequence[int]) -> "Schedule":
@@ -160,7 +164,7 @@ class Schedule:
             horizon: `T`, inner steps.
 
         Returns:
-            The values, and the index of each within its kind.
+            The values, and the index of each within its kind (0 for a kind without values).
 
         Raises:
             ValueError: If `step` is outside the horizon.
@@ -168,9 +172,9 @@ class Schedule:
         if not 0 <= step < horizon:
             raise ValueError(f"step {step} is outside the horizon 0..{horizon - 1}")
         a, b, m = (count * step // horizon for count in self.counts)
-        return StepValues(
-            self.learning_rate[a], self.momentum[b], self.weight_decay[m], indices=(a, b, m)
-        )
+        beta = self.momentum[b] if self.momentum else 0.0
+        mu = self.weight_decay[m] if self.weight_decay else 0.0
+        return StepValues(self.learning_rate[a], beta, mu, indices=(a, b, m))
 
     def apply(self, optimizer: _Optimizer, step: int, horizon: int) -> None:
         """Set `lr`, `momentum` and `weight_decay` of a `torch.optim.SGD` for one inner step.

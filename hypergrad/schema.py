@@ -10,9 +10,11 @@ __all__ = [
     "ConfigError",
     "DataConfig",
     "GreedyConfig",
+    "HypervarianceConfig",
     "MethodConfig",
     "ModelConfig",
     "OuterConfig",
+    "ReverseConfig",
     "RunConfig",
 ]
 
@@ -58,8 +60,15 @@ class ModelConfig:
 
 @dataclass
 class MethodConfig:
-    """The inner problem and how its hypergradients are computed."""
+    """The inner problem, and how its schedule is learned.
 
+    `name` is `shared` (values shared over windows of steps), `unshared` (a value for every inner
+    step: of each kind's number only whether it is zero matters), or `greedy` (hypergradient descent
+    alone). `mode` is how hypergradients are computed; a kind with no values is zero, not learned.
+    """
+
+    name: str = "shared"
+    mode: str = "forward"
     batch_size: int = 128
     validation: float = 0.05
     learning_rates: int = 5
@@ -70,17 +79,37 @@ class MethodConfig:
     clip_products: float | None = 100.0
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "learning_rates", "momenta", "weight_decays"):
-            _at_least(f"method.{key}", getattr(self, key), 1)
+        _one_of("method.name", self.name, ("shared", "unshared", "greedy"))
+        _one_of("method.mode", self.mode, ("forward", "reverse"))
+        for key, low in (("batch_size", 1), ("learning_rates", 1), ("momenta", 0)):
+            _at_least(f"method.{key}", getattr(self, key), low)
+        _at_least("method.weight_decays", self.weight_decays, 0)
         _between("method.validation", self.validation, 0, 1, open_low=True)
         _between("method.truncation", self.truncation, 0, 1)
         _positive("method.clip_gradient", self.clip_gradient)
         _positive("method.clip_products", self.clip_products)
+        if self.mode == "reverse" and (self.truncation or self.clip_products is not None):
+            raise ConfigError(
+                "method.mode=reverse is exact: give method.truncation=0 method.clip_products=null"
+            )
+        if self.name == "unshared" and self.mode == "forward":
+            raise ConfigError(
+                "method.mode=forward would need a tangent for every inner step: method=unshared "
+                "takes method.mode=reverse"
+            )
+
+    def counts(self, horizon: int) -> tuple[int, int, int]:
+        """(N_alpha, N_beta, N_mu) for an inner run of `horizon` steps."""
+        given = self.learning_rates, self.momenta, self.weight_decays
+        if self.name == "unshared":
+            a, b, m = (horizon if count else 0 for count in given)
+            return a, b, m
+        return given
 
     @property
-    def counts(self) -> tuple[int, int, int]:
-        """(N_alpha, N_beta, N_mu)."""
-        return self.learning_rates, self.momenta, self.weight_decays
+    def learned(self) -> tuple[bool, bool, bool]:
+        """Whether learning rate, momentum and weight decay are learned."""
+        return self.learning_rates > 0, self.momenta > 0, self.weight_decays > 0
 
 
 @dataclass
@@ -93,9 +122,11 @@ class OuterConfig:
     momentum_step: float = 0.15
     weight_decay_step: float = 4e-4
     tolerance: float = 0.05
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         _at_least("outer.steps", self.steps, 1)
+        _at_least("outer.patience", self.patience, 1)
         for horizon in self.first_horizons:
             _at_least("outer.first_horizons", horizon, 1)
         for key in ("learning_rate_step", "momentum_step", "weight_decay_step"):
@@ -115,8 +146,54 @@ class OuterConfig:
 
 
 @dataclass
+class ReverseConfig:
+    """Reverse mode: see `hypergrad.reverse.ReverseOptions`."""
+
+    memory_gb: float = 2.0
+    parts: int = 1
+
+    def __post_init__(self) -> None:
+        _positive("reverse.memory_gb", self.memory_gb)
+        _at_least("reverse.parts", self.parts, 1)
+
+
+@dataclass
+class HypervarianceConfig:
+    """What Figure 2 repeats under perturbation: see `hypergrad.hypervariance`."""
+
+    perturbations: list[str] = field(
+        default_factory=lambda: ["weights", "learning_rate", "train", "validation", "all"]
+    )
+    size: float = 0.01
+    steps: int = 400
+    windows: int = 10
+    learning_rate: float = 0.05
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    validation_batches: int = 1
+
+    def __post_init__(self) -> None:
+        kinds = ("weights", "learning_rate", "train", "validation", "all")
+        if not self.perturbations:
+            raise ConfigError(f"hypervariance.perturbations is empty: name some of {kinds}")
+        for name in self.perturbations:
+            _one_of("hypervariance.perturbations", name, kinds)
+        if len(set(self.perturbations)) < len(self.perturbations):
+            raise ConfigError("hypervariance.perturbations names one twice: name each once")
+        _between("hypervariance.size", self.size, 0, 1)
+        for key in ("steps", "windows", "validation_batches"):
+            _at_least(f"hypervariance.{key}", getattr(self, key), 1)
+        if self.windows > self.steps:
+            raise ConfigError(
+                f"hypervariance.windows={self.windows}: at most hypervariance.steps={self.steps}"
+            )
+        for key in ("learning_rate", "momentum", "weight_decay"):
+            _not_negative(f"hypervariance.{key}", getattr(self, key))
+
+
+@dataclass
 class GreedyConfig:
-    """Hypergradient descent, the comparison."""
+    """Hypergradient descent: `enabled` runs it beside another method; `method=greedy` always."""
 
     enabled: bool = True
     learning_rate: float = 0.2
@@ -158,6 +235,8 @@ class RunConfig:
     """Everything that a run depends on."""
 
     name: str = "quickstart"
+    driver: str = "learn"
+    parts: dict[str, list[str]] = field(default_factory=dict)
     scale_name: str = "paper"
     seed: int = 0
     repeats: int = 1
@@ -166,17 +245,21 @@ class RunConfig:
     device: str = "auto"
     precision: str = "float32"
     threads: int | None = None
+    jobs: int = 1
     outputs: str = "outputs"
     checkpoint_seconds: float = 60.0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
+    reverse: ReverseConfig = field(default_factory=ReverseConfig)
+    hypervariance: HypervarianceConfig = field(default_factory=HypervarianceConfig)
     greedy: GreedyConfig = field(default_factory=GreedyConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
 
     def __post_init__(self) -> None:
-        for key in ("repeats", "epochs", "rows_per_epoch"):
+        _one_of("driver", self.driver, ("learn", "hypervariance"))
+        for key in ("repeats", "epochs", "rows_per_epoch", "jobs"):
             _at_least(key, getattr(self, key), 1)
         _at_least("seed", self.seed, 0)
         _at_least("threads", self.threads, 1)
@@ -186,6 +269,16 @@ class RunConfig:
         _not_negative("checkpoint_seconds", self.checkpoint_seconds)
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ConfigError(f"name={self.name}: it names a folder; use letters, digits, - and _")
+        if self.driver == "learn" and self.jobs > 1:
+            raise ConfigError(
+                f"jobs={self.jobs}: this experiment's steps follow one another; use threads=N"
+            )
+        if self.driver == "learn" and self.method.name == "unshared":
+            if any(horizon < self.epochs for horizon in self.outer.first_horizons):
+                raise ConfigError(
+                    "method=unshared has a value for every inner step, so all outer steps need the "
+                    "same horizon: outer.first_horizons=[]"
+                )
 
     @property
     def seeds(self) -> list[int]:

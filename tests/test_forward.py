@@ -13,11 +13,10 @@ from hypergrad.flat import FlatModel
 from hypergrad.forward import (
     ForwardOptions,
     Tangents,
-    contributing_steps,
     forward_step,
     hypergradients,
-    validation_gradient,
 )
+from hypergrad.hypergradient import validation_gradient
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 
@@ -225,12 +224,6 @@ def test_truncation_and_product_clip_equal_the_dense_recursion(
     )
     ours = summed(problem, schedule, horizon, ForwardOptions(None, clip, truncation, strategy))
     assert relative_error(ours, theirs) < RELATIVE
-
-
-def test_contributing_steps_leave_out_the_truncated_ones() -> None:
-    schedule = Schedule.zeros((5, 1, 2))
-    assert contributing_steps(schedule, 100, 0.15) == (17, 17, 17, 17, 17, 85, 43, 43)
-    assert contributing_steps(schedule, 100, 0.0) == (20, 20, 20, 20, 20, 100, 50, 50)
 
 
 def test_the_average_of_shared_values_is_the_sum_over_their_steps_divided_by_them() -> None:

@@ -11,11 +11,11 @@ from tiny import Watcher, everything, go, new_run, table, tiny_setting
 
 from hypergrad.forward import ForwardOptions, hypergradients
 from hypergrad.inner import Minibatches
-from hypergrad.launch import make_model
 from hypergrad.loop import Interrupted
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
 from hypergrad.schedule import Schedule
+from hypergrad.setting import make_model
 
 
 class Crash(Exception):

@@ -5,7 +5,7 @@ import torch
 
 from hypergrad.baseline import baseline_schedule
 from hypergrad.config import compose
-from hypergrad.plan import plan
+from hypergrad.plan import plan, plan_hypervariance
 from hypergrad.schema import BaselineConfig
 
 
@@ -14,8 +14,8 @@ def test_the_paper_scale_has_about_ten_thousand_steps() -> None:
     layout = plan(config, 50_000, 175_066)
     steps = [part.steps for part in layout.parts if part.method == "ours"]
     assert steps == [185] + [50 * 185] * 9
-    assert layout.columns == 7
-    assert layout.tangent_bytes == 5 * 7 * 175_066 * 4
+    assert layout.memory_note == "7 tangents, whatever the horizon"
+    assert layout.memory_bytes == 5 * 7 * 175_066 * 4
     assert layout.cost_before("hd", 0) == pytest.approx(
         sum(part.cost for part in layout.parts if part.method == "ours")
     )
@@ -53,3 +53,30 @@ def test_hand_set_schedules_are_those_of_pytorch(horizon: int) -> None:
     )
     constant = BaselineConfig(schedule="constant", learning_rate=0.4, momentum=0.3)
     assert baseline_schedule(constant, horizon).at(0, horizon)[:2] == (0.4, 0.3)
+
+
+def test_reverse_mode_keeps_all_states_or_every_so_many() -> None:
+    # half of 60,000 images in batches of 128, two epochs
+    config, _ = compose("fig3", ["data=mnist", "method=unshared"])
+    layout = plan(config, 60_000, 44_426)
+    assert layout.parts[1].steps == 468
+    assert (layout.parts[1].gradients, layout.parts[1].backward) == (1.0, 3.0)
+    assert layout.parts[0].backward == 1.0  # at zero nothing depends on the Hessian
+    assert layout.memory_bytes == 468 * 2 * 44_426 * 4
+    config, _ = compose("fig3", ["data=mnist", "method=unshared", "reverse.memory_gb=0.04"])
+    layout = plan(config, 60_000, 44_426)
+    assert layout.memory_note == "45 states, 22 steps apart"
+    assert layout.parts[1].backward == 4.0
+
+
+def test_greedy_alone_has_no_outer_steps() -> None:
+    config, _ = compose("fig3", ["data=mnist", "method=greedy"])
+    assert [part.method for part in plan(config, 60_000, 10).parts] == ["hd", "hd_retrained"]
+
+
+def test_a_study_goes_there_and_back_for_every_repeat() -> None:
+    config, _ = compose("fig2", ["data=mnist"])
+    layout = plan_hypervariance(config, 60_000, 44_426)
+    assert [part.method for part in layout.parts] == config.hypervariance.perturbations
+    assert layout.parts[0].steps == 32 * 400
+    assert layout.cost == 5 * 32 * 400 * (2 + 3)

@@ -7,7 +7,7 @@ import pytest
 from tiny import go, new_run, table
 
 from hypergrad.config import compose
-from hypergrad.launch import prepare
+from hypergrad.setting import prepare
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hypergrad.schedule import Schedule, windows
+from hypergrad.schedule import Schedule, StepValues, windows
 from hypergrad.sgd import sgd_step
 
 
@@ -19,7 +19,7 @@ def test_windows_are_the_steps_with_the_same_floor(count: int, horizon: int) -> 
         )
 
 
-@pytest.mark.parametrize(("count", "horizon"), [(0, 5), (6, 5)])
+@pytest.mark.parametrize(("count", "horizon"), [(-1, 5), (6, 5)])
 def test_windows_that_would_be_empty_are_refused(count: int, horizon: int) -> None:
     with pytest.raises(ValueError, match=f"{count} windows do not fit {horizon} inner steps"):
         windows(count, horizon)
@@ -49,9 +49,18 @@ def test_flat_values_and_columns_are_in_the_order_of_the_kinds() -> None:
         Schedule.from_flat([1, 2, 3], (2, 1, 1))
 
 
-def test_an_empty_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="momentum has no value"):
-        Schedule((0.1,), (), (0.0,))
+def test_a_kind_without_values_is_zero_throughout() -> None:
+    schedule = Schedule((0.1, 0.2), (), ())
+    assert schedule.counts == (2, 0, 0)
+    assert schedule.flat == (0.1, 0.2)
+    assert [name for name, _, _ in schedule.columns()] == ["learning_rate"] * 2
+    assert schedule.at(3, 4) == StepValues(0.2, 0.0, 0.0, indices=(1, 0, 0))
+    assert windows(0, 4) == []
+
+
+def test_learning_rates_are_always_there() -> None:
+    with pytest.raises(ValueError, match="learning_rate has no value"):
+        Schedule((), (0.1,), (0.0,))
 
 
 def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:

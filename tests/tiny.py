@@ -8,12 +8,12 @@ import pandas as pd
 
 from hypergrad.config import compose
 from hypergrad.inner import InnerRun
-from hypergrad.launch import Setting, make_model, prepare
 from hypergrad.learn import Learner
 from hypergrad.loop import Loop
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
 from hypergrad.runs.journal import Journal
+from hypergrad.setting import Setting, make_model, prepare
 
 OVERRIDES = [
     "repeats=2",

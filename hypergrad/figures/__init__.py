@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A figure by name: what it shows and which experiments' runs it can be drawn from."""
+    """A figure by name.
+
+    Attributes:
+        name: What `hypergrad plot` calls it.
+        title: What it shows.
+        experiments: Whose runs it can be drawn from.
+        files: A pattern of files without which a run has nothing to draw.
+        draw: Draws it, and returns the very data drawn.
+    """
 
     name: str
     title: str
     experiments: tuple[str, ...]
+    files: str
     draw: Callable[[RunRecord], tuple[Figure, DataFrame]]
 
 
@@ -70,17 +79,31 @@ def _draw_fig1(record: RunRecord) -> tuple[Figure, DataFrame]:
     return fig1.draw_fig1(record)
 
 
+def _draw_fig2(record: RunRecord) -> tuple[Figure, DataFrame]:
+    from hypergrad.figures import fig2
+
+    return fig2.draw_fig2(record)
+
+
+def _draw_fig3(record: RunRecord) -> tuple[Figure, DataFrame]:
+    from hypergrad.figures import fig3
+
+    return fig3.draw_fig3(record)
+
+
 def _draw_fig4(record: RunRecord) -> tuple[Figure, DataFrame]:
     from hypergrad.figures import fig4
 
     return fig4.draw_fig4(record)
 
 
-FIGURES: dict[str, FigureSpec] = {
-    "fig1": FigureSpec(
-        "fig1", "Schedules learned from zero", ("fig1", "quickstart"), draw=_draw_fig1
+_LEARNED = ("fig1", "quickstart")
+_SPECS = (
+    FigureSpec("fig1", "Schedules learned from zero", _LEARNED, "outer.csv", _draw_fig1),
+    FigureSpec(
+        "fig2", "Hypervariance per inner step", ("fig2",), "hypergradients.csv*", _draw_fig2
     ),
-    "fig4": FigureSpec(
-        "fig4", "Raw hypergradients per outer step", ("fig1", "quickstart"), draw=_draw_fig4
-    ),
-}
+    FigureSpec("fig3", "Learning rates with and without sharing", ("fig3",), "*/*.csv", _draw_fig3),
+    FigureSpec("fig4", "Raw hypergradients per outer step", _LEARNED, "outer.csv", _draw_fig4),
+)
+FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _SPECS}

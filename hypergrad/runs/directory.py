@@ -57,8 +57,25 @@ class RunDirectory:
                 break
             except FileExistsError:
                 continue
-        (path / "checkpoints").mkdir()
-        (path / "figures").mkdir()
+        return cls._furnished(path)
+
+    def part(self, name: str) -> "RunDirectory":
+        """Make, or find, the directory of a part of this run: a run directory inside it.
+
+        Args:
+            name: Of the part; a plain folder name.
+
+        Returns:
+            The part.
+        """
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        return self._furnished(path)
+
+    @classmethod
+    def _furnished(cls, path: Path) -> "RunDirectory":
+        (path / "checkpoints").mkdir(exist_ok=True)
+        (path / "figures").mkdir(exist_ok=True)
         return cls(path)
 
     @classmethod
@@ -194,6 +211,10 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Replace `summary.json` as a whole."""
         self.write_json("summary.json", summary)
+
+    def update_summary(self, fields: Mapping[str, object]) -> None:
+        """Replace fields of `summary.json`, and leave the others."""
+        self.write_summary({**self.read_summary(), **fields})
 
     def status(self) -> str:
         """Return the summary's status, or what became of a run that could not write one.

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["Interrupt", "catch_signals"]
+__all__ = ["Interrupt", "Interrupted", "catch_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 (a request, not an error)
+    """The run stopped on request, with everything on disk that it needs to go on."""
 
 
 @dataclass

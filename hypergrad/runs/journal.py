@@ -17,7 +17,8 @@ COLUMNS = {
     ).split(),
     "outer": (
         "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
-        "contributing_steps"
+        "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
+        "not_finite_step"
     ).split(),
     "greedy": (
         "seed step epoch learning_rate momentum weight_decay learning_rate_hypergradient "
@@ -65,10 +66,6 @@ class Journal:
         for name, log in self._logs.items():
             log.truncate(positions.get(name, 0))
         return checkpoint, self._store.skipped
-
-    def summarise(self, summary: Mapping[str, object]) -> None:
-        """Replace fields of `summary.json`."""
-        self.run.write_summary({**self.run.read_summary(), **summary})
 
     def close(self) -> None:
         """Close the CSV files."""

@@ -1,0 +1,206 @@
+"""Inner runs that find the hypergradients of their schedule, in forward or in reverse mode.
+
+`ForwardRun` carries tangents along and is nearly done when the inner loop is. `ReverseRun` trains,
+keeps states on its way, and goes back through all of them at the end.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from hypergrad.flat import FlatModel
+from hypergrad.forward import ForwardOptions, Tangents, check_strategy, forward_step, project
+from hypergrad.hypergradient import Hypergradients, contributing_steps
+from hypergrad.inner import Minibatches, ScheduledRun
+from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
+from hypergrad.schedule import Schedule
+from hypergrad.sgd import InnerState
+from hypergrad.tally import Tally
+from hypergrad.training import train_step
+from hypergrad.trajectory import Trajectory
+
+__all__ = ["ForwardRun", "ReverseRun", "differentiated"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+def _ignore(steps: int) -> None: ...
+
+
+class ForwardRun(ScheduledRun):
+    """Train with a schedule and carry its tangents along.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        epochs: The horizon, in epochs.
+        schedule: The values.
+        options: Clipping, truncation, strategy.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        theta: Tensor,
+        minibatches: Minibatches,
+        epochs: int,
+        schedule: Schedule,
+        options: ForwardOptions,
+    ) -> None:
+        check_strategy(model, options.strategy)
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
+        self._options = options
+        self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
+        self._tangents = Tangents.start(theta, len(self.contributing))
+
+    def hypergradients(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> Hypergradients:
+        """Return the hypergradients of the validation loss at the weights reached.
+
+        Args:
+            validation: Batches of validation data.
+            tick: Not called: everything but the last product was done on the way.
+
+        Returns:
+            One averaged hypergradient a value, with its spread over the batches.
+        """
+        return project(self.model, self.state, self._tangents, validation, self.contributing)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Return everything that `restore` needs: tensors, and values that fit JSON."""
+        tensors, scalars = super().snapshot()
+        tally = self._tangents.tally
+        tensors |= {"Z": self._tangents.Z, "C": self._tangents.C}
+        tensors |= {f"tally.{name}": tensor for name, tensor in tally.tensors().items()}
+        lists = {"reached": list(self._tangents.reached), "products": list(tally.products)}
+        return tensors, scalars | lists
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot."""
+        super().restore(tensors, scalars)
+        device = self.state.theta.device
+        reached, products = scalars["reached"], scalars["products"]
+        assert isinstance(reached, list)
+        assert isinstance(products, list)
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        tally = Tally(
+            self.step,
+            moved["tally.clipped_gradients"],
+            moved["tally.clipped_products"],
+            tuple(products),
+            moved["tally.finite"],
+        )
+        self._tangents = Tangents(moved["Z"], moved["C"], tuple(reached), tally)
+
+    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self.state, self._tangents, loss, predictions = forward_step(
+            self.model,
+            self.state,
+            self._tangents,
+            batch,
+            self._schedule,
+            self.step,
+            self.horizon,
+            self._options,
+        )
+        return loss, predictions
+
+
+class ReverseRun(ScheduledRun):
+    """Train with a schedule, then go back through the whole of it.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        epochs: The horizon, in epochs.
+        schedule: The values.
+        options: Clipping and memory.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        theta: Tensor,
+        minibatches: Minibatches,
+        epochs: int,
+        schedule: Schedule,
+        options: ReverseOptions,
+    ) -> None:
+        check_reversible(model)
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
+        self._options = options
+        self._theta = theta
+        self.contributing = contributing_steps(schedule.counts, self.horizon)
+        self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
+
+    def hypergradients(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> Hypergradients:
+        """Return the hypergradients of the validation loss at the weights reached; once.
+
+        Args:
+            validation: Batches of validation data.
+            tick: Is called with the number of steps gone back, after each.
+
+        Returns:
+            One averaged hypergradient a value.
+        """
+        found = backward(
+            self.model,
+            self._trajectory,
+            self.state,
+            self.minibatches.at,
+            validation,
+            self._schedule,
+            self.horizon,
+            self._options,
+            tick,
+        )
+        return gather(found, self._schedule, self.state)
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot, which holds no trajectory: the steps so far are taken again."""
+        super().restore(tensors, scalars)
+        state = InnerState.start(self._theta, self.model.buffers())
+        for step in range(self.step):
+            self._trajectory.note(step, state)
+            values = self._schedule.at(step, self.horizon)
+            batch = self.minibatches.at(step)
+            state, _, _ = train_step(self.model, state, batch, values, self._clip)
+        self.state = state
+
+    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self._trajectory.note(self.step, self.state)
+        return super()._take(batch)
+
+
+def differentiated(
+    model: FlatModel,
+    theta: Tensor,
+    minibatches: Minibatches,
+    epochs: int,
+    schedule: Schedule,
+    options: ForwardOptions | ReverseOptions,
+) -> ForwardRun | ReverseRun:
+    """Return the inner run that the options ask for.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        epochs: The horizon, in epochs.
+        schedule: The values.
+        options: Of forward mode, or of reverse mode.
+
+    Returns:
+        A run at its start.
+
+    Raises:
+        ValueError: If the windows do not fit the horizon, or the network or memory the mode.
+    """
+    if isinstance(options, ReverseOptions):
+        return ReverseRun(model, theta, minibatches, epochs, schedule, options)
+    return ForwardRun(model, theta, minibatches, epochs, schedule, options)

@@ -1,0 +1,177 @@
+"""What a finished run says on stdout: tables, figures, where it is."""
+
+import csv
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hypergrad.figures import FIGURES, draw
+from hypergrad.outcome import standings
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.schedule import KINDS
+from hypergrad.schema import RunConfig
+
+__all__ = ["hypervariance_headline", "print_standings", "report", "report_parts"]
+
+
+def report(run: RunDirectory, config: RunConfig) -> None:
+    """Print the closing tables, draw the run's figures and name their files.
+
+    Args:
+        run: A finished run.
+        config: Its configuration.
+    """
+    if config.driver == "hypervariance":
+        print_hypervariance(run.path)
+    else:
+        print_standings(run.read_summary().get("results", []))
+        print_trust(run.path)
+    if config.scale_name == "smoke":
+        print("smoke scale: shows that everything runs, and nothing about accuracy")
+    draw_figures(run, config.name)
+    print(f"run: {run.path}")
+
+
+def report_parts(run: RunDirectory, config: RunConfig) -> None:
+    """Print what the parts of a run came to, draw its figures and name their files.
+
+    Args:
+        run: The run; some parts may be missing.
+        config: Its configuration.
+    """
+    from hypergrad.figures.fig3_data import final_table
+
+    table = Table("data", "method", "best outer step", "validation", "test", "test, retrained")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in final_table(run.path).to_dict("records"):
+        spread = (
+            f" ± {100 * row['retrained_std']:.2f}" if math.isfinite(row["retrained_std"]) else ""
+        )
+        table.add_row(
+            row["data"],
+            row["method"],
+            _number(row["outer_step"], "{:.0f}"),
+            _number(row["validation_accuracy"], "{:.2%}"),
+            _number(row["test_accuracy"], "{:.2%}"),
+            _number(100 * row["retrained"], "{:.2f}") + spread,
+        )
+    Console().print(table)
+    if config.scale_name == "smoke":
+        print("smoke scale: shows that everything runs, and nothing about accuracy")
+    draw_figures(run, config.name)
+    print(f"run: {run.path}")
+
+
+def draw_figures(run: RunDirectory, experiment: str) -> None:
+    """Draw every figure of an experiment and print where it is.
+
+    Args:
+        run: The run.
+        experiment: Its name.
+    """
+    for name, figure in FIGURES.items():
+        if experiment in figure.experiments:
+            try:
+                print(f"{name}: {draw(name, run.path)[0]}")
+            except ValueError as error:  # hypergradient descent alone has no outer steps to draw
+                print(f"{name}: not drawn: {error}", file=sys.stderr)
+
+
+def print_standings(results: Sequence[dict]) -> None:
+    """Print the closing table: test accuracy of each method over the seeds."""
+    table = Table("method", "test accuracy", "at chance")  # or diverged, which counts as that
+    table.columns[1].justify = "right"
+    for standing in standings(results):
+        seeds = len(standing.accuracies)
+        table.add_row(
+            standing.title,
+            standing.text,
+            f"{standing.diverged} of {seeds}" if standing.diverged else "-",
+        )
+    Console().print(table)
+
+
+def print_trust(path: Path) -> None:
+    """Print how far the hypergradients of a run can be trusted, a line a kind.
+
+    Args:
+        path: The run directory.
+    """
+    with (path / "outer.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    table = Table(
+        "hypergradient of", "signal / noise", "clipped: gradient", "product", "not finite"
+    )
+    for kind in KINDS:
+        own = [row for row in rows if row["kind"] == kind]
+        if not own:
+            continue
+        lost = sum(not math.isfinite(float(row["hypergradient"])) for row in own)
+        table.add_row(
+            kind.replace("_", " "),
+            _median(own, "signal_to_noise", "{:.2f}"),
+            _median(own, "clipped_gradients", "{:.2%}"),
+            _median(own, "clipped_products", "{:.2%}"),
+            f"{lost} of {len(own)}",
+        )
+    Console().print(table)
+    print("signal / noise: medians of |mean| / std of a hypergradient over validation batches")
+
+
+def print_hypervariance(path: Path) -> None:
+    """Print mean hypervariance by perturbation and method, and its ratio to the unshared one.
+
+    Args:
+        path: The run directory.
+    """
+    from hypergrad.figures.fig2_data import ratios, read_hypergradients
+
+    table = Table(
+        "perturbed", "method", "hypervariance", "/ unshared", "95 % interval", "1/W", "S/N"
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    last = None
+    for row in ratios(read_hypergradients(path)).to_dict("records"):
+        table.add_row(
+            "" if row["perturbation"] == last else row["perturbation"].replace("_", " "),
+            row["method"],
+            _number(row["hypervariance"], "{:.3g}"),
+            _number(row["ratio"], "{:.3f}"),
+            f"{_number(row['low'], '{:.3f}')} to {_number(row['high'], '{:.3f}')}",
+            _number(row["independent"], "{:.3f}"),
+            _number(row["signal_to_noise"], "{:.2f}"),
+        )
+        last = row["perturbation"]
+    Console().print(table)
+
+
+def hypervariance_headline(path: Path) -> str:
+    """Return the measured ratios of shared to unshared hypervariance in one line.
+
+    Args:
+        path: The run directory.
+    """
+    from hypergrad.figures.fig2_data import ratios, read_hypergradients
+
+    found = ratios(read_hypergradients(path))
+    own = found[found["method"] == "shared"].to_dict("records")
+    parts = [f"{row['perturbation']} {_number(row['ratio'], '{:.2g}')}" for row in own]
+    return f"hypervariance, shared / unshared: {', '.join(parts)}"
+
+
+def _median(rows: Sequence[dict[str, str]], column: str, form: str) -> str:
+    values = [float(row[column]) for row in rows if row[column]]
+    return form.format(statistics.median(values)) if values else "-"
+
+
+def _number(value: float, form: str) -> str:
+    return form.format(value) if math.isfinite(value) else "-"

@@ -1,0 +1,147 @@
+"""What a configuration stands for on this machine: data, device, network, and what it will cost."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from hypergrad import data as datasets
+from hypergrad.data import Dataset, Images
+from hypergrad.data.catalogue import CATALOGUE
+from hypergrad.flat import FlatModel
+from hypergrad.forward import check_strategy
+from hypergrad.models import MODELS, build
+from hypergrad.plan import Plan, plan, plan_hypervariance
+from hypergrad.reverse import check_reversible
+from hypergrad.schema import ConfigError, RunConfig
+
+__all__ = ["Setting", "make_model", "prepare"]
+
+LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance}
+
+
+class Setting(NamedTuple):
+    """What a configuration stands for on this machine.
+
+    Attributes:
+        config: The configuration.
+        data: Its images, on the device.
+        device: Where everything is computed.
+        plan: What the run is going to do.
+        parameters: `D`.
+    """
+
+    config: RunConfig
+    data: Dataset
+    device: torch.device
+    plan: Plan
+    parameters: int
+
+
+def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
+    """Load the data, try the network on it, and lay out the run; no run directory is made.
+
+    Args:
+        config: The run's configuration.
+        stand_in: Take a named data set's sizes from the catalogue if it is not there, instead of
+            fetching it: enough to say what a run would cost.
+
+    Returns:
+        Everything that the run needs.
+
+    Raises:
+        ValueError: For missing data, a network that does not fit it, a batch larger than the
+            set, too little memory for reverse mode, or a device that is not there; one line that
+            names the remedy.
+    """
+    device = _device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
+    model = make_model(config, data, config.seed)
+    if config.driver == "hypervariance" or config.method.mode == "reverse":
+        check_reversible(model)
+    else:
+        check_strategy(model, config.model.curvature)
+    layout = LAYOUTS[config.driver](config, len(data.train), model.size)
+    windows = max(config.method.counts(1))  # unshared values fit any horizon
+    shortest = min(part.steps for part in layout.parts)
+    if config.driver == "learn" and shortest < windows:
+        raise ConfigError(
+            f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
+            "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
+        )
+    return Setting(config, data, device, layout, model.size)
+
+
+def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
+    """Build the configured network with the initial weights of a seed.
+
+    Args:
+        config: The run's configuration; `model.name` may be `package.module:Class`.
+        data: Gives image shape, number of classes, device and precision.
+        seed: Of the initial weights.
+
+    Returns:
+        The network.
+
+    Raises:
+        ConfigError: If there is no such network.
+    """
+    name, options = config.model.name, dict(config.model.options)
+    if ":" in name:
+        sys.path.insert(0, os.getcwd())  # a user's own module lies beside the call
+        module_name, _, attribute = name.partition(":")
+        try:
+            MODELS[name] = getattr(import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"model.name={name}: {error}; run where the module can be imported"
+            ) from error
+        finally:
+            sys.path.pop(0)
+    module = build(name, data.shape, data.n_classes, seed=seed, options=options)
+    images = data.train.images
+    return FlatModel(module.to(device=images.device, dtype=images.dtype))
+
+
+def _load(config: RunConfig, stand_in: bool) -> Dataset:
+    settings = config.data
+    try:
+        return datasets.load(
+            settings.name,
+            root=None if settings.root is None else Path(settings.root).expanduser(),
+            path=None if settings.path is None else Path(settings.path).expanduser(),
+            train_size=settings.train_size,
+            test_size=settings.test_size,
+            image_size=settings.image_size,
+            download=not stand_in,
+            seed=0,
+        )
+    except datasets.DataError:
+        if not stand_in or settings.name not in CATALOGUE:
+            raise
+    entry = CATALOGUE[settings.name]
+    channels, *sides = entry.shape
+    if settings.image_size is not None:
+        sides = [settings.image_size] * 2
+
+    def blank(count: int) -> Images:
+        # One image, seen `count` times: no memory.
+        images = torch.zeros(1, channels, *sides).expand(count, channels, *sides)
+        return Images(images, torch.zeros(count, dtype=torch.int64))
+
+    print(f"{entry.name} is not here yet: sizes from the catalogue", file=sys.stderr)
+    train, test = settings.train_size or entry.n_train, settings.test_size or entry.n_test
+    return Dataset(entry.name, blank(train), blank(test), entry.classes)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: PyTorch sees no CUDA device here; use device=cpu")
+    return torch.device(name)

@@ -1,0 +1,140 @@
+"""What both modes share: averages, and how far a hypergradient is to be trusted."""
+
+import math
+
+import pytest
+import torch
+from problems import Problem, digits_problem
+
+from hypergrad import forward, reverse
+from hypergrad.forward import ForwardOptions
+from hypergrad.hypergradient import (
+    Hypergradients,
+    Trust,
+    contributing_steps,
+    signal_to_noise,
+    validation_gradient,
+)
+from hypergrad.reverse import ReverseOptions
+from hypergrad.schedule import Schedule
+from hypergrad.sgd import InnerState, clip_gradient, sgd_step
+
+SCHEDULE = Schedule((0.1, 0.05), (0.5,), (1e-3,))
+
+
+def test_contributing_steps_leave_out_the_truncated_ones() -> None:
+    assert contributing_steps((5, 1, 2), 100, 0.15) == (17, 17, 17, 17, 17, 85, 43, 43)
+    assert contributing_steps((5, 1, 2), 100) == (20, 20, 20, 20, 20, 100, 50, 50)
+    assert contributing_steps((2, 0, 0), 100) == (50, 50)
+
+
+def test_signal_to_noise_is_the_mean_over_the_spread() -> None:
+    samples = torch.tensor([[1.0, -4.0, 3.0], [2.0, -8.0, 3.0], [3.0, -6.0, 3.0]])
+    assert signal_to_noise(samples) == [2.0, 3.0, None]
+    # of means over four batches each, stated for one batch
+    assert signal_to_noise(samples, batches=4) == [1.0, 1.5, None]
+    assert signal_to_noise(samples[:1]) == [None, None, None]
+    assert signal_to_noise(torch.tensor([[1.0], [math.nan]])) == [None]
+
+
+def test_forward_mode_reports_the_spread_over_validation_batches() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    given = problem.model, problem.theta, problem.batch_at
+    batches = list(torch.arange(300).split(75))
+    parts = [(problem.images[-300:][rows], problem.labels[-300:][rows]) for rows in batches]
+    whole = forward.hypergradients(*given, parts, SCHEDULE, 12)
+    alone = [forward.hypergradients(*given, [part], SCHEDULE, 12).values for part in parts]
+    samples = torch.tensor(alone, dtype=torch.float64)
+    expected = samples.mean(0).abs() / samples.std(0)
+    found = torch.tensor([seen.signal_to_noise for seen in whole.trust], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+    # one adjoint a part: reverse mode sees the same spread
+    same = reverse.hypergradients(*given, parts, SCHEDULE, 12, ReverseOptions(parts=4))
+    again = torch.tensor([seen.signal_to_noise for seen in same.trust], dtype=torch.float64)
+    torch.testing.assert_close(again, expected, rtol=1e-8, atol=0)
+
+
+def test_the_share_of_clipped_gradients_is_counted_by_both_modes() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    limit, horizon = 0.05, 9
+    touched = total = 0
+    theta, v = problem.theta, torch.zeros_like(problem.theta)
+    for step in range(horizon):
+        point = theta.clone().requires_grad_()
+        (g,) = torch.autograd.grad(problem.model.loss(point, *problem.batch_at(step)), point)
+        touched += int((g.abs() > limit).sum())
+        total += len(g)
+        g, _ = clip_gradient(g, limit)
+        theta, v = sgd_step(theta, v, g, SCHEDULE.at(step, horizon))
+    given = problem.model, problem.theta, problem.batch_at, problem.validation, SCHEDULE, horizon
+    for found in (
+        forward.hypergradients(*given, ForwardOptions(limit)),
+        reverse.hypergradients(*given, ReverseOptions(limit)),
+    ):
+        assert touched > 0
+        assert found.trust[0].clipped_gradients == pytest.approx(touched / total, rel=1e-12)
+
+
+def test_the_share_of_clipped_products_is_counted_row_by_row() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    given = problem.model, problem.theta, problem.batch_at, problem.validation, SCHEDULE, 9
+    free = forward.hypergradients(*given, ForwardOptions(clip_products=1e9))
+    tight = forward.hypergradients(*given, ForwardOptions(clip_products=1e-9))
+    none = forward.hypergradients(*given)
+    assert [seen.clipped_products for seen in free.trust] == [0.0] * 4
+    for seen in tight.trust:
+        assert seen.clipped_products is not None
+        assert 0.5 < seen.clipped_products <= 1.0  # dead units have exactly no curvature
+    assert [seen.clipped_products for seen in none.trust] == [0.0] * 4
+
+
+def exploding(problem: Problem) -> Schedule:
+    """Rates so large that the tangents overflow float32 long before the (clipped) weights do."""
+    del problem
+    return Schedule((30.0,), (0.9,), (1.0,))
+
+
+def test_overflow_is_reported_by_name_and_step() -> None:
+    problem = digits_problem("mlp", hidden=8, dtype=torch.float32)
+    schedule, horizon = exploding(problem), 60
+    found = forward.hypergradients(
+        problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon,
+        ForwardOptions(clip_gradient=1.0),
+    )  # fmt: skip
+    seen = found.trust[0]
+    assert not math.isfinite(found.values[0])
+    assert seen.not_finite > 0
+    assert seen.not_finite_step is not None
+    # the same run, stopped just before and just after the step that is named
+    for steps, finite in ((seen.not_finite_step, True), (seen.not_finite_step + 1, False)):
+        state = InnerState.start(problem.theta, problem.model.buffers())
+        tangents = forward.Tangents.start(problem.theta, 3)
+        for step in range(steps):
+            state, tangents, _, _ = forward.forward_step(
+                problem.model, state, tangents, problem.batch_at(step), schedule, step, horizon,
+                ForwardOptions(clip_gradient=1.0),
+            )  # fmt: skip
+        assert bool(tangents.Z[0].isfinite().all()) is finite
+    complaints = found.complaints(schedule)
+    assert complaints[0] == (
+        f"the hypergradient of learning_rate[0] is {found.values[0]} "
+        f"from inner step {seen.not_finite_step}"
+    )
+
+
+def test_complaints_name_only_what_is_not_finite() -> None:
+    state = InnerState(torch.zeros(1), torch.zeros(1), {})
+    fine, lost = Trust(1.0, 0.0, 0.0, 0, None), Trust(None, 0.0, 0.0, 3, 17)
+    found = Hypergradients((0.1, math.nan, -math.inf), (1, 1, 1), state, (fine, lost, fine))
+    assert found.complaints(Schedule((0.1,), (0.5,), (0.0,))) == [
+        "the hypergradient of momentum[0] is nan from inner step 17",
+        "the hypergradient of weight_decay[0] is -inf",
+    ]
+
+
+def test_the_validation_gradient_is_the_mean_over_examples() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    together = (problem.images[-300:], problem.labels[-300:])
+    found = validation_gradient(problem.model, problem.theta, problem.validation)
+    expected = validation_gradient(problem.model, problem.theta, [together])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
