@@ -119,7 +119,7 @@ def _start(config: RunConfig, theta: Tensor, task: Task) -> tuple[Tensor, Schedu
     study = config.hypervariance
     rates = torch.full((study.windows,), study.learning_rate, dtype=torch.float64)
     if task.perturbation in ("weights", "all"):
-        theta = theta * (1 + study.size * _signs(config, "weights", task, theta).to(theta))
+        theta = theta * (1 + study.size * _signs(config, "weights", task, theta))
     if task.perturbation in ("learning_rate", "all"):
         rates = rates * (1 + study.size * _signs(config, "learning_rate", task, rates))
     return theta, Schedule(tuple(rates.tolist()), (study.momentum,), (study.weight_decay,))
@@ -145,7 +145,7 @@ def _minibatches(config: RunConfig, data: Dataset, task: Task) -> tuple[Minibatc
 def _signs(config: RunConfig, name: str, task: Task, like: Tensor) -> Tensor:
     """Random signs, as many as `like` has entries."""
     stream = generator(config.seed, "study", name, task.repeat)
-    return 2.0 * torch.randint(2, like.shape, generator=stream) - 1.0
+    return (2 * torch.randint(2, like.shape, generator=stream) - 1).to(like)
 
 
 def _gradient(model: FlatModel, state: InnerState, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -136,6 +136,7 @@ def outer_rows(
         hypergradients: One a value.
         step_sizes: Step size of the move after it, one a value.
         contributing: Contributing steps, one a value.
+        trust: How far to trust each hypergradient; None where there is none.
 
     Yields:
         One row a value.

@@ -44,22 +44,23 @@ def report_parts(run: RunDirectory, config: RunConfig) -> None:
         run: The run; some parts may be missing.
         config: Its configuration.
     """
-    from hypergrad.figures.fig3_data import final_table
+    import pandas as pd
+
+    from hypergrad.figures.fig3_table import final_table
 
     table = Table("data", "method", "best outer step", "validation", "test", "test, retrained")
     for column in table.columns[2:]:
         column.justify = "right"
     for row in final_table(run.path).to_dict("records"):
-        spread = (
-            f" ± {100 * row['retrained_std']:.2f}" if math.isfinite(row["retrained_std"]) else ""
-        )
+        best, std = row["best_outer_step"], row["retrained_std"]
+        spread = f" ± {100 * std:.2f}" if math.isfinite(std) else ""
         table.add_row(
             row["data"],
             row["method"],
-            _number(row["outer_step"], "{:.0f}"),
+            "-" if pd.isna(best) else str(best),
             _number(row["validation_accuracy"], "{:.2%}"),
             _number(row["test_accuracy"], "{:.2%}"),
-            _number(100 * row["retrained"], "{:.2f}") + spread,
+            _number(100 * row["retrained_mean"], "{:.2f}") + spread + " %",
         )
     Console().print(table)
     if config.scale_name == "smoke":

@@ -1,4 +1,4 @@
-"""Driver of Figure 2: the repeats of a study of hypervariance, over processes, each kept at once."""
+"""Driver of Figure 2: the repeats of a study of hypervariance, each kept as soon as it ends."""
 
 import csv
 import io

@@ -11,9 +11,8 @@ from tiny import Watcher, everything, go, new_run, table, tiny_setting
 
 from hypergrad.forward import ForwardOptions, hypergradients
 from hypergrad.inner import Minibatches
-from hypergrad.loop import Interrupted
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.interrupt import Interrupt
+from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.schedule import Schedule
 from hypergrad.setting import make_model
 

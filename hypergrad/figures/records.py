@@ -16,7 +16,9 @@ _Converter = type[int] | type[float] | type[str]
 _INNER: dict[str, _Converter] = {
     **dict.fromkeys(("seed", "outer_step", "step"), int),
     "method": str,
-    **dict.fromkeys(("epoch", "train_loss", "test_accuracy"), float),
+    **dict.fromkeys(
+        ("epoch", "train_loss", "validation_loss", "validation_accuracy", "test_accuracy"), float
+    ),
 }
 _OUTER: dict[str, _Converter] = {
     **dict.fromkeys(("seed", "outer_step", "index"), int),

@@ -22,7 +22,14 @@ KIND_LABELS = {
 }
 # Okabe and Ito's palette. Methods keep their colour in every figure.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00")
-METHOD_COLOURS = {"ours": "#0072B2", "hd": "#D55E00", "sgd": "#000000"}
+METHOD_COLOURS = {
+    "ours": "#0072B2",
+    "shared": "#0072B2",
+    "unshared": "#009E73",
+    "hd": "#D55E00",
+    "greedy": "#D55E00",
+    "sgd": "#000000",
+}
 GREY = "#5A5A5A"
 WIDTH = 7.0  # inches: the text width of a page
 SMALL = 7.0  # points: notes and captions

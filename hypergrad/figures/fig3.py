@@ -1,0 +1,279 @@
+"""Figure 3: learning rates learned with and without sharing, and the accuracy that they reach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from hypergrad.figures import caption, style
+from hypergrad.figures.accuracy_axis import AccuracyAxis, apply_axis, choose_axis
+from hypergrad.figures.fig3_data import ACCURACY, LEARNED, SCHEDULE, Figure3Data, figure_3_data
+from hypergrad.figures.records import RunRecord, floats, integers, where
+
+_PANEL_HEIGHT = 1.65  # inches
+_DOWN = 0.9  # inches between rows: tick labels, axis label, title and note
+_NEAR = 0.16  # inches between the two schedule panels, which share an axis
+_BAR = 0.08  # inches
+_TITLE_PAD = 13.0  # points: room for a note under the title
+_SMALL_TITLE = {"fontsize": style.SMALL, "color": style.GREY, "pad": _TITLE_PAD}
+_BEST_WIDTH = 1.7  # points
+_MANY = 50  # values of a schedule
+_SMALLEST_SPAN = 0.1  # where all learned values are zero, the panel still needs a height
+_COLOURS = style.METHOD_COLOURS
+_MARKERS = {"shared": "o", "unshared": "s"}
+_NAMES = {
+    "shared": "shared: one value a window",
+    "unshared": "unshared: one value a step",
+    "greedy": "hypergradient descent (greedy)",
+}
+_DATA_TITLES = {"mnist": "MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10"}
+_LEGEND_COLUMNS = 3
+_RING = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 1.0}
+
+
+def draw_fig3(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw Figure 3: a row of panels a data set; schedules shared, unshared, and accuracy.
+
+    Args:
+        record: the run whose parts are the folders `<data>_<method>` in it.
+
+    Returns:
+        The figure and the table of everything drawn in it.
+
+    Raises:
+        ValueError: no part has finished an outer step yet, or one is damaged.
+    """
+    data = figure_3_data(record)
+    text = caption.caption_text(record, _remarks(data))
+    below, above = caption.caption_height(text), caption.mark_height(record)
+    colours = style.sequence_colours(data.outer_steps)
+    handles = _legend(data.table)
+    top = above + style.legend_height(len(handles), _LEGEND_COLUMNS) + 0.38
+    room = style.Margins(0.7, 0.1, below + 0.42, top, across=0.64, down=_DOWN)
+    rows = len(data.data_sets)
+    height = rows * _PANEL_HEIGHT + (rows - 1) * _DOWN + room.bottom + room.top
+    figure, panels = style.panel_grid(height, (rows, 3), room)
+    for row, name in enumerate(data.data_sets):
+        three = panels[3 * row : 3 * row + 3]
+        table = where(data.table, data=name)
+        # The colour bar stands in the gap that this leaves.
+        _move(three[1], _NEAR - room.across)
+        _draw_schedules(three[:2], where(table, panel=SCHEDULE), colours)
+        _draw_accuracies(three[2], where(table, panel=ACCURACY), data.seeds[name][0])
+        title = _DATA_TITLES.get(name, name)
+        for axes, what in zip(three, (", shared", ", unshared", ""), strict=True):
+            _name_panel(axes, "abcdefghijklmnopqrstuvwxyz"[panels.index(axes)], title + what)
+    _colour_bar(figure, panels, colours)
+    style.legend_above(figure, handles, _LEGEND_COLUMNS, above)
+    caption.sign_figure(figure, record, text)
+    return figure, data.table
+
+
+def greedy_note(values: np.ndarray, limits: tuple[float, float]) -> str:
+    """Say how far hypergradient descent leaves the panels; empty while it stays inside.
+
+    Args:
+        values: `(K,)` its learning rates.
+        limits: the panels' lower and upper limit.
+
+    Returns:
+        The note.
+
+    >>> greedy_note(np.array([0.0, 2.5]), (0.0, 1.0))
+    'greedy leaves both panels (max 2.5)'
+    """
+    finite = values[np.isfinite(values)]
+    ends = []
+    if finite.size and finite.min() < limits[0]:
+        ends.append(f"min {_two_digits(finite.min())}")
+    if finite.size and finite.max() > limits[1]:
+        ends.append(f"max {_two_digits(finite.max())}")
+    if finite.size < values.size:
+        ends.append("then not finite" if finite.size else "not finite")
+    return f"greedy leaves both panels ({', '.join(ends)})" if ends else ""
+
+
+def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -> None:
+    greedy = where(table, method="greedy")
+    learned = [where(table, method=method) for method in LEARNED]
+    values = np.concatenate([floats(rows, "value") for rows in learned])
+    values = values if values.size else floats(greedy, "value")
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    span = max(high - low, _SMALLEST_SPAN)
+    limits = (low - 0.07 * span, low + 1.07 * span)
+    unit = ""
+    for axes, rows in zip(pair, learned, strict=True):
+        for outer_step in np.unique(integers(rows, "outer_step")):
+            _draw_outer_step(axes, where(rows, outer_step=outer_step), colours[outer_step])
+        axes.plot(*_stairs(greedy), **_greedy_look(zorder=4))
+        if rows.empty:
+            middle = {"horizontalalignment": "center", "color": style.GREY, "fontsize": 8.0}
+            place = {"xycoords": "axes fraction", "verticalalignment": "center", **middle}
+            axes.annotate("no outer step yet", (0.5, 0.5), **place)
+        axes.set_ylim(limits)
+        axes.set_xlim(0, float(floats(table, "end").max(initial=1.0)))
+        unit = style.scale_axis(axes.yaxis, limits)
+        axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+        axes.set_xlabel("inner step")
+        best = where(rows, best=True)
+        if len(best):
+            best_step = int(integers(best, "outer_step")[0])
+            axes.set_title(f"best: {best_step}", loc="right", **_SMALL_TITLE)
+    pair[0].set_ylabel(style.KIND_LABELS["learning_rate"] + unit)
+    pair[1].tick_params(labelleft=False)
+    # Said once, over both: the line and the limits are the same, and the note may be long.
+    _note(pair[1], greedy_note(floats(greedy, "value"), limits), _COLOURS["greedy"])
+
+
+def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
+    logged = where(rows, averaged_steps=1)
+    smooth = rows.loc[rows["averaged_steps"] > 1]
+    best = bool(np.any(rows["best"]))
+    (line,) = axes.plot(*_stairs(logged), color=colour, linewidth=0.9, zorder=2)
+    if len(logged) > _MANY:
+        # So many steep flanks would hide each other, and the best outer step among them.
+        line.set(linewidth=0.5, zorder=3) if best else line.set(linewidth=0.35, alpha=0.5)
+    if best:
+        (thick,) = axes.plot(*_stairs(smooth if len(smooth) else logged), color=colour, zorder=5)
+        _make_best(thick)
+
+
+def _stairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """A schedule is a step function: two points a value, at the start and the end of its use."""
+    edges = np.stack([floats(rows, "x"), floats(rows, "end")], axis=1)
+    return edges.ravel(), np.repeat(floats(rows, "value"), 2)
+
+
+def _draw_accuracies(axes: Axes, table: pd.DataFrame, first_seed: int) -> None:
+    reached: dict[str, float] = {}
+    last = 1
+    for method in LEARNED:
+        of_method = where(table, method=method)
+        for seed in np.unique(integers(of_method, "seed")):
+            rows = where(of_method, seed=seed).sort_values("x")
+            x, values = floats(rows, "x"), np.nan_to_num(floats(rows, "value"))
+            first = seed == first_seed
+            look = {"color": _COLOURS[method], "zorder": 3}
+            fade = {"linewidth": 1.1} if first else {"linewidth": 0.6, "alpha": 0.45}
+            small = {"marker": _MARKERS[method], "markersize": 1.6 if x.size > 15 else 2.6}
+            axes.plot(x, values, **look, **fade, **(small if first or x.size == 1 else {}))
+            _cross(axes, x, values, np.asarray(rows["diverged"], dtype=bool), method)
+            best = np.asarray(rows["best"], dtype=bool)
+            if first:
+                ring = {"marker": _MARKERS[method], "linestyle": "", "zorder": 7}
+                axes.plot(x[best], values[best], color=_COLOURS[method], **ring, **_RING)
+            reached[method] = float(values.max(initial=reached.get(method, 0.0)))
+            last = max(last, int(x.max(initial=0)))
+    greedy = where(table, method="greedy", seed=first_seed)
+    heights = np.nan_to_num(floats(greedy, "value"))
+    for value in heights:
+        axes.axhline(value, **_greedy_look(zorder=2))
+    axes.set_xlim(-0.03 * last, 1.03 * last)
+    end = np.full(heights.size, 1.03 * last)
+    _cross(axes, end, heights, np.asarray(greedy["diverged"], dtype=bool), "greedy")
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("outer step")
+    axes.set_ylabel("validation accuracy (%)")
+    # Hypergradient descent may be anywhere: it does not choose where the axis opens.
+    highest = max([*reached.values(), *heights], default=0.0)
+    choices = [choose_axis(np.array([best]), highest) for best in sorted(reached.values())]
+    # Where the less good method's best can be read, the other's can be too.
+    axis = next((choice for choice in choices if choice.knee > 0), AccuracyAxis(0.0, 1.0))
+    _note(axes, apply_axis(axes, axis), style.GREY)
+
+
+def _cross(axes: Axes, x: np.ndarray, y: np.ndarray, lost: np.ndarray, method: str) -> None:
+    look = {"markersize": 5, "markeredgewidth": 1.4, "clip_on": False, "zorder": 8}
+    axes.plot(x[lost], y[lost], "x", color=_COLOURS[method], **look)
+
+
+def _name_panel(axes: Axes, letter: str, name: str) -> None:
+    axes.set_title(letter, loc="left", fontweight="bold", pad=_TITLE_PAD)
+    look = {"textcoords": "offset points", "va": "baseline", "annotation_clip": False}
+    axes.annotate(name, (0, 1), (10, _TITLE_PAD), xycoords="axes fraction", fontsize=8.5, **look)
+
+
+def _note(axes: Axes, note: str, colour: str) -> None:
+    if note:
+        look = {"ha": "right", "fontsize": style.SMALL, "color": colour, "annotation_clip": False}
+        offset = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(note, (1, 1), (0, 3), **offset, **look)
+
+
+def _move(axes: Axes, inches: float) -> None:
+    box = axes.get_position()
+    axes.set_position((box.x0 + inches / style.WIDTH, box.y0, box.width, box.height))
+
+
+def _colour_bar(figure: Figure, panels: list[Axes], colours: list[str]) -> None:
+    top, bottom = panels[1].get_position(), panels[-2].get_position()
+    box = (top.x1 + 0.1 / style.WIDTH, bottom.y0, _BAR / style.WIDTH, top.y1 - bottom.y0)
+    bar = figure.colorbar(style.colour_scale(colours), cax=figure.add_axes(box))
+    bar.set_label("outer step", labelpad=3)
+    bar.set_ticks(list(range(0, len(colours), _every(len(colours)))))
+    bar.ax.tick_params(length=0, labelsize=style.SMALL)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+
+
+def _every(count: int) -> int:
+    """The distance of the colour bar's ticks: at most six of them, at round numbers."""
+    return next((size for size in (1, 2, 5, 10, 20, 50) if count <= 6 * size), count)
+
+
+def _legend(table: pd.DataFrame) -> list[Line2D]:
+    drawn = set(table["method"])
+    handles = [
+        Line2D([], [], color=_COLOURS[m], marker=_MARKERS[m], markersize=3.5, label=_NAMES[m])
+        for m in LEARNED
+        if m in drawn
+    ]
+    if "greedy" in drawn:
+        handles.append(Line2D([], [], label=_NAMES["greedy"], **_greedy_look()))
+    if bool(np.any(table["best"])):
+        look = {"marker": "o", "markersize": 5, "markeredgecolor": "black", "color": style.GREY}
+        best = Line2D([], [], label="best outer step (by validation)", **look)
+        handles.append(_make_best(best))
+    if bool(np.any(table["diverged"])):
+        look = {"color": style.GREY, "markersize": 5, "markeredgewidth": 1.4}
+        handles.append(Line2D([], [], linestyle="", marker="x", label="loss not finite", **look))
+    return handles
+
+
+def _remarks(data: Figure3Data) -> list[str]:
+    several = {name: seeds for name, seeds in data.seeds.items() if len(seeds) > 1}
+    remarks = []
+    if several:
+        name, seeds = next(iter(several.items()))
+        remarks.append(f"Lines: seed {seeds[0]} of {len(seeds)} seeds; faint: the others' accuracy")
+    averaged = sorted(set(integers(data.table, "averaged_steps")) - {1})
+    if averaged:
+        remarks.append(
+            "Unshared: values thin; thick, the best outer step's moving average over "
+            f"{' and '.join(str(width) for width in averaged)} steps"
+        )
+    for name, why in data.absent.items():
+        remarks.append(f"{_DATA_TITLES.get(name, name)} is missing: {why.rstrip('.')}")
+    return remarks
+
+
+def _greedy_look(**more: float) -> dict:
+    return {"color": _COLOURS["greedy"], "linewidth": 0.9, "linestyle": (0.0, (4.0, 1.6)), **more}
+
+
+def _make_best(line: Line2D) -> Line2D:
+    line.set_linewidth(_BEST_WIDTH)
+    outline = patheffects.Stroke(linewidth=_BEST_WIDTH + 1.1, foreground="black")
+    line.set_path_effects([outline, patheffects.Normal()])
+    return line
+
+
+def _two_digits(value: float) -> str:
+    return style.tidy_number(float(f"{value:.2g}"))

@@ -1,0 +1,203 @@
+"""The data of Figure 3: every line and marker that the figure draws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hypergrad.figures import records
+from hypergrad.figures.records import RunRecord, floats, integers, where
+
+LEARNED = ("shared", "unshared")
+METHODS = (*LEARNED, "greedy")
+SCHEDULE = "schedule"
+ACCURACY = "validation_accuracy"
+COLUMNS = (
+    "panel data method seed outer_step best averaged_steps x end value diverged"
+).split()  # described in `Figure3Data`
+_WHOLE = {"seed": "Int64", "outer_step": "Int64", "best": "bool", "diverged": "bool"}
+Parts = dict[tuple[str, str], RunRecord]
+
+
+@dataclass(frozen=True)
+class Figure3Data:
+    """What Figure 3 draws.
+
+    `table` has a row a drawn value. Columns: panel (`schedule` or `validation_accuracy`), data,
+    method, seed, outer_step (empty for greedy), best (by validation accuracy), averaged_steps
+    (1: as logged), x (the inner step from which the value was in use; in the accuracy panel the
+    outer step, empty for greedy, which has none), end (the inner step before which its use
+    ended), value (accuracies are fractions), diverged (the loss was not finite).
+    """
+
+    table: pd.DataFrame
+    data_sets: tuple[str, ...]  # a row of panels each
+    absent: dict[str, str]  # data sets without a row, and why
+    seeds: dict[str, tuple[int, ...]]  # by data set; the first one's schedules are drawn
+    outer_steps: int  # for the colours
+
+
+def figure_3_data(record: RunRecord) -> Figure3Data:
+    """Collect what Figure 3 draws from the parts of a run.
+
+    Args:
+        record: the run; its parts are the folders `<data>_<method>` in it.
+
+    Returns:
+        Schedules of the first seed of each data set, accuracies of all seeds.
+
+    Raises:
+        ValueError: no part has finished an outer step yet, or one is damaged.
+    """
+    parts = read_parts(record)
+    absent = missing_data(record)
+    tables: list[pd.DataFrame] = []
+    seeds: dict[str, tuple[int, ...]] = {}
+    for data in data_sets(record, parts):
+        of_data = {method: parts[data, method] for method in METHODS if (data, method) in parts}
+        tables_of_data, seeds_of_data = [], sorted({s for p in of_data.values() for s in p.seeds})
+        for method, part in of_data.items():
+            found = _schedules(part, method, seeds_of_data[:1]) + _accuracies(part, method)
+            tables_of_data += [rows.assign(data=data, method=method) for rows in found]
+        if tables_of_data:
+            tables += tables_of_data
+            seeds[data] = tuple(seeds_of_data)
+        else:
+            absent.setdefault(data, "no outer step yet")
+    if not tables:
+        raise ValueError(
+            f"{record.path} has no outer step in any part yet: wait for the first one, "
+            "or choose another run with --run PATH"
+        )
+    table = pd.concat([rows.astype(_WHOLE) for rows in tables], ignore_index=True)
+    table = table.reindex(columns=COLUMNS)
+    steps = floats(table.loc[table["method"] != "greedy"], "outer_step")
+    logged = 1 + int(steps.max(initial=0))
+    planned = record.settings.get("outer_steps", "")
+    if not record.finished and planned.isdigit():
+        # An unfinished run has the colours of the finished one already, unless it stops early.
+        logged = max(logged, int(planned))
+    absent = {data: why for data, why in absent.items() if data not in seeds}
+    return Figure3Data(table, tuple(seeds), absent, seeds, logged)
+
+
+def moving_average(values: np.ndarray, width: int) -> np.ndarray:
+    """Centred means of `width` (odd) values, of fewer towards the ends.
+
+    >>> moving_average(np.array([0.0, 3.0, 6.0, 0.0]), 3).tolist()
+    [1.5, 3.0, 3.0, 3.0]
+    """
+    half = width // 2
+    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(values.size)])
+
+
+def read_parts(record: RunRecord) -> Parts:
+    """Read the parts of a run that have a directory, by data set and method."""
+    parts = {}
+    for folder in sorted(path for path in record.path.iterdir() if path.is_dir()):
+        data, _, method = folder.name.rpartition("_")
+        if data and method in METHODS:
+            parts[data, method] = records.read_run(folder)
+    return parts
+
+
+def data_sets(record: RunRecord, parts: Parts) -> list[str]:
+    """The data sets of a run, in the order in which it goes through them."""
+    listed = record.summary.get("parts")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    found = [name.rpartition("_")[0] for name in names] + [data for data, _ in parts]
+    return list(dict.fromkeys(data for data in found if data))
+
+
+def missing_data(record: RunRecord) -> dict[str, str]:
+    """The data sets that a run goes without, and why."""
+    missing = record.summary.get("missing")
+    return {str(k): str(why) for k, why in missing.items()} if isinstance(missing, dict) else {}
+
+
+def _schedules(part: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFrame]:
+    """Learning rates as logged and, for the best one of the unshared, their moving average."""
+    tables = []
+    for seed in seeds:
+        if method == "greedy":
+            rows = where(part.greedy, seed=seed).sort_values("step", kind="stable")
+            start = floats(rows, "step")
+            columns = {"x": start, "end": start + 1, "value": floats(rows, "learning_rate")}
+            tables += [_rows(SCHEDULE, seed, None, False, columns)] if start.size else []
+            continue
+        rows = where(part.outer, seed=seed, kind="learning_rate")
+        per_epoch = _steps_per_epoch(part, seed) if len(rows) else math.nan
+        for outer_step in np.unique(integers(rows, "outer_step")):
+            line = where(rows, outer_step=outer_step).sort_values("index")
+            start, end = (floats(line, column) for column in ("start_epoch", "end_epoch"))
+            columns = {"x": np.rint(start * per_epoch), "end": np.rint(end * per_epoch)}
+            columns["value"] = floats(line, "value")
+            best = part.best_outer_step.get(seed) == outer_step
+            tables.append(_rows(SCHEDULE, seed, outer_step, best, columns))
+            width = 2 * round(start.size / 50) + 1  # a 25th of the run
+            if method == "unshared" and best and width > 1:
+                columns["value"] = moving_average(columns["value"], width)
+                smooth = _rows(SCHEDULE, seed, outer_step, True, columns)
+                tables.append(smooth.assign(averaged_steps=width))
+    return tables
+
+
+def _accuracies(part: RunRecord, method: str) -> list[pd.DataFrame]:
+    """The validation accuracy at the end of every outer step, or of the run for greedy."""
+    tables = []
+    for seed in part.seeds:
+        ends = ends_of(part, method, seed)
+        losses = floats(ends, "train_loss") + floats(ends, "validation_loss")
+        columns = {"value": floats(ends, ACCURACY), "diverged": ~np.isfinite(losses)}
+        if method == "greedy":
+            table = _rows(ACCURACY, seed, None, False, columns)
+        else:
+            steps = integers(ends, "outer_step")
+            best = steps == part.best_outer_step.get(seed, -1)
+            table = _rows(ACCURACY, seed, steps, best, {"x": steps.astype(float), **columns})
+        tables += [table] if len(table) else []
+    return tables
+
+
+def _rows(
+    panel: str,
+    seed: int,
+    outer_step: np.ndarray | None,
+    best: np.ndarray | bool,
+    columns: dict[str, np.ndarray],
+) -> pd.DataFrame:
+    """Rows of the table; what is not given is as for one value of a schedule, without a place."""
+    given = {"averaged_steps": 1, "x": math.nan, "end": math.nan, "diverged": False, **columns}
+    step = pd.NA if outer_step is None else outer_step
+    return pd.DataFrame({"panel": panel, "seed": seed, "outer_step": step, "best": best, **given})
+
+
+def ends_of(part: RunRecord, method: str, seed: int) -> pd.DataFrame:
+    """The last row of `inner.csv` of every outer step that has ended (of greedy: of its run)."""
+    name = "hd" if method == "greedy" else "ours"
+    rows = where(part.inner, seed=seed, method=name).sort_values(["outer_step", "step"])
+    steps = integers(rows, "outer_step")
+    last = np.append(steps[1:] != steps[:-1], True)[: steps.size]
+    if method != "greedy":
+        # Rows of outer.csv are written when the outer step is over.
+        over = np.isin(steps, integers(where(part.outer, seed=seed), "outer_step"))
+    elif any(result.seed == seed and result.method == "hd" for result in part.results):
+        over = last
+    else:
+        horizon = float(part.settings.get("epochs", "nan"))
+        over = floats(rows, "epoch") >= horizon * (1 - 1e-9)
+    return rows.take(np.flatnonzero(last & over))
+
+
+def _steps_per_epoch(part: RunRecord, seed: int) -> float:
+    rows = where(part.inner, seed=seed, method="ours")
+    if rows.empty:
+        raise ValueError(
+            f"{part.path}/inner.csv lacks the rows of seed {seed} that outer.csv has: "
+            "resume the run to rewrite it, or choose another run"
+        )
+    last = int(np.argmax(floats(rows, "step")))
+    return float(np.rint(floats(rows, "step")[last] / floats(rows, "epoch")[last]))
