@@ -42,6 +42,8 @@ format: install  ## format the code
 smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad run quickstart scale=smoke
 	$(BIN)/hypergrad run fig1 data=digits scale=smoke
+	$(BIN)/hypergrad run fig2 data=digits data.image_size=28 scale=smoke
+	$(BIN)/hypergrad run fig3 data=digits data.image_size=28 scale=smoke
 	$(BIN)/hypergrad plot
 
 clean:  ## remove .venv and caches; outputs stay

@@ -12,7 +12,7 @@ from hypergrad.data import Images, in_batches, in_even_batches, train_validation
 from hypergrad.differentiated import differentiated
 from hypergrad.flat import Criterion, FlatModel
 from hypergrad.forward import ForwardOptions
-from hypergrad.hypergradient import Hypergradients, Trust
+from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start
 from hypergrad.reverse import ReverseOptions
@@ -126,7 +126,8 @@ def learn_schedule(
         )
         found = None
         if inner.is_finite():
-            found = inner.hypergradients(list(in_even_batches(held_out_images, batch_size)))
+            size = validation_batch(batch_size, len(held_out_images))
+            found = inner.hypergradients(list(in_even_batches(held_out_images, size)))
         state = move(state, None if found is None else found.values)
         values = (math.nan,) * len(state.values) if found is None else found.values
         trust = () if found is None else found.trust

@@ -18,6 +18,7 @@ __all__ = [
     "contributing_steps",
     "signal_to_noise",
     "skipped",
+    "validation_batch",
     "validation_gradient",
     "validation_gradients",
 ]
@@ -154,6 +155,19 @@ def validation_gradient(
         total += size * g
         count += size
     return total / count
+
+
+def validation_batch(batch_size: int, count: int) -> int:
+    """Return how many validation examples make a batch: as in training, but two batches at least.
+
+    Args:
+        batch_size: Of the training batches.
+        count: Validation examples.
+
+    Returns:
+        At least 1.
+    """
+    return max(1, min(batch_size, count // 2))
 
 
 def signal_to_noise(samples: Tensor, batches: int = 1) -> list[float | None]:

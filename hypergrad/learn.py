@@ -18,7 +18,7 @@ from hypergrad.differentiated import differentiated
 from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions
 from hypergrad.greedy_run import GreedyRun
-from hypergrad.hypergradient import Hypergradients
+from hypergrad.hypergradient import Hypergradients, validation_batch
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import Loop
 from hypergrad.outer import has_converged, move, start
@@ -110,7 +110,8 @@ class Learner:
         seen = self.loop.go(inner, validation)
         found = None
         if inner.done and inner.is_finite():
-            batches = list(in_even_batches(validation, config.method.batch_size))
+            size = validation_batch(config.method.batch_size, len(validation))
+            batches = list(in_even_batches(validation, size))
             found = self.loop.hypergradients(inner, batches)
         after = move(state, None if found is None else found.values)
         self._complain(found, schedule, inner.step)

@@ -3,7 +3,6 @@
 import csv
 import math
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +32,10 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print_trust(run.path)
     if config.scale_name == "smoke":
         print("smoke scale: shows that everything runs, and nothing about accuracy")
-    draw_figures(run, config.name)
+    if config.driver == "learn" and config.method.name == "greedy":
+        print("hypergradient descent alone has no outer steps: no figure is drawn")
+    else:
+        draw_figures(run, config.name)
     print(f"run: {run.path}")
 
 
@@ -78,10 +80,7 @@ def draw_figures(run: RunDirectory, experiment: str) -> None:
     """
     for name, figure in FIGURES.items():
         if experiment in figure.experiments:
-            try:
-                print(f"{name}: {draw(name, run.path)[0]}")
-            except ValueError as error:  # hypergradient descent alone has no outer steps to draw
-                print(f"{name}: not drawn: {error}", file=sys.stderr)
+            print(f"{name}: {draw(name, run.path)[0]}")
 
 
 def print_standings(results: Sequence[dict]) -> None:
@@ -162,9 +161,9 @@ def hypervariance_headline(path: Path) -> str:
         path: The run directory.
     """
     from hypergrad.figures.fig2_data import ratios, read_hypergradients
+    from hypergrad.figures.records import where
 
-    found = ratios(read_hypergradients(path))
-    own = found[found["method"] == "shared"].to_dict("records")
+    own = where(ratios(read_hypergradients(path)), method="shared").to_dict("records")
     parts = [f"{row['perturbation']} {_number(row['ratio'], '{:.2g}')}" for row in own]
     return f"hypervariance, shared / unshared: {', '.join(parts)}"
 

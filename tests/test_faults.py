@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from tiny import OVERRIDES, everything
 
-COMMAND = [sys.executable, "-m", "hypergrad", "run", "quickstart", *OVERRIDES, "epochs=12"]
+RUN = [sys.executable, "-m", "hypergrad", "run"]
+COMMAND = [*RUN, "quickstart", *OVERRIDES, "epochs=12"]
+SMALL = ["data=digits", "model=mlp", "scale=smoke", "checkpoint_seconds=0.5"]
+COMMANDS = {
+    "quickstart": COMMAND,
+    "fig2": [*RUN, "fig2", *SMALL, "jobs=2", "repeats=10", "hypervariance.steps=120"],
+    "fig3": [*RUN, "fig3", *SMALL, "epochs=6", "outer.steps=6"],
+}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -28,8 +35,17 @@ def start(errors: Path, *arguments: str) -> subprocess.Popen:
 
 
 def the_run(outputs: Path) -> Path:
-    (run,) = (outputs / "quickstart").iterdir()
+    (run,) = outputs.glob("*/*")
     return run
+
+
+def content(experiment: str, run: Path) -> object:
+    """All that must not depend on kills."""
+    if experiment == "fig2":
+        return (run / "hypergradients.csv").read_text()
+    if experiment == "fig3":
+        return {part.parent.name: everything(part.parent) for part in run.glob("*/inner.csv")}
+    return everything(run)
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -40,13 +56,15 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.fault
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_leave_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("experiment", COMMANDS)
+def test_ten_kills_at_random_moments_leave_no_trace(tmp_path: Path, experiment: str) -> None:
     errors = tmp_path / "errors.txt"
-    whole = start(errors, *COMMAND, f"outputs={tmp_path / 'whole'}")
-    assert whole.wait() == 0
+    command = COMMANDS[experiment]
+    whole = start(errors, *command, f"outputs={tmp_path / 'whole'}")
+    assert whole.wait() == 0, errors.read_text()
     moments = random.Random(0)
-    process = start(errors, *COMMAND, f"outputs={tmp_path / 'killed'}")
-    wait_for(tmp_path / "killed" / "quickstart", process)
+    process = start(errors, *command, f"outputs={tmp_path / 'killed'}")
+    wait_for(tmp_path / "killed" / experiment, process)
     kills = 0
     for _ in range(10):
         run = the_run(tmp_path / "killed")
@@ -57,11 +75,40 @@ def test_ten_kills_at_random_moments_leave_no_trace(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
-        process = start(errors, sys.executable, "-m", "hypergrad", "run", "--resume", str(run))
+        process = start(errors, *RUN, "--resume", str(run))
         time.sleep(3)  # imports
     assert process.wait() == 0, errors.read_text()
     assert kills >= 3
-    assert everything(the_run(tmp_path / "killed")) == everything(the_run(tmp_path / "whole"))
+    killed, untouched = (the_run(tmp_path / name) for name in ("killed", "whole"))
+    assert content(experiment, killed) == content(experiment, untouched)
+
+
+@pytest.mark.fault
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    errors = tmp_path / "errors.txt"
+    process = start(errors, *COMMANDS["fig2"], "repeats=500", f"outputs={tmp_path}")
+    wait_for(tmp_path / "fig2", process)
+    run = the_run(tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not list((run / "repeats").glob("*.json")):
+        assert process.poll() is None, errors.read_text()
+        time.sleep(0.1)
+    workers = [int(pid) for pid in children.read_text().split()]
+    assert len(workers) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 20
+    while any(alive(pid) for pid in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert [pid for pid in workers if alive(pid)] == []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process goes on; one that only waits to be reaped does not."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.fault

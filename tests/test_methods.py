@@ -59,7 +59,7 @@ def test_logged_hypergradients_are_those_of_the_library(
     model = make_model(config, data, 1)
     minibatches = Minibatches(data.train.take(train), 32, (1, "ours", 2))
     found = reverse.hypergradients(
-        model, model.theta(), minibatches.at, list(in_even_batches(data.train.take(held_out), 32)),
+        model, model.theta(), minibatches.at, list(in_even_batches(data.train.take(held_out), 5)),
         schedule, STEPS, ReverseOptions(config.method.clip_gradient),
     )  # fmt: skip
     assert rows["hypergradient"].tolist() == list(found.values)

@@ -111,7 +111,8 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
 
 
 def _finish_schedule(axes: Axes, lines: list[Line], kind: str) -> None:
-    ours = np.concatenate([line.value for line in lines if line.method == "ours"])
+    learned = [line.value for line in lines if line.method == "ours" and line.value.size]
+    ours = np.concatenate(learned or [np.zeros(1)])
     low, high = float(ours.min()), float(ours.max())
     span = max(high - low, _SMALLEST_SPAN[kind])
     limits = (low - 0.07 * span, low + 1.07 * span)
@@ -119,7 +120,10 @@ def _finish_schedule(axes: Axes, lines: list[Line], kind: str) -> None:
     unit = style.scale_axis(axes.yaxis, limits)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ylabel(style.KIND_LABELS[kind] + unit)
-    style.note_panel(axes, hd_note(lines, limits), _HD_COLOUR)
+    if learned:
+        style.note_panel(axes, hd_note(lines, limits), _HD_COLOUR)
+    else:
+        style.note_panel(axes, "zero: not learned")
 
 
 def _finish_accuracy(

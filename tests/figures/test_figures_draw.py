@@ -51,7 +51,9 @@ def test_the_same_data_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path, n
 
 
 def test_an_unknown_figure_names_the_known_ones(make_run: MakeRun) -> None:
-    with pytest.raises(ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig3, fig4"):
+    with pytest.raises(
+        ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig3, fig4"
+    ):
         draw("fig9", make_run(**SMALL))
 
 

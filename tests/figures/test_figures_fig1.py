@@ -194,3 +194,12 @@ def test_nothing_of_ours_is_cut_off_above(make_run: MakeRun) -> None:
     figure, table = draw(make_run(epochs=2, rows_per_epoch=8, seeds=3))
     drawn = table[(table["panel"] == "test_accuracy") & (table["method"] != "hd")]
     assert drawn["value"].max() < figure.axes[3].get_ylim()[1] <= 1
+
+
+def test_a_kind_that_is_not_learned_has_a_panel_that_says_so(make_run: MakeRun) -> None:
+    run = make_run(outer_steps=3, logged_outer_steps=3, best=1)
+    table = (run / "outer.csv").read_text().splitlines(keepends=True)
+    (run / "outer.csv").write_text("".join(row for row in table if "momentum" not in row))
+    figure, data = draw_fig1(read_run(run))
+    assert figure.axes[1].get_title(loc="right") == "zero: not learned"
+    assert data[(data["panel"] == "momentum") & (data["method"] == "ours")].empty

@@ -1,0 +1,357 @@
+"""Figure 2: how much hypergradients vary from repeat to repeat, inner step by inner step."""
+
+from __future__ import annotations
+
+import math
+from string import ascii_lowercase
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from hypergrad.figures import caption, style
+from hypergrad.figures.fig2_data import METHODS, figure_2_table, read_hypergradients
+from hypergrad.figures.records import RunRecord, floats, integers, where
+
+_HEIGHT = 8.5  # inches, of five rows; fewer rows have higher panels, up to
+_HIGHEST = 1.7  # inches
+_DOWN = 0.46  # inches between rows: title and note
+_LABELS = (0.48, 0.56)  # inches from a left or right panel to its axis label, for all rows
+_TITLE_PAD = 13.0  # points: room for a note under the title
+_NAMES = {
+    "greedy": "greedy: one step ahead",
+    "unshared": "unshared: one value a step",
+    "shared": "shared: one value a window",
+}
+_PERTURBED = {
+    "weights": "initial weights",
+    "learning_rate": "learning rates",
+    "train": "training batches",
+    "validation": "validation batches",
+    "all": "all at once",
+}
+_SIZED = ("weights", "learning_rate")  # what is perturbed by so many per cent of itself
+_SPREAD = 8.0  # reach of the widest method over the narrowest beyond which a linear axis hides it
+_BULK = (0.02, 0.98)  # quantiles that a linear axis shows
+_TICKS = 3  # labelled powers of ten at most, on one side of zero
+_Bands = dict[str, tuple[np.ndarray, np.ndarray]]  # method: the band's lower and upper edge
+
+
+def draw_fig2(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw Figure 2: a row of two panels a perturbation, hypervariance and hypergradient.
+
+    Args:
+        record: the run.
+
+    Returns:
+        The figure and the table of everything drawn in it (see `figure_2_table`).
+
+    Raises:
+        ValueError: the run has no finished repeat yet, or its file is damaged.
+    """
+    raw = read_hypergradients(record.path)
+    windows = _window_lengths(raw)
+    horizon = int(integers(raw, "end_step").max())
+    width = round(np.mean(windows)) if windows.size else max(1, horizon // 10)
+    table = figure_2_table(raw, width)
+    text = caption.caption_text(record, _remarks(record, windows, width, horizon))
+    handles = [
+        Line2D([], [], color=style.METHOD_COLOURS[method], label=_NAMES[method])
+        for method in METHODS
+        if method in set(table["method"])
+    ]
+    names = list(dict.fromkeys(table["perturbation"]))
+    below, above = caption.caption_height(text), caption.mark_height(record)
+    top = above + style.legend_height(len(handles), len(METHODS)) + 0.42
+    room = style.Margins(0.68, 0.18, below + 0.42, top, across=0.88, down=_DOWN)
+    free = _HEIGHT + above - room.top - room.bottom - (len(names) - 1) * _DOWN
+    panel = min(_HIGHEST, free / len(names))
+    height = room.top + room.bottom + len(names) * panel + (len(names) - 1) * _DOWN
+    figure, panels = style.panel_grid(height, (len(names), 2), room)
+    for row, name in enumerate(names):
+        left, right = panels[2 * row], panels[2 * row + 1]
+        for axes in (left, right):
+            axes.set_autoscaley_on(False)  # it warns where all values are the same
+        rows = where(table, perturbation=name)
+        _draw_variance(left, rows)
+        _draw_mean(right, rows)
+        for axes, letter in ((left, 2 * row), (right, 2 * row + 1)):
+            axes.set_title(
+                ascii_lowercase[letter % 26], loc="left", fontweight="bold", pad=_TITLE_PAD
+            )
+            axes.set_xlim(0, horizon)
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+            axes.tick_params(labelbottom=row == len(names) - 1)
+            wide = axes.get_position().width * style.WIDTH
+            axes.yaxis.set_label_coords(-_LABELS[letter % 2] / wide, 0.5)
+        _write(left, _row_title(record, name), _TITLE_PAD, size=8.5)
+        _write(left, ratio_note(rows), 3.0)
+        _write(right, _repeats_note(rows), _TITLE_PAD, right=True)
+    for axes in panels[-2:]:
+        axes.set_xlabel("inner step")
+    style.legend_above(figure, handles, len(METHODS), above)
+    caption.sign_figure(figure, record, text)
+    return figure, table
+
+
+def ratio_note(rows: pd.DataFrame) -> str:
+    """Say by how much sharing cuts hypervariance, and what independent noise would make of it.
+
+    Args:
+        rows: those of `figure_2_table` for one perturbation.
+
+    Returns:
+        The note.
+    """
+    missing = [name for name in ("shared", "unshared") if where(rows, method=name).empty]
+    if missing:
+        return f"no ratio: {' and '.join(missing)} missing"
+    shared = where(rows, method="shared")
+    ratio, low, high, independent = (
+        float(floats(shared, name)[0]) for name in ("ratio", "low", "high", "independent")
+    )
+    if not math.isfinite(ratio):
+        few = int(integers(shared, "compared")[0]) < 2
+        return f"no ratio: {'needs two finite repeats' if few else 'no variance'}"
+    interval = f" [{_short(low)}, {_short(high)}]" if math.isfinite(low) else ""
+    return f"shared/unshared {_short(ratio)}{interval}, 1/W = {_short(independent)}"
+
+
+def set_scale(axes: Axes, bands: _Bands) -> None:
+    """Choose a vertical axis on which the bands of all methods can be read.
+
+    Linear for their bulk where they are of similar reach (what is outside is noted), else
+    symmetric logarithmic, with the narrowest method around its linear part.
+
+    Args:
+        axes: the panel.
+        bands: by method, the lower and the upper edge of its band, `(K,)` each; may be NaN.
+    """
+    finite = {name: _finite(np.concatenate(edges)) for name, edges in bands.items()}
+    bulk = {name: np.quantile(v, _BULK) for name, v in finite.items() if v.size}
+    reach = [float(np.abs(ends).max()) for ends in bulk.values() if np.any(ends)]
+    if reach and max(reach) > _SPREAD * min(reach):
+        every = np.concatenate(list(finite.values()))
+        first = math.floor(math.log10(min(reach)))
+        edge = 10.0**first
+        low, high = min(float(every.min()), -edge), max(float(every.max()), edge)
+        decades = math.log10(max(-low, high) / edge)
+        axes.set_yscale("symlog", linthresh=edge, linscale=max(1.0, 0.35 * decades))
+        axes.set_ylim(1.5 * low, 1.5 * high)
+        last = math.floor(math.log10(max(-low, high)))
+        powers = _powers(first, last)
+        down, up = ([e for e in powers if 10.0**e <= end * 1.001] for end in (-low, high))
+        ticks = [-(10.0**e) for e in reversed(down)] + [0.0] + [10.0**e for e in up]
+        labels = [rf"$-10^{{{e}}}$" for e in reversed(down)] + ["0"]
+        axes.set_yticks(ticks, labels + [rf"$10^{{{e}}}$" for e in up])
+        axes.set_ylabel("hypergradient")
+    else:
+        ends = np.concatenate([np.zeros(1), *bulk.values()])
+        margin = 0.1 * float(np.ptp(ends)) or 1.0
+        limits = (float(ends.min()) - margin, float(ends.max()) + margin)
+        axes.set_ylim(limits)
+        unit = style.scale_axis(axes.yaxis, limits)
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.set_ylabel(f"hypergradient\n{unit.strip()}" if unit else "hypergradient")
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def outside_note(lines: dict[str, np.ndarray], limits: tuple[float, float]) -> str:
+    """Say which lines leave a panel, and how far; empty while all stay inside.
+
+    Args:
+        lines: by method, its values; may be NaN.
+        limits: the panel's lower and upper limit.
+
+    Returns:
+        The note.
+
+    >>> outside_note({"greedy": np.array([0.0, 2.53]), "shared": np.array([0.1])}, (-1.0, 1.0))
+    'beyond the panel: greedy 2.5'
+    """
+    parts = []
+    for name, values in lines.items():
+        low, high = (f(_finite(values), initial=limits[0]) for f in (np.min, np.max))
+        ends = [_short(low)] if low < limits[0] else []
+        ends += [_short(high)] if high > limits[1] else []
+        parts += [f"{name} {' and '.join(ends)}"] if ends else []
+    return f"beyond the panel: {', '.join(parts)}" if parts else ""
+
+
+def _draw_variance(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.set_ylabel("hypervariance")
+    shown = [np.empty(0)]
+    for method in METHODS:
+        of_method = where(rows, method=method)
+        raw, smooth = (
+            _positive(floats(of_method, name)) for name in ("hypervariance", "smooth_hypervariance")
+        )
+        _draw_line(axes, of_method, smooth, method)
+        if method != "shared":
+            faint = {"color": style.METHOD_COLOURS[method], "linewidth": 0.45, "alpha": 0.35}
+            axes.plot(_places(of_method, method), raw, zorder=1.5, **faint)
+        shown += [np.quantile(_finite(raw), _BULK)] if _finite(raw).size else []
+        shown += [_finite(smooth)]
+    powers = np.log10(np.concatenate(shown))
+    if not powers.size:
+        axes.set_yticks([])
+        few = int(integers(rows, "repeats").max()) < 2
+        middle = {"ha": "center", "va": "center", "color": style.GREY, "fontsize": 8.0}
+        note = "needs two finite repeats" if few else "no variance at all"
+        axes.annotate(note, (0.5, 0.5), xycoords="axes fraction", **middle)
+        return
+    low, high = float(powers.min()), float(powers.max())
+    low, high = low - 0.06 * (high - low) - 0.1, high + 0.06 * (high - low) + 0.1
+    if math.floor(high) <= math.ceil(low):  # one power of ten is no scale
+        low, high = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+    axes.set_yscale("log")
+    axes.set_ylim(10.0**low, 10.0**high)
+    labelled = _powers(math.ceil(low), math.floor(high), _TICKS + 1)
+    axes.set_yticks([10.0**e for e in labelled], [rf"$10^{{{e}}}$" for e in labelled])
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_mean(axes: Axes, rows: pd.DataFrame) -> None:
+    axes.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
+    bands: _Bands = {}
+    lines: dict[str, np.ndarray] = {}
+    for order, method in enumerate(METHODS):
+        of_method = where(rows, method=method)
+        if of_method.empty:
+            continue
+        raw, smooth, std = (
+            _plain(floats(of_method, name)) for name in ("mean", "smooth_mean", "smooth_std")
+        )
+        # Without a second repeat there is a line, but no band.
+        std = np.where(np.isnan(std), 0.0, std)
+        bands[method], lines[method] = (smooth - std, smooth + std), smooth
+        place = _places(of_method, method)
+        low, high = (_spread_out(edge, place) for edge in bands[method])
+        look = {"color": style.METHOD_COLOURS[method], "linewidth": 0, "zorder": 2 + 0.1 * order}
+        axes.fill_between(place, low, high, alpha=0.22, **look)
+        _draw_line(axes, of_method, smooth, method)
+        if method != "shared":
+            # Points, for lines that change sign at every step would fill the panel.
+            faint = {"color": style.METHOD_COLOURS[method], "markersize": 1.3, "alpha": 0.35}
+            axes.plot(place, raw, "o", markeredgewidth=0, zorder=1.5, **faint)
+    set_scale(axes, bands)
+    low, high = axes.get_ylim()
+    _write(axes, outside_note(lines, (low, high)), 3.0)
+
+
+def _draw_line(axes: Axes, rows: pd.DataFrame, smooth: np.ndarray, method: str) -> None:
+    place = _places(rows, method)
+    wide = 1.4 if method == "shared" else 1.1
+    colour = style.METHOD_COLOURS[method]
+    axes.plot(place, _spread_out(smooth, place), color=colour, linewidth=wide, zorder=4)
+
+
+def _places(rows: pd.DataFrame, method: str) -> np.ndarray:
+    """Middles of the inner steps; of a window both ends, for it is drawn as a step."""
+    ends = np.stack([floats(rows, "start_step"), floats(rows, "end_step")], axis=1)
+    return ends.ravel() if method == "shared" else ends.mean(axis=1)
+
+
+def _spread_out(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    return values if values.size == place.size else np.repeat(values, 2)
+
+
+def _write(
+    axes: Axes, text: str, up: float, right: bool = False, size: float = style.SMALL
+) -> None:
+    """Write `up` points above a panel; a title, which is larger, leaves room for the letter."""
+    title = size > style.SMALL
+    look = {"fontsize": size, "color": "black" if title else style.GREY}
+    look |= {"ha": "right" if right else "left", "annotation_clip": False}
+    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(text, (float(right), 1), (11.0 if title else 0.0, up), **place, **look)
+
+
+def _row_title(record: RunRecord, name: str) -> str:
+    title = f"perturbed: {_PERTURBED.get(name, name.replace('_', ' '))}"
+    size = record.settings.get("perturbation_size")
+    if name in _SIZED and size is not None:
+        title += f" ± {style.tidy_number(100 * float(size))} %"
+    return title
+
+
+def _repeats_note(rows: pd.DataFrame) -> str:
+    count = int((integers(rows, "repeats") + integers(rows, "dropped")).max())
+    lost = count - int(integers(rows, "compared").min())
+    number = f"{count} repeat{'s' if count > 1 else ''}"
+    return f"{number}, {lost} not finite" if lost else number
+
+
+def _remarks(record: RunRecord, windows: np.ndarray, width: int, horizon: int) -> list[str]:
+    settings = record.settings
+    forms = {
+        "precision": "{}",
+        "batch_size": "batch size {}",
+        "clip_gradient": "c_g = {}",
+        "steps": f"T = {horizon}",
+        "windows": "{} windows",
+        "learning_rate": "learning rate {}",
+        "momentum": "momentum {}",
+        "repeats": "{} repeats of each perturbation",
+    }
+    known = [form.format(_setting(settings[k])) for k, form in forms.items() if k in settings]
+    if "precision" in settings and "clip_gradient" not in settings:
+        known.insert(2, "gradients not clipped")
+    lengths = [str(length) for length in np.unique(windows)[[0, -1]]] if windows.size else []
+    lengths = list(dict.fromkeys(lengths))
+    remarks = [
+        ", ".join(known),
+        f"W = {' to '.join(lengths)} steps a window" if lengths else "",
+        f"Greedy and unshared: moving averages over {width} steps (of variances, of means); faint: "
+        "every step, which may leave the panel",
+        "Bands: mean ± standard deviation over repeats",
+    ]
+    if lengths:
+        remarks.append(
+            "Above: ratio of mean hypervariances, [its 95 % bootstrap interval over repeats], and "
+            "1/W, its value for noise that is independent between steps"
+        )
+    return remarks
+
+
+def _window_lengths(raw: pd.DataFrame) -> np.ndarray:
+    shared = where(raw, method="shared")
+    return integers(shared, "end_step") - integers(shared, "start_step")
+
+
+def _powers(first: int, last: int, most: int = _TICKS) -> list[int]:
+    """At most so many exponents from the first to the last, equally far apart."""
+    return list(range(first, last + 1, max(1, math.ceil((last - first + 1) / most))))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """An infinite value must not reach an axis."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    """A logarithmic axis has no place for zero."""
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _short(value: float) -> str:
+    return style.tidy_number(float(f"{value:.2g}"))
+
+
+def _setting(text: str) -> str:
+    """A number without trailing zeros, anything else as it stands.
+
+    >>> _setting("1.0"), _setting("float64")
+    ('1', 'float64')
+    """
+    try:
+        return style.tidy_number(float(text))
+    except ValueError:
+        return text
