@@ -160,6 +160,7 @@ def _show_cost(name: str, config: RunConfig) -> None:
         f"{setting.parameters:,} parameters; {plan.memory_note}: {_mib(plan.memory_bytes)}; "
         f"images {_mib(images)}; device {setting.device}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

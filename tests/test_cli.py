@@ -303,4 +303,4 @@ def test_dry_run_needs_no_data(call: Call) -> None:
     assert answer.code == 0
     assert "cifar10 is not here yet" in answer.err
     assert "83,435" in answer.out  # inner steps of ten outer ones
-    assert "175,066 parameters, 7 tangents" in answer.out
+    assert "175,066 parameters; 7 tangents, whatever the horizon: 23.4 MiB" in answer.out

@@ -19,7 +19,7 @@ from hypergrad.figures.records import RunRecord, floats, integers, where
 _HEIGHT = 8.5  # inches, of five rows; fewer rows have higher panels, up to
 _HIGHEST = 1.7  # inches
 _DOWN = 0.46  # inches between rows: title and note
-_LABELS = (0.48, 0.56)  # inches from a left or right panel to its axis label, for all rows
+_LABELS = (0.47, 0.56)  # inches from a left or right panel to its axis label, for all rows
 _TITLE_PAD = 13.0  # points: room for a note under the title
 _NAMES = {
     "greedy": "greedy: one step ahead",
@@ -66,7 +66,7 @@ def draw_fig2(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     names = list(dict.fromkeys(table["perturbation"]))
     below, above = caption.caption_height(text), caption.mark_height(record)
     top = above + style.legend_height(len(handles), len(METHODS)) + 0.42
-    room = style.Margins(0.68, 0.18, below + 0.42, top, across=0.88, down=_DOWN)
+    room = style.Margins(0.66, 0.18, below + 0.42, top, across=0.92, down=_DOWN)
     free = _HEIGHT + above - room.top - room.bottom - (len(names) - 1) * _DOWN
     panel = min(_HIGHEST, free / len(names))
     height = room.top + room.bottom + len(names) * panel + (len(names) - 1) * _DOWN
