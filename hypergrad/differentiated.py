@@ -148,6 +148,7 @@ class ReverseRun(ScheduledRun):
         Returns:
             One averaged hypergradient a value.
         """
+        assert self.done, "the way back begins at the end"
         found = backward(
             self.model,
             self._trajectory,

@@ -31,7 +31,7 @@ from hypergrad.hypergradient import (
     validation_gradients,
 )
 from hypergrad.schedule import KINDS, Schedule, Window
-from hypergrad.sgd import InnerState, clip_gradient, sgd_step
+from hypergrad.sgd import InnerState, clip_gradient, sgd_step, share_above
 from hypergrad.tally import Tally
 
 __all__ = [
@@ -128,6 +128,8 @@ def forward_step(
     curved = any(schedule.learning_rate)
     live = [row for row in moving if tangents.reached[row]] if curved else []
     noted: list[Tensor] = []
+    # The training step updates the buffers; its Hessian is that of the loss before.
+    buffers = {name: buffer.clone() for name, buffer in state.buffers.items()} if live else {}
 
     def primal(theta: Tensor) -> Tensor:
         loss, predictions = model.tracked_loss(theta, x, y, state.buffers)
@@ -135,17 +137,18 @@ def forward_step(
         return loss
 
     g, HZ = gradient_and_products(
-        lambda theta: model.loss(theta, x, y, state.buffers),
+        lambda theta: model.loss(theta, x, y, buffers),
         state.theta,
         tangents.Z[live],
         options.strategy,
         primal,
     )
+    clipped = share_above(g, options.clip_gradient)
     g, passes = clip_gradient(g, options.clip_gradient)
     if passes is not None:
-        HZ = HZ * passes
+        HZ = torch.where(passes, HZ, 0.0)  # zero, even where the product overflowed
     limit = options.clip_products
-    touched = None if limit is None else (HZ.abs() > limit).double().mean(dim=1)
+    touched = share_above(HZ, limit)
     if limit is not None:
         HZ = HZ.clamp(-limit, limit)
     theta, v = sgd_step(state.theta, state.v, g, values)
@@ -168,7 +171,7 @@ def forward_step(
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
-        Tangents(Z, C, reached, tangents.tally.after(Z, live, passes, touched)),
+        Tangents(Z, C, reached, tangents.tally.after(Z, live, clipped, touched)),
         loss,
         predictions,
     )
@@ -246,12 +249,17 @@ def project(
 
     Returns:
         The hypergradients, with their spread over the batches.
+
+    Raises:
+        ValueError: Without a batch.
     """
     total, count, samples = torch.zeros_like(state.theta), 0, []
     for size, g in validation_gradients(model, state.theta, validation, state.buffers):
         total += size * g
         count += size
         samples.append(tangents.Z @ g)
+    if not samples:
+        raise ValueError("no validation data: give at least one batch")
     raw = (tangents.Z @ (total / count)).tolist()
     values = tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
     trust = tangents.tally.trust(tangents.Z, torch.stack(samples))

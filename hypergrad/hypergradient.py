@@ -37,8 +37,8 @@ class Trust(NamedTuple):
             None if it had no product.
         not_finite: How many numbers behind it are NaN or infinite: entries of its tangent (forward
             mode), steps of its window (reverse mode).
-        not_finite_step: The 0-based inner step where that began: forward mode counts upwards,
-            reverse mode downwards. None if all are finite.
+        not_finite_step: The 0-based inner step where that began: on the way there in forward mode,
+            on the way back in reverse mode. None if all are finite.
     """
 
     signal_to_noise: float | None
@@ -170,12 +170,13 @@ def validation_batch(batch_size: int, count: int) -> int:
     return max(1, min(batch_size, count // 2))
 
 
-def signal_to_noise(samples: Tensor, batches: int = 1) -> list[float | None]:
+def signal_to_noise(samples: Tensor, batches: Sequence[int] = ()) -> list[float | None]:
     """Return the signal-to-noise ratio of each hypergradient over validation batches.
 
     Args:
         samples: `(K, N)`, hypergradients from `K` disjoint parts of the validation data.
-        batches: Validation batches in a part; the noise is stated for one batch.
+        batches: Validation batches in each part, one each unless given. The noise is stated for
+            one batch: `sum_k b_k (h_k - h)^2 / (K - 1)`, `h` the mean over all batches.
 
     Returns:
         `N` ratios; None where there is no noise to compare with, or anything is not finite.
@@ -185,6 +186,10 @@ def signal_to_noise(samples: Tensor, batches: int = 1) -> list[float | None]:
     """
     if len(samples) < 2:
         return [None] * samples.shape[1]
-    noise = samples.std(dim=0) * math.sqrt(batches)
-    ratios = (samples.mean(dim=0).abs() / noise).tolist()
-    return [ratio if math.isfinite(ratio) else None for ratio in ratios]
+    weights = samples.new_tensor(batches or [1] * len(samples))[:, None]
+    mean = (weights * samples).sum(dim=0) / weights.sum()
+    noise = ((weights * (samples - mean) ** 2).sum(dim=0) / (len(samples) - 1)).sqrt()
+    dust = 4 * torch.finfo(samples.dtype).eps * mean.abs()  # what equal samples differ by
+    known = noise.isfinite() & (noise > dust)
+    ratios = (mean.abs() / noise).tolist()
+    return [ratio if sure else None for ratio, sure in zip(ratios, known.tolist(), strict=True)]

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.curvature import gradient
 from hypergrad.data import Augmentation, Dataset, train_validation_split
 from hypergrad.flat import FlatModel
+from hypergrad.hypergradient import validation_gradient
 from hypergrad.inner import Minibatches
 from hypergrad.reverse import ReverseOptions, backward, gather
 from hypergrad.schedule import Schedule
@@ -95,15 +95,16 @@ def measure(
         trajectory.note(step, state)
         values = schedule.at(step, study.steps)
         state, loss, _ = train_step(model, state, train.at(step), values, method.clip_gradient)
-        greedy.append(-(_gradient(model, state, validation.at(step)) @ state.v))
+        batches = _validation(config, validation, step)
+        g = validation_gradient(model, state.theta, batches, state.buffers)
+        greedy.append(-(g @ state.v))
         tick()
-    after = range(study.steps, study.steps + study.validation_batches)
     found = backward(
         model,
         trajectory,
         state,
         train.at,
-        [validation.at(step) for step in after],
+        _validation(config, validation, study.steps),
         schedule,
         study.steps,
         options,
@@ -148,5 +149,7 @@ def _signs(config: RunConfig, name: str, task: Task, like: Tensor) -> Tensor:
     return (2 * torch.randint(2, like.shape, generator=stream) - 1).to(like)
 
 
-def _gradient(model: FlatModel, state: InnerState, batch: tuple[Tensor, Tensor]) -> Tensor:
-    return gradient(lambda theta: model.loss(theta, *batch, state.buffers), state.theta)
+def _validation(config: RunConfig, stream: Minibatches, moment: int) -> list[tuple[Tensor, Tensor]]:
+    """The minibatches behind the validation gradient after step `moment`, or at the end."""
+    count = config.hypervariance.validation_batches
+    return [stream.at(moment * count + number) for number in range(count)]

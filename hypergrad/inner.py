@@ -119,8 +119,9 @@ class InnerRun:
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON."""
-        tensors = {"theta": self.state.theta, "v": self.state.v, "sums": self._sums}
-        tensors |= {f"buffer.{name}": value for name, value in self.state.buffers.items()}
+        tensors = {"theta": self.state.theta, "v": self.state.v, "sums": self._sums.clone()}
+        buffers = self.state.copied().buffers
+        tensors |= {f"buffer.{name}": value for name, value in buffers.items()}
         return tensors, {"step": self.step, "count": self._count}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:

@@ -53,7 +53,8 @@ def launch(
     began = time.monotonic()
     with run.hold(), catch_signals() as interrupt:
         torch.manual_seed(config.seed)
-        record_session(run, provenance(_device_text(setting.device), config.seeds, command))
+        seeds = config.seeds if config.driver == "learn" else [config.seed]
+        record_session(run, provenance(_device_text(setting.device), seeds, command))
         state = {"experiment": config.name, "status": "running", "message": ""}
         run.update_summary({**state, "settings": _settings(config)})
         try:

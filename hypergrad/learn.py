@@ -21,7 +21,7 @@ from hypergrad.greedy_run import GreedyRun
 from hypergrad.hypergradient import Hypergradients, validation_batch
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import Loop
-from hypergrad.outer import has_converged, move, start
+from hypergrad.outer import has_converged, has_lost_its_way, move, start
 from hypergrad.plan import Plan
 from hypergrad.progress import Evaluation, as_lists, as_state, outer_rows
 from hypergrad.reverse import ReverseOptions
@@ -145,13 +145,13 @@ class Learner:
             note(f"outer step {number} diverged at inner step {step}: {retreat}")
             return
         complaints = found.complaints(schedule)
-        lost = len(complaints) == len(found.values)
+        lost = has_lost_its_way(found.values)
         for text in complaints[:SPOKEN]:
             note(f"outer step {number}: {text}" + ("" if lost else ", and moves nothing"))
         if len(complaints) > SPOKEN:
             note(f"... and {len(complaints) - SPOKEN} more: not_finite in outer.csv")
         if lost:
-            note(f"outer step {number}: no hypergradient is a finite number: {retreat}")
+            note(f"outer step {number}: no hypergradient is left to follow: {retreat}")
 
     def _hypergradient_descent(self) -> None:
         config = self.config

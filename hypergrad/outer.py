@@ -13,6 +13,7 @@ from typing import NamedTuple
 __all__ = [
     "OuterState",
     "has_converged",
+    "has_lost_its_way",
     "move",
     "rank",
     "retreat",
@@ -114,12 +115,17 @@ def move(state: OuterState, hypergradients: Sequence[float] | None) -> OuterStat
         hypergradients: What it found, one a value; None if its weights did not stay finite.
 
     Returns:
-        The state for the next outer step. If no hypergradient is a finite number, standing still
-        would only repeat the run that lost them.
+        The state for the next outer step. Where hypergradients were lost and none is left to
+        follow, standing still would only repeat the run that lost them.
     """
-    if hypergradients is None or not any(map(math.isfinite, hypergradients)):
+    if hypergradients is None or has_lost_its_way(hypergradients):
         return retreat(state)
     return sign_descent(state, hypergradients)
+
+
+def has_lost_its_way(hypergradients: Sequence[float]) -> bool:
+    """Whether some hypergradients are not finite, and none of the others says where to go."""
+    return not all(map(math.isfinite, hypergradients)) and not any(map(sign_of, hypergradients))
 
 
 def rank(accuracy: float, loss: float) -> tuple[float, float]:

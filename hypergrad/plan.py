@@ -62,13 +62,14 @@ class Plan(NamedTuple):
         return sum(part.cost for part in self.parts)
 
 
-def plan(config: RunConfig, n_train: int, parameters: int) -> Plan:
+def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
     """Lay out one repeat of a run.
 
     Args:
         config: The run's configuration.
         n_train: Training images, before the validation split.
         parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
 
     Returns:
         Its parts and needs.
@@ -77,12 +78,13 @@ def plan(config: RunConfig, n_train: int, parameters: int) -> Plan:
     kept = n_train - max(1, round(n_train * method.validation))
     split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
     size = 8 if config.precision == "float64" else 4
+    state = 2 * parameters * size + buffer_bytes
     parts: list[Part] = []
     memory, note = 0, "no tangents"
     if method.name != "greedy":
         longest = config.epochs * split_steps
         if method.mode == "reverse":
-            interval, memory, note = _reverse_memory(config, longest, parameters, size)
+            interval, memory, note = _reverse_memory(config, longest, state)
         else:
             interval, columns = 1, sum(method.counts(longest))
             # Z and C before and after a step, and the products.
@@ -105,20 +107,23 @@ def plan(config: RunConfig, n_train: int, parameters: int) -> Plan:
     return Plan(parts, memory, note)
 
 
-def plan_hypervariance(config: RunConfig, n_train: int, parameters: int) -> Plan:
+def plan_hypervariance(
+    config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
+) -> Plan:
     """Lay out a study of hypervariance: a part a perturbation, all its repeats in it.
 
     Args:
         config: The run's configuration.
         n_train: Training images.
         parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
 
     Returns:
         Its parts and needs; memory is that of one worker process.
     """
     study = config.hypervariance
-    size = 8 if config.precision == "float64" else 4
-    interval, memory, note = _reverse_memory(config, study.steps, parameters, size)
+    state = 2 * parameters * (8 if config.precision == "float64" else 4) + buffer_bytes
+    interval, memory, note = _reverse_memory(config, study.steps, state)
     # There: a step and a greedy hypergradient. Back: the same step again, its graph, a product.
     back = (interval > 1) + 1.0 + 2.0
     steps = config.repeats * study.steps
@@ -137,11 +142,8 @@ def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float
     return 1.0 + 2.0 * products * moving, 0.0
 
 
-def _reverse_memory(
-    config: RunConfig, horizon: int, parameters: int, size: int
-) -> tuple[int, int, str]:
+def _reverse_memory(config: RunConfig, horizon: int, state: int) -> tuple[int, int, str]:
     """Steps between two states that reverse mode keeps, their memory, and what it is."""
-    state = 2 * parameters * size
     interval = checkpoint_interval(max(horizon, 1), state, config.reverse.memory_gb)
     if interval == 1:
         return 1, horizon * state, f"the states of {horizon:,} steps"

@@ -33,7 +33,7 @@ from hypergrad.hypergradient import (
     validation_gradient,
 )
 from hypergrad.schedule import Schedule, StepValues, windows
-from hypergrad.sgd import InnerState, clip_gradient
+from hypergrad.sgd import InnerState, clip_gradient, share_above
 from hypergrad.training import train_step
 from hypergrad.trajectory import Trajectory
 
@@ -66,10 +66,12 @@ class ReverseOptions:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("clip_gradient", "memory_gb"):
-            limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name}={limit} must be above zero")
+        if self.clip_gradient is not None and not self.clip_gradient > 0:
+            raise ValueError(
+                f"clip_gradient={self.clip_gradient} must be above zero; None switches clipping off"
+            )
+        if not self.memory_gb > 0:
+            raise ValueError(f"memory_gb={self.memory_gb} must be above zero")
         if self.parts < 1:
             raise ValueError(f"parts={self.parts} must be at least 1")
 
@@ -81,13 +83,13 @@ class PerStep(NamedTuple):
         values: `(K, T, 3)` float64 on the CPU: of the learning rate, momentum and weight decay of
             each step, for each part of the validation data.
         shares: Share of the validation examples in each part.
-        batches: Validation batches in a part.
+        batches: Validation batches in each part.
         clipped_gradients: Share of the entries of the training gradients that `c_g` touched.
     """
 
     values: Tensor
     shares: tuple[float, ...]
-    batches: int
+    batches: tuple[int, ...]
     clipped_gradients: float
 
     @property
@@ -184,12 +186,17 @@ def backward(
 
     Returns:
         The hypergradients of every step's values.
+
+    Raises:
+        ValueError: Without validation data, or if the last step, taken again, ends elsewhere.
     """
 
     def advance(step: int, before: InnerState) -> InnerState:
         values = schedule.at(step, horizon)
         return train_step(model, before, batch_at(step), values, options.clip_gradient)[0]
 
+    if not validation:
+        raise ValueError("no validation data: give at least one batch")
     parts = _parts(validation, options.parts)
     counts = [sum(len(y) for _, y in part) for part in parts]
     P = torch.stack([validation_gradient(model, state.theta, p, state.buffers) for p in parts])
@@ -197,9 +204,11 @@ def backward(
     # While every learning rate is zero the weights stand still: nothing depends on the Hessian.
     curved = any(schedule.learning_rate)
     found = P.new_zeros(len(parts), horizon, 3)
-    clipped = P.new_zeros(())
+    clipped = P.new_zeros((), dtype=torch.float64)
     for start in reversed(trajectory.starts):
         for step, before in reversed(trajectory.states(start, advance)):
+            if step == horizon - 1:
+                _check_repeatable(advance(step, before.copied()), state)
             values = schedule.at(step, horizon)
             P, Q, found[:, step], share = reverse_step(
                 model, before, batch_at(step), values, P, Q, options.clip_gradient, curved=curved
@@ -207,8 +216,8 @@ def backward(
             clipped += share
             tick(horizon - step)
     shares = tuple(count / sum(counts) for count in counts)
-    per_part = len(validation) // len(parts)
-    return PerStep(found.double().cpu(), shares, per_part, clipped.item() / horizon)
+    batches = tuple(len(part) for part in parts)
+    return PerStep(found.double().cpu(), shares, batches, clipped.item() / horizon)
 
 
 def reverse_step(
@@ -247,12 +256,12 @@ def reverse_step(
         g, multiply = gradient_and_multiplier(loss, before.theta)
     else:
         g = gradient(loss, before.theta)
+    share = share_above(g, limit)
     g, passes = clip_gradient(g, limit)
     v = values.beta * before.v + g + values.mu * before.theta
     U = Q - values.alpha * P
     h = torch.stack([-(P @ v), U @ before.v, U @ before.theta], dim=1)
-    share = P.new_zeros(()) if passes is None else (~passes).to(P.dtype).mean()
-    P = P + values.mu * U + multiply(U if passes is None else U * passes)
+    P = P + values.mu * U + multiply(U if passes is None else torch.where(passes, U, 0.0))
     return P, values.beta * U, h, share
 
 
@@ -268,14 +277,17 @@ def gather(found: PerStep, schedule: Schedule, state: InnerState) -> Hypergradie
         Means over the windows of the values.
     """
     horizon = found.values.shape[1]
+    # On the way back: what is lost at one step is lost at all the steps before it.
+    all_lost = (~found.values.isfinite()).any(dim=2).any(dim=0).nonzero().flatten()
+    began = int(all_lost[-1]) if len(all_lost) else None
     sums, steps, bad = [], [], []
     for kind, count in enumerate(schedule.counts):
         for window in windows(count, horizon):
             part = found.values[:, window.start : window.stop, kind]
             sums.append(part.sum(dim=1))
             steps.append(window.stop - window.start)
-            lost = (~part.isfinite()).any(dim=0).nonzero().flatten().tolist()
-            bad.append((len(lost), window.start + lost[-1] if lost else None))
+            lost = int((~part.isfinite()).any(dim=0).sum())
+            bad.append((lost, began if lost else None))
     samples = torch.stack(sums, dim=1) / torch.tensor(steps, dtype=torch.float64)
     shares = torch.tensor(found.shares, dtype=torch.float64)
     ratios = signal_to_noise(samples, found.batches)
@@ -284,6 +296,19 @@ def gather(found: PerStep, schedule: Schedule, state: InnerState) -> Hypergradie
         for ratio, lost in zip(ratios, bad, strict=True)
     )
     return Hypergradients(tuple((shares @ samples).tolist()), tuple(steps), state, trust)
+
+
+def _check_repeatable(again: InnerState, state: InnerState) -> None:
+    """Refuse a training step with randomness of its own: what goes back is not what went there."""
+    for name in ("theta", "v"):
+        first, second = getattr(state, name), getattr(again, name)
+        difference = torch.linalg.vector_norm(second - first)
+        # Far above what rounding on any device makes of one step, far below what dropout does.
+        if difference > 1e-3 * torch.linalg.vector_norm(first):
+            raise ValueError(
+                "a training step taken again ends elsewhere, so the network draws random numbers "
+                "(dropout?): use forward mode with model.curvature=loop (method=shared)"
+            )
 
 
 def _parts(validation: Sequence[Batch], count: int) -> list[Sequence[Batch]]:

@@ -66,7 +66,8 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
         check_reversible(model)
     else:
         check_strategy(model, config.model.curvature)
-    layout = LAYOUTS[config.driver](config, len(data.train), model.size)
+    buffers = sum(buffer.nbytes for buffer in model.buffers().values())
+    layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
     windows = max(config.method.counts(1))  # unshared values fit any horizon
     shortest = min(part.steps for part in layout.parts)
     if config.driver == "learn" and shortest < windows:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hypergrad.schedule import StepValues
 
-__all__ = ["InnerState", "clip_gradient", "sgd_step"]
+__all__ = ["InnerState", "clip_gradient", "sgd_step", "share_above"]
 
 
 class InnerState(NamedTuple):
@@ -32,8 +32,12 @@ class InnerState(NamedTuple):
     @classmethod
     def start(cls, theta: Tensor, buffers: dict[str, Tensor]) -> "InnerState":
         """Return the state before the first step: `v_0 = 0`, buffers copied."""
-        copies = {name: buffer.clone() for name, buffer in buffers.items()}
-        return cls(theta.clone(), torch.zeros_like(theta), copies)
+        return cls(theta.clone(), torch.zeros_like(theta), buffers).copied()
+
+    def copied(self) -> "InnerState":
+        """Return this state with buffers of its own: a step makes new weights, but updates them."""
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        return InnerState(self.theta, self.v, buffers)
 
 
 def clip_gradient(g: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None]:
@@ -50,6 +54,21 @@ def clip_gradient(g: Tensor, limit: float | None) -> tuple[Tensor, Tensor | None
     if limit is None:
         return g, None
     return g.clamp(-limit, limit), g.abs() <= limit
+
+
+def share_above(values: Tensor, limit: float | None) -> Tensor:
+    """Return the share of entries that an elementwise clip to `±limit` changes.
+
+    Args:
+        values: `(..., D)`.
+        limit: Of the clip, or None. NaN is not changed by it.
+
+    Returns:
+        `(...)` float64 in [0, 1], on the device of the values.
+    """
+    if limit is None:
+        return values.new_zeros(values.shape[:-1], dtype=torch.float64)
+    return (values.abs() > limit).double().mean(dim=-1)
 
 
 def sgd_step(theta: Tensor, v: Tensor, g: Tensor, values: StepValues) -> tuple[Tensor, Tensor]:

@@ -36,29 +36,26 @@ class Tally(NamedTuple):
         zeros = torch.zeros(count, dtype=torch.float64, device=theta.device)
         return cls(0, zeros.new_zeros(()), zeros, (0,) * count, zeros.clone())
 
-    def after(
-        self, Z: Tensor, live: list[int], passes: Tensor | None, touched: Tensor | None
-    ) -> "Tally":
+    def after(self, Z: Tensor, live: list[int], clipped: Tensor, touched: Tensor) -> "Tally":
         """Return the tally after one more step.
 
         Args:
             Z: `(N, D)` tangents after the step.
             live: Rows that had a Hessian product.
-            passes: `(D,)` mask, False where `c_g` bit; None without that clip.
-            touched: Share of the entries that `c_HZ` touched, one a live row; None likewise.
+            clipped: Scalar, share of the gradient's entries that `c_g` touched.
+            touched: `(len(live),)`, the same for `c_HZ` and the products.
 
         Returns:
             The new counts.
         """
-        clipped_gradients, clipped_products = self.clipped_gradients, self.clipped_products
-        if passes is not None:
-            clipped_gradients = clipped_gradients + (~passes).double().mean()
-        if touched is not None and live:
+        clipped_products = self.clipped_products
+        if live:
             clipped_products = clipped_products.clone()
             clipped_products[live] += touched
         products = tuple(n + (row in live) for row, n in enumerate(self.products))
         finite = self.finite + torch.linalg.vector_norm(Z, torch.inf, dim=1).isfinite()
-        return Tally(self.steps + 1, clipped_gradients, clipped_products, products, finite)
+        gradients = self.clipped_gradients + clipped
+        return Tally(self.steps + 1, gradients, clipped_products, products, finite)
 
     def trust(self, Z: Tensor, samples: Tensor) -> tuple[Trust, ...]:
         """Return how far to trust each row's hypergradient.

@@ -31,7 +31,7 @@ class Trajectory:
     def note(self, step: int, state: InnerState) -> None:
         """Keep the state before 0-based inner step `step`, if it is one to keep."""
         if step % self.interval == 0:
-            self._kept[step] = _copy(state)
+            self._kept[step] = state.copied()
 
     @property
     def starts(self) -> range:
@@ -53,7 +53,7 @@ class Trajectory:
         state = self._kept.pop(start)
         found = [(start, state)]
         for step in range(start + 1, min(start + self.interval, self._horizon)):
-            state = advance(step - 1, _copy(state))
+            state = advance(step - 1, state.copied())
             found.append((step, state))
         return found
 
@@ -95,9 +95,3 @@ def state_bytes(state: InnerState) -> int:
     """Return the memory of one state, in bytes."""
     buffers = sum(buffer.nbytes for buffer in state.buffers.values())
     return state.theta.nbytes + state.v.nbytes + buffers
-
-
-def _copy(state: InnerState) -> InnerState:
-    # A step makes new weights and velocities, but updates the buffers in place.
-    buffers = {name: buffer.clone() for name, buffer in state.buffers.items()}
-    return InnerState(state.theta, state.v, buffers)

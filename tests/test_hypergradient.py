@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from problems import Problem, digits_problem
+from torch import nn
 
 from hypergrad import forward, reverse
+from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions
 from hypergrad.hypergradient import (
     Hypergradients,
@@ -17,7 +19,7 @@ from hypergrad.hypergradient import (
 )
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
-from hypergrad.sgd import InnerState, clip_gradient, sgd_step
+from hypergrad.sgd import InnerState, clip_gradient, sgd_step, share_above
 
 SCHEDULE = Schedule((0.1, 0.05), (0.5,), (1e-3,))
 
@@ -32,9 +34,26 @@ def test_signal_to_noise_is_the_mean_over_the_spread() -> None:
     samples = torch.tensor([[1.0, -4.0, 3.0], [2.0, -8.0, 3.0], [3.0, -6.0, 3.0]])
     assert signal_to_noise(samples) == [2.0, 3.0, None]
     # of means over four batches each, stated for one batch
-    assert signal_to_noise(samples, batches=4) == [1.0, 1.5, None]
+    assert signal_to_noise(samples, [4, 4, 4]) == [1.0, 1.5, None]
     assert signal_to_noise(samples[:1]) == [None, None, None]
     assert signal_to_noise(torch.tensor([[1.0], [math.nan]])) == [None]
+
+
+def test_noise_is_that_of_one_batch_however_the_batches_are_divided() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h = 1.0 + 0.7 * torch.randn(20_000, 60, generator=generator, dtype=torch.float64)
+    for parts in (30, 31, 45, 60):  # lengths 2; 2 and 1; 2 and 1; 1
+        edges = [round(i * 60 / parts) for i in range(parts + 1)]
+        spans = list(zip(edges, edges[1:], strict=False))
+        samples = torch.stack([h[:, a:b].mean(dim=1) for a, b in spans])
+        ratios = torch.tensor(signal_to_noise(samples, [b - a for a, b in spans]))
+        # |mean| / noise, noise unbiased in its square: 1 / 0.7 on the whole
+        assert (1 / ratios**2).mean().sqrt().item() == pytest.approx(0.7, rel=0.05)
+
+
+def test_equal_samples_have_no_noise_to_compare_with() -> None:
+    samples = torch.full((3, 1), 0.1, dtype=torch.float64)
+    assert signal_to_noise(samples) == [None]
 
 
 def test_forward_mode_reports_the_spread_over_validation_batches() -> None:
@@ -86,6 +105,41 @@ def test_the_share_of_clipped_products_is_counted_row_by_row() -> None:
         assert seen.clipped_products is not None
         assert 0.5 < seen.clipped_products <= 1.0  # dead units have exactly no curvature
     assert [seen.clipped_products for seen in none.trust] == [0.0] * 4
+
+
+def test_what_is_not_a_number_is_not_counted_as_clipped() -> None:
+    assert share_above(torch.tensor([math.nan, 1.0, 1.0, 20.0]), 10.0).item() == 0.25
+    assert share_above(torch.tensor([[1.0, 20.0], [1.0, 2.0]]), 10.0).tolist() == [0.5, 0.0]
+    assert share_above(torch.ones(3), None).item() == 0.0
+
+
+def test_a_product_that_overflows_where_the_clip_bites_is_zero() -> None:
+    """L = sum sqrt|w|: at w = 1e-210 the gradient is clipped, and the second derivative inf."""
+
+    class Roots(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([1e-210, 1.0], dtype=torch.float64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.w.abs().sqrt().sum() + 0 * x
+
+    model = FlatModel(Roots(), lambda predictions, labels: predictions.sum())
+    batch = (torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
+    # steps that never come back to zero: the first moves nothing, so Z meets the clipped entry
+    schedule = Schedule((0.0, 0.3), (), ())
+    given = model, model.theta(), lambda step: batch, [batch], schedule, 2
+    forwards = forward.hypergradients(*given, ForwardOptions(1.0, 100.0))
+    backwards = reverse.hypergradients(*given, ReverseOptions(1.0))
+    assert all(math.isfinite(h) for h in forwards.values)
+    assert forwards.values == pytest.approx(backwards.values, rel=1e-12)
+
+
+def test_no_validation_data_is_an_error() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    for mode in (forward, reverse):
+        with pytest.raises(ValueError, match="give at least one batch"):
+            mode.hypergradients(problem.model, problem.theta, problem.batch_at, [], SCHEDULE, 4)
 
 
 def exploding(problem: Problem) -> Schedule:

@@ -85,6 +85,21 @@ def test_greedy_ones_look_one_step_ahead() -> None:
         theta = theta - 0.05 * g
 
 
+def test_a_validation_gradient_has_as_many_batches_on_the_way_as_at_the_end() -> None:
+    given, _ = setting("hypervariance.validation_batches=3")
+    model = make_model(given.config, given.data, 0)
+    _, stream = hypervariance._minibatches(given.config, given.data, Task("weights", 0))
+    for moment in (0, 5, given.config.hypervariance.steps):
+        batches = hypervariance._validation(given.config, stream, moment)
+        labels = [y.tolist() for _, y in batches]
+        assert labels == [stream.at(3 * moment + i)[1].tolist() for i in range(3)]
+    task = Task("weights", 0)
+    one = found(task)
+    three = measure(given.config, given.data, model, task)
+    assert one.greedy != three.greedy
+    assert one.unshared != three.unshared
+
+
 def test_a_perturbation_is_one_per_cent_of_each_weight_or_rate_up_or_down() -> None:
     given, _ = setting()
     model = make_model(given.config, given.data, 0)

@@ -1,4 +1,4 @@
-"""Memory does not depend on the horizon."""
+"""Memory: forward mode's does not depend on the horizon, reverse mode's keeps to its budget."""
 
 import os
 import subprocess
@@ -22,12 +22,28 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def peak(horizon: int) -> int:
+REVERSE = """
+import resource, sys
+import torch
+from problems import digits_problem
+from hypergrad.reverse import ReverseOptions, hypergradients
+from hypergrad.schedule import Schedule
+torch.set_num_threads(1)
+problem = digits_problem("lenet", batch_size=4, dtype=torch.float32)
+horizon = int(sys.argv[1])
+hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation,
+               Schedule((0.05,) * horizon, (), ()), horizon,
+               ReverseOptions(3.0, memory_gb=float(sys.argv[2])))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(script: str, *arguments: float) -> int:
     """Peak resident memory in KiB of a process that does one inner run."""
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(horizon)],
+        [sys.executable, "-c", script, *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,
@@ -38,4 +54,15 @@ def peak(horizon: int) -> int:
 
 @pytest.mark.slow
 def test_twenty_times_the_steps_need_the_same_memory() -> None:
-    assert peak(4000) <= 1.05 * peak(200)
+    assert peak(SCRIPT, 4000) <= 1.05 * peak(SCRIPT, 200)
+
+
+@pytest.mark.slow
+def test_checkpoints_keep_reverse_mode_within_its_budget() -> None:
+    state = 2 * 44_426 * 4 / 1024  # KiB of weights and velocity
+    short, long = 100, 900
+    all_kept = peak(REVERSE, long, 2.0) - peak(REVERSE, short, 2.0)
+    assert all_kept == pytest.approx((long - short) * state, rel=0.1)
+    # every 10th and every 30th: 21 and 61 states
+    sparse = peak(REVERSE, long, 0.03) - peak(REVERSE, short, 0.03)
+    assert sparse <= 0.1 * all_kept

@@ -11,7 +11,7 @@ from tiny import Watcher, everything, go, new_run, table, tiny_setting
 
 from hypergrad import reverse
 from hypergrad.hypergradient import Hypergradients
-from hypergrad.inner import Minibatches
+from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.learn import Learner
 from hypergrad.reverse import ReverseOptions
 from hypergrad.runs.directory import RunDirectory
@@ -200,3 +200,17 @@ def test_what_is_not_finite_is_said_by_name(
 def test_what_does_not_fit_together(overrides: tuple[str, ...], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         tiny_setting(*overrides)
+
+
+def test_a_snapshot_is_not_moved_by_the_steps_after_it() -> None:
+    setting, _ = tiny_setting()
+    model = make_model(setting.config, setting.data, 0)
+    inner = ScheduledRun(
+        model, model.theta(), Minibatches(setting.data.train, 32, (0,)), 2,
+        Schedule((0.1,), (), ()), None,
+    )  # fmt: skip
+    inner.advance()
+    tensors, _ = inner.snapshot()
+    kept = {name: tensor.clone() for name, tensor in tensors.items()}
+    inner.advance()
+    assert all(torch.equal(tensors[name], kept[name]) for name in kept)

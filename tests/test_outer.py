@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from hypergrad.outer import OuterState, has_converged, retreat, sign_descent, start
+from hypergrad.outer import (
+    OuterState,
+    has_converged,
+    move,
+    rank,
+    retreat,
+    sign_descent,
+    start,
+)
 
 
 def test_start_is_zero_with_a_step_size_a_kind() -> None:
@@ -61,3 +69,18 @@ def test_convergence_is_relative_to_every_value() -> None:
     assert has_converged(OuterState((1.0, -2.0), (0.04, 0.09), (1, 1), (0.0, 0.0)), 0.05)
     assert not has_converged(OuterState((1.0, -2.0), (0.04, 0.11), (1, 1), (0.0, 0.0)), 0.05)
     assert not has_converged(start((1, 1, 1), (0.1, 0.1, 0.1)), 0.05)
+
+
+def test_what_is_lost_with_nothing_left_to_follow_is_taken_back() -> None:
+    state = OuterState((0.6, 0.4), (0.2, 0.2), (-1, -1), (0.2, 0.2))
+    assert move(state, None) == retreat(state)
+    assert move(state, [math.nan, math.nan]) == retreat(state)
+    assert move(state, [math.nan, 0.0]) == retreat(state)
+    assert move(state, [math.nan, -1.0]).values == (0.6, pytest.approx(0.6))
+    assert move(state, [0.0, 0.0]).values == state.values  # zero moves nothing
+
+
+def test_rank_is_accuracy_then_loss_and_never_what_is_not_finite() -> None:
+    assert rank(0.9, 0.5) > rank(0.8, 0.1)
+    assert rank(0.9, 0.3) > rank(0.9, 0.5)
+    assert rank(0.0, 9.0) > rank(1.0, math.nan)

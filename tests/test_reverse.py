@@ -1,5 +1,7 @@
 """Reverse mode against autograd through the unrolled loop, forward mode, and itself."""
 
+import math
+
 import pytest
 import torch
 from oracles import reverse_mode
@@ -187,6 +189,61 @@ def test_dropout_is_refused() -> None:
         reverse.hypergradients(
             model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
         )
+
+
+def test_randomness_that_no_layer_declares_is_noticed() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(nn.functional.dropout(x.flatten(1), training=self.training))
+
+    model, problem = FlatModel(Own()), digits_problem("mlp")
+    with pytest.raises(ValueError, match="taken again ends elsewhere.*method=shared"):
+        reverse.hypergradients(
+            model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
+        )
+
+
+def test_what_is_lost_on_the_way_back_began_at_one_step() -> None:
+    values = torch.zeros(1, 12, 3, dtype=torch.float64)
+    values[:, :8] = math.nan
+    values[:, 8, 1] = math.inf
+    found = reverse.PerStep(values, (1.0,), (1,), 0.0)
+    state = InnerState(torch.zeros(1), torch.zeros(1), {})
+    trust = reverse.gather(found, Schedule((0.1,) * 3, (0.5,), ()), state).trust
+    # windows of steps 0-3, 4-7 and 8-11; the momentum of all
+    assert [seen.not_finite for seen in trust] == [4, 4, 0, 9]
+    assert [seen.not_finite_step for seen in trust] == [8, 8, None, 8]
+
+
+class Fading(nn.Module):
+    """A layer with a buffer that every training step changes, and the loss depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gain", torch.ones((), dtype=torch.float64))
+        self.linear = nn.Linear(64, 10).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.tanh(x.flatten(1)) * self.gain.clone()
+        if self.training:
+            self.gain.mul_(0.8)
+        return self.linear(y)
+
+
+def test_a_buffer_that_training_changes_is_read_as_it_was() -> None:
+    model, problem = FlatModel(Fading()), digits_problem("mlp")
+    schedule = Schedule((0.3, 0.2), (0.5,), (0.01,))
+    given = model, model.theta(), problem.batch_at, problem.validation, schedule, 6
+    found = [
+        forward.hypergradients(*given, ForwardOptions(strategy="loop")).values,
+        forward.hypergradients(*given, ForwardOptions(strategy="vmap")).values,
+    ]
+    for other in found:
+        assert reverse.hypergradients(*given).values == pytest.approx(other, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from hypergrad.figures import caption, style
+from hypergrad.figures.fig2_axes import (
+    BULK,
+    TICKS,
+    Bands,
+    finite_only,
+    outside_note,
+    powers_between,
+    set_scale,
+    short_number,
+)
 from hypergrad.figures.fig2_data import METHODS, figure_2_table, read_hypergradients
 from hypergrad.figures.records import RunRecord, floats, integers, where
 
@@ -34,10 +44,6 @@ _PERTURBED = {
     "all": "all at once",
 }
 _SIZED = ("weights", "learning_rate")  # what is perturbed by so many per cent of itself
-_SPREAD = 8.0  # reach of the widest method over the narrowest beyond which a linear axis hides it
-_BULK = (0.02, 0.98)  # quantiles that a linear axis shows
-_TICKS = 3  # labelled powers of ten at most, on one side of zero
-_Bands = dict[str, tuple[np.ndarray, np.ndarray]]  # method: the band's lower and upper edge
 
 
 def draw_fig2(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
@@ -116,69 +122,8 @@ def ratio_note(rows: pd.DataFrame) -> str:
     if not math.isfinite(ratio):
         few = int(integers(shared, "compared")[0]) < 2
         return f"no ratio: {'needs two finite repeats' if few else 'no variance'}"
-    interval = f" [{_short(low)}, {_short(high)}]" if math.isfinite(low) else ""
-    return f"shared/unshared {_short(ratio)}{interval}, 1/W = {_short(independent)}"
-
-
-def set_scale(axes: Axes, bands: _Bands) -> None:
-    """Choose a vertical axis on which the bands of all methods can be read.
-
-    Linear for their bulk where they are of similar reach (what is outside is noted), else
-    symmetric logarithmic, with the narrowest method around its linear part.
-
-    Args:
-        axes: the panel.
-        bands: by method, the lower and the upper edge of its band, `(K,)` each; may be NaN.
-    """
-    finite = {name: _finite(np.concatenate(edges)) for name, edges in bands.items()}
-    bulk = {name: np.quantile(v, _BULK) for name, v in finite.items() if v.size}
-    reach = [float(np.abs(ends).max()) for ends in bulk.values() if np.any(ends)]
-    if reach and max(reach) > _SPREAD * min(reach):
-        every = np.concatenate(list(finite.values()))
-        first = math.floor(math.log10(min(reach)))
-        edge = 10.0**first
-        low, high = min(float(every.min()), -edge), max(float(every.max()), edge)
-        decades = math.log10(max(-low, high) / edge)
-        axes.set_yscale("symlog", linthresh=edge, linscale=max(1.0, 0.35 * decades))
-        axes.set_ylim(1.5 * low, 1.5 * high)
-        last = math.floor(math.log10(max(-low, high)))
-        powers = _powers(first, last)
-        down, up = ([e for e in powers if 10.0**e <= end * 1.001] for end in (-low, high))
-        ticks = [-(10.0**e) for e in reversed(down)] + [0.0] + [10.0**e for e in up]
-        labels = [rf"$-10^{{{e}}}$" for e in reversed(down)] + ["0"]
-        axes.set_yticks(ticks, labels + [rf"$10^{{{e}}}$" for e in up])
-        axes.set_ylabel("hypergradient")
-    else:
-        ends = np.concatenate([np.zeros(1), *bulk.values()])
-        margin = 0.1 * float(np.ptp(ends)) or 1.0
-        limits = (float(ends.min()) - margin, float(ends.max()) + margin)
-        axes.set_ylim(limits)
-        unit = style.scale_axis(axes.yaxis, limits)
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axes.set_ylabel(f"hypergradient\n{unit.strip()}" if unit else "hypergradient")
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def outside_note(lines: dict[str, np.ndarray], limits: tuple[float, float]) -> str:
-    """Say which lines leave a panel, and how far; empty while all stay inside.
-
-    Args:
-        lines: by method, its values; may be NaN.
-        limits: the panel's lower and upper limit.
-
-    Returns:
-        The note.
-
-    >>> outside_note({"greedy": np.array([0.0, 2.53]), "shared": np.array([0.1])}, (-1.0, 1.0))
-    'beyond the panel: greedy 2.5'
-    """
-    parts = []
-    for name, values in lines.items():
-        low, high = (f(_finite(values), initial=limits[0]) for f in (np.min, np.max))
-        ends = [_short(low)] if low < limits[0] else []
-        ends += [_short(high)] if high > limits[1] else []
-        parts += [f"{name} {' and '.join(ends)}"] if ends else []
-    return f"beyond the panel: {', '.join(parts)}" if parts else ""
+    interval = f" [{short_number(low)}, {short_number(high)}]" if math.isfinite(low) else ""
+    return f"shared/unshared {short_number(ratio)}{interval}, 1/W = {short_number(independent)}"
 
 
 def _draw_variance(axes: Axes, rows: pd.DataFrame) -> None:
@@ -193,8 +138,8 @@ def _draw_variance(axes: Axes, rows: pd.DataFrame) -> None:
         if method != "shared":
             faint = {"color": style.METHOD_COLOURS[method], "linewidth": 0.45, "alpha": 0.35}
             axes.plot(_places(of_method, method), raw, zorder=1.5, **faint)
-        shown += [np.quantile(_finite(raw), _BULK)] if _finite(raw).size else []
-        shown += [_finite(smooth)]
+        shown += [np.quantile(finite_only(raw), BULK)] if finite_only(raw).size else []
+        shown += [finite_only(smooth)]
     powers = np.log10(np.concatenate(shown))
     if not powers.size:
         axes.set_yticks([])
@@ -209,14 +154,14 @@ def _draw_variance(axes: Axes, rows: pd.DataFrame) -> None:
         low, high = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
     axes.set_yscale("log")
     axes.set_ylim(10.0**low, 10.0**high)
-    labelled = _powers(math.ceil(low), math.floor(high), _TICKS + 1)
+    labelled = powers_between(math.ceil(low), math.floor(high), TICKS + 1)
     axes.set_yticks([10.0**e for e in labelled], [rf"$10^{{{e}}}$" for e in labelled])
     axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _draw_mean(axes: Axes, rows: pd.DataFrame) -> None:
     axes.axhline(0, color=style.GREY, linewidth=0.6, zorder=1)
-    bands: _Bands = {}
+    bands: Bands = {}
     lines: dict[str, np.ndarray] = {}
     for order, method in enumerate(METHODS):
         of_method = where(rows, method=method)
@@ -322,15 +267,6 @@ def _window_lengths(raw: pd.DataFrame) -> np.ndarray:
     return integers(shared, "end_step") - integers(shared, "start_step")
 
 
-def _powers(first: int, last: int, most: int = _TICKS) -> list[int]:
-    """At most so many exponents from the first to the last, equally far apart."""
-    return list(range(first, last + 1, max(1, math.ceil((last - first + 1) / most))))
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
-
-
 def _plain(values: np.ndarray) -> np.ndarray:
     """An infinite value must not reach an axis."""
     return np.where(np.isfinite(values), values, np.nan)
@@ -339,10 +275,6 @@ def _plain(values: np.ndarray) -> np.ndarray:
 def _positive(values: np.ndarray) -> np.ndarray:
     """A logarithmic axis has no place for zero."""
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
-
-
-def _short(value: float) -> str:
-    return style.tidy_number(float(f"{value:.2g}"))
 
 
 def _setting(text: str) -> str:
