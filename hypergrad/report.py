@@ -3,7 +3,7 @@
 import csv
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -107,9 +107,7 @@ def print_trust(path: Path) -> None:
         rows = list(csv.DictReader(file))
     if not rows:
         return
-    table = Table(
-        "hypergradient of", "signal / noise", "clipped: gradient", "product", "not finite"
-    )
+    table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
     for kind in KINDS:
         own = [row for row in rows if row["kind"] == kind]
         if not own:
@@ -117,13 +115,15 @@ def print_trust(path: Path) -> None:
         lost = sum(not math.isfinite(float(row["hypergradient"])) for row in own)
         table.add_row(
             kind.replace("_", " "),
-            _median(own, "signal_to_noise", "{:.2f}"),
-            _median(own, "clipped_gradients", "{:.2%}"),
-            _median(own, "clipped_products", "{:.2%}"),
+            _summary(own, "signal_to_noise", statistics.median, "{:.2f}"),
+            _summary(own, "clipped_gradients", max, "{:.2%}"),
+            _summary(own, "clipped_products", max, "{:.2%}"),
             f"{lost} of {len(own)}",
         )
     Console().print(table)
-    print("signal / noise: medians of |mean| / std of a hypergradient over validation batches")
+    print(
+        "signal / noise: |mean| / std over validation batches, median; clipped: the largest share"
+    )
 
 
 def print_hypervariance(path: Path) -> None:
@@ -168,9 +168,11 @@ def hypervariance_headline(path: Path) -> str:
     return f"hypervariance, shared / unshared: {', '.join(parts)}"
 
 
-def _median(rows: Sequence[dict[str, str]], column: str, form: str) -> str:
+def _summary(
+    rows: Sequence[dict[str, str]], column: str, of: Callable[[list[float]], float], form: str
+) -> str:
     values = [float(row[column]) for row in rows if row[column]]
-    return form.format(statistics.median(values)) if values else "-"
+    return form.format(of(values)) if values else "-"
 
 
 def _number(value: float, form: str) -> str:

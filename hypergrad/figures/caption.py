@@ -19,6 +19,7 @@ def caption_text(record: RunRecord, remarks: list[str]) -> str:
     named = (
         ("data", "data {}"),
         ("model", "model {}"),
+        ("method", "method {}"),
         ("epochs", "{} epochs"),
         ("outer_steps", "{} outer steps"),
         ("scale", "scale {}"),
