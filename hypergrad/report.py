@@ -134,24 +134,29 @@ def print_hypervariance(path: Path) -> None:
     """
     from hypergrad.figures.fig2_data import ratios, read_hypergradients
 
-    table = Table(
-        "perturbed", "method", "hypervariance", "/ unshared", "95 % interval", "1/W", "S/N"
-    )
+    table = Table("perturbed", "method", "variance", "ratio", "95 % interval", "1/W", "S/N")
     for column in table.columns[2:]:
         column.justify = "right"
+        column.no_wrap = True
     last = None
     for row in ratios(read_hypergradients(path)).to_dict("records"):
+        own = row["method"] == "unshared"
+        known = math.isfinite(row["low"]) and not own
         table.add_row(
             "" if row["perturbation"] == last else row["perturbation"].replace("_", " "),
             row["method"],
-            _number(row["hypervariance"], "{:.3g}"),
-            _number(row["ratio"], "{:.3f}"),
-            f"{_number(row['low'], '{:.3f}')} to {_number(row['high'], '{:.3f}')}",
-            _number(row["independent"], "{:.3f}"),
+            _number(row["hypervariance"], "{:.2e}"),
+            "1" if own else _ratio(row["ratio"]),
+            f"{_ratio(row['low'])} to {_ratio(row['high'])}" if known else "-",
+            _ratio(row["independent"]),
             _number(row["signal_to_noise"], "{:.2f}"),
         )
         last = row["perturbation"]
     Console().print(table)
+    print(
+        "variance: of a hypergradient over repeats, mean over steps; ratio: to the unshared one;\n"
+        "S/N: |mean| / std over repeats, median over steps"
+    )
 
 
 def hypervariance_headline(path: Path) -> str:
@@ -173,6 +178,18 @@ def _summary(
 ) -> str:
     values = [float(row[column]) for row in rows if row[column]]
     return form.format(of(values)) if values else "-"
+
+
+def _ratio(value: float) -> str:
+    """A ratio to two digits, without an exponent.
+
+    >>> _ratio(0.0483), _ratio(5649.5)
+    ('0.048', '5,600')
+    """
+    if not math.isfinite(value):
+        return "-"
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:g}"
 
 
 def _number(value: float, form: str) -> str:
