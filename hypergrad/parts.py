@@ -10,7 +10,7 @@ from hypergrad.commands import new_run
 from hypergrad.data import DataError
 from hypergrad.launch import launch
 from hypergrad.outcome import RunFailed
-from hypergrad.report import report_parts
+from hypergrad.report import NOT_ASKED, report_parts
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.schema import RunConfig
 from hypergrad.setting import prepare
@@ -73,7 +73,7 @@ def start_parts(experiment: str, overrides: Sequence[str]) -> int:
     members = members_of(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
     asked = {member.config.data.name for member in members}
-    missing = {name: "not asked for" for name in config.parts.get("data", []) if name not in asked}
+    missing = {name: NOT_ASKED for name in config.parts.get("data", []) if name not in asked}
     unread: dict[str, DataError] = {}
     for member in members:
         if member.config.data.name not in unread:
@@ -108,7 +108,7 @@ def _go(run: RunDirectory, config: RunConfig) -> int:
     with run.hold():
         summary = run.read_summary()
         names = summary["parts"]
-        missing = {data: why for data, why in summary["missing"].items() if why == "not asked for"}
+        missing = {data: why for data, why in summary["missing"].items() if why == NOT_ASKED}
         settings = {
             "model": config.model.name,
             "scale": config.scale_name,
@@ -149,7 +149,7 @@ def _go(run: RunDirectory, config: RunConfig) -> int:
             }
         )
         report_parts(run, config)
-    lost = [data for data, why in missing.items() if why != "not asked for"]
+    lost = [data for data, why in missing.items() if why != NOT_ASKED]
     for data, why in missing.items():
         print(f"{config.name}: without {data}: {why}", file=sys.stderr)
     return SOME_FAILED if failed or lost else 0

@@ -15,7 +15,9 @@ from hypergrad.runs.directory import RunDirectory
 from hypergrad.schedule import KINDS
 from hypergrad.schema import RunConfig
 
-__all__ = ["hypervariance_headline", "print_standings", "report", "report_parts"]
+__all__ = ["NOT_ASKED", "hypervariance_headline", "print_standings", "report", "report_parts"]
+
+NOT_ASKED = "not asked for"  # why a data set of an experiment is not in a run
 
 
 def report(run: RunDirectory, config: RunConfig) -> None:
@@ -53,7 +55,10 @@ def report_parts(run: RunDirectory, config: RunConfig) -> None:
     table = Table("data", "method", "best outer step", "validation", "test", "test, retrained")
     for column in table.columns[2:]:
         column.justify = "right"
+    missing = run.read_summary().get("missing", {})
     for row in final_table(run.path).to_dict("records"):
+        if missing.get(row["data"]) == NOT_ASKED:
+            continue
         best, std = row["best_outer_step"], row["retrained_std"]
         spread = f" ± {100 * std:.2f}" if math.isfinite(std) else ""
         table.add_row(
@@ -62,7 +67,7 @@ def report_parts(run: RunDirectory, config: RunConfig) -> None:
             "-" if pd.isna(best) else str(best),
             _number(row["validation_accuracy"], "{:.2%}"),
             _number(row["test_accuracy"], "{:.2%}"),
-            _number(100 * row["retrained_mean"], "{:.2f}") + spread + " %",
+            _number(100 * row["retrained_mean"], "{:.2f}" + spread + " %"),
         )
     Console().print(table)
     if config.scale_name == "smoke":
@@ -121,9 +126,7 @@ def print_trust(path: Path) -> None:
             f"{lost} of {len(own)}",
         )
     Console().print(table)
-    print(
-        "signal / noise: |mean| / std over validation batches, median; clipped: the largest share"
-    )
+    print("signal / noise: |mean| / std over validation batches, median; clips: largest share")
 
 
 def print_hypervariance(path: Path) -> None:
@@ -149,13 +152,13 @@ def print_hypervariance(path: Path) -> None:
             "1" if own else _ratio(row["ratio"]),
             f"{_ratio(row['low'])} to {_ratio(row['high'])}" if known else "-",
             _ratio(row["independent"]),
-            _number(row["signal_to_noise"], "{:.2f}"),
+            _number(row["signal_to_noise"], "{:.3g}"),
         )
         last = row["perturbation"]
     Console().print(table)
     print(
-        "variance: of a hypergradient over repeats, mean over steps; ratio: to the unshared one;\n"
-        "S/N: |mean| / std over repeats, median over steps"
+        "variance: of a hypergradient over repeats, mean over steps\n"
+        "ratio: to the unshared one; S/N: |mean| / std over repeats, median over steps"
     )
 
 
