@@ -10,7 +10,7 @@ from hypergrad.commands import new_run
 from hypergrad.data import DataError
 from hypergrad.launch import launch
 from hypergrad.outcome import RunFailed
-from hypergrad.report import NOT_ASKED, report_parts
+from hypergrad.report import NOT_ASKED, parts_headline, report_parts
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.schema import RunConfig
 from hypergrad.setting import prepare
@@ -148,6 +148,9 @@ def _go(run: RunDirectory, config: RunConfig) -> int:
                 "message": "; ".join(failed.values()),
             }
         )
+        if len(failed) == len(names):
+            raise RunFailed(f"every part failed: {'; '.join(failed.values())}")
+        run.update_summary({"headline": parts_headline(run.path)})
         report_parts(run, config)
     lost = [data for data, why in missing.items() if why != NOT_ASKED]
     for data, why in missing.items():

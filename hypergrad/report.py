@@ -15,7 +15,14 @@ from hypergrad.runs.directory import RunDirectory
 from hypergrad.schedule import KINDS
 from hypergrad.schema import RunConfig
 
-__all__ = ["NOT_ASKED", "hypervariance_headline", "print_standings", "report", "report_parts"]
+__all__ = [
+    "NOT_ASKED",
+    "hypervariance_headline",
+    "parts_headline",
+    "print_standings",
+    "report",
+    "report_parts",
+]
 
 NOT_ASKED = "not asked for"  # why a data set of an experiment is not in a run
 
@@ -174,6 +181,22 @@ def hypervariance_headline(path: Path) -> str:
     own = where(ratios(read_hypergradients(path)), method="shared").to_dict("records")
     parts = [f"{row['perturbation']} {_number(row['ratio'], '{:.2g}')}" for row in own]
     return f"hypervariance, shared / unshared: {', '.join(parts)}"
+
+
+def parts_headline(path: Path) -> str:
+    """Return what each part came to, retrained, in one line.
+
+    Args:
+        path: The run directory.
+    """
+    from hypergrad.figures.fig3_table import final_table
+
+    by_data: dict[str, list[str]] = {}
+    for row in final_table(path).to_dict("records"):
+        if math.isfinite(row["retrained_mean"]):
+            text = f"{row['method']} {row['retrained_mean']:.2%}"
+            by_data.setdefault(row["data"], []).append(text)
+    return "; ".join(f"{data}: {', '.join(texts)}" for data, texts in by_data.items())
 
 
 def _summary(

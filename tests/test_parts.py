@@ -53,6 +53,7 @@ def test_each_part_is_a_run_of_its_own(call: Call, tmp_path: Path) -> None:
         assert (run / name / ".hydra" / "config.yaml").is_file()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "finished"
+    assert summary["headline"].startswith("digits: shared ")
     assert summary["missing"] == {"mnist": "not asked for", "svhn": "not asked for"}
     assert "fig3: without svhn: not asked for" in answer.err
     assert (run / "figures" / "fig3.png").stat().st_size > 0
@@ -106,3 +107,19 @@ def test_the_cost_of_every_part_is_shown(call: Call) -> None:
     assert answer.code == 0
     for name in ("digits_shared", "digits_unshared", "digits_greedy"):
         assert f"predicted cost {name}" in answer.out
+
+
+def test_when_every_part_fails_the_run_has_failed(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hypergrad.learn import Learner
+
+    def fail(self: Learner) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(Learner, "run", fail)
+    answer = call("run", "fig3", "method=greedy", *SMALL, f"outputs={tmp_path}")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1].startswith("hypergrad: every part failed: the run failed")
+    summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
+    assert summary["status"] == "failed"
