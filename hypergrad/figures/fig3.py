@@ -111,7 +111,11 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
     for axes, rows in zip(pair, learned, strict=True):
         for outer_step in np.unique(integers(rows, "outer_step")):
             _draw_outer_step(axes, where(rows, outer_step=outer_step), colours[outer_step])
-        axes.plot(*_stairs(greedy), **_greedy_look(zorder=4))
+        logged, smooth = _raw_and_smooth(greedy)
+        if len(smooth):
+            faint = {"color": _COLOURS["greedy"], "linewidth": 0.4, "alpha": 0.35, "zorder": 1}
+            axes.plot(*_stairs(logged), **faint)
+        axes.plot(*_stairs(smooth if len(smooth) else logged), **_greedy_look(zorder=4))
         if rows.empty:
             middle = {"horizontalalignment": "center", "color": style.GREY, "fontsize": 8.0}
             place = {"xycoords": "axes fraction", "verticalalignment": "center", **middle}
@@ -133,8 +137,7 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
 
 
 def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
-    logged = where(rows, averaged_steps=1)
-    smooth = rows.loc[rows["averaged_steps"] > 1]
+    logged, smooth = _raw_and_smooth(rows)
     best = bool(np.any(rows["best"]))
     (line,) = axes.plot(*_stairs(logged), color=colour, linewidth=0.9, zorder=2)
     if len(logged) > _MANY:
@@ -143,6 +146,12 @@ def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     if best:
         (thick,) = axes.plot(*_stairs(smooth if len(smooth) else logged), color=colour, zorder=5)
         _make_best(thick)
+
+
+def _raw_and_smooth(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The values as logged, and their moving averages if there are any."""
+    averaged = integers(rows, "averaged_steps") > 1
+    return rows.take(np.flatnonzero(~averaged)), rows.take(np.flatnonzero(averaged))
 
 
 def _stairs(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -256,8 +265,8 @@ def _remarks(data: Figure3Data) -> list[str]:
     averaged = sorted(set(integers(data.table, "averaged_steps")) - {1})
     if averaged:
         remarks.append(
-            "Unshared: values thin; thick, the best outer step's moving average over "
-            f"{' and '.join(str(width) for width in averaged)} steps"
+            "Unshared (best outer step) and greedy: moving averages over "
+            f"{' and '.join(str(width) for width in averaged)} steps, values thin"
         )
     for name, why in data.absent.items():
         remarks.append(f"{_DATA_TITLES.get(name, name)} is missing: {why.rstrip('.')}")

@@ -127,6 +127,14 @@ def _schedules(part: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFr
             start = floats(rows, "step")
             columns = {"x": start, "end": start + 1, "value": floats(rows, "learning_rate")}
             tables += [_rows(SCHEDULE, seed, None, False, columns)] if start.size else []
+            width = _width(start.size)
+            if width > 1:
+                value = columns["value"]
+                columns["value"] = moving_average(
+                    np.where(np.isfinite(value), value, np.nan), width
+                )
+                smooth = _rows(SCHEDULE, seed, None, False, columns)
+                tables.append(smooth.assign(averaged_steps=width))
             continue
         rows = where(part.outer, seed=seed, kind="learning_rate")
         per_epoch = _steps_per_epoch(part, seed) if len(rows) else math.nan
@@ -137,12 +145,17 @@ def _schedules(part: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFr
             columns["value"] = floats(line, "value")
             best = part.best_outer_step.get(seed) == outer_step
             tables.append(_rows(SCHEDULE, seed, outer_step, best, columns))
-            width = 2 * round(start.size / 50) + 1  # a 25th of the run
+            width = _width(start.size)
             if method == "unshared" and best and width > 1:
                 columns["value"] = moving_average(columns["value"], width)
                 smooth = _rows(SCHEDULE, seed, outer_step, True, columns)
                 tables.append(smooth.assign(averaged_steps=width))
     return tables
+
+
+def _width(steps: int) -> int:
+    """Steps that a moving average is over: an odd number, a 25th of the run."""
+    return 2 * round(steps / 50) + 1
 
 
 def _accuracies(part: RunRecord, method: str) -> list[pd.DataFrame]:
