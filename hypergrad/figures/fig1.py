@@ -80,15 +80,8 @@ def hd_note(lines: list[Line], limits: tuple[float, float]) -> str:
         The note.
     """
     values = np.concatenate([line.value for line in lines if line.method == "hd"] or [np.empty(0)])
-    finite = values[np.isfinite(values)]
-    ends = []
-    if finite.size and finite.min() < limits[0]:
-        ends.append(f"min {style.tidy_number(float(f'{finite.min():.2g}'))}")
-    if finite.size and finite.max() > limits[1]:
-        ends.append(f"max {style.tidy_number(float(f'{finite.max():.2g}'))}")
-    if finite.size < values.size:
-        ends.append("then not finite")
-    return f"HD leaves the panel ({', '.join(ends)})" if ends else ""
+    ends = style.ends_outside(values, limits)
+    return f"HD leaves the panel ({ends})" if ends else ""
 
 
 def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:

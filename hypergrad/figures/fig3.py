@@ -87,15 +87,8 @@ def greedy_note(values: np.ndarray, limits: tuple[float, float]) -> str:
     >>> greedy_note(np.array([0.0, 2.5]), (0.0, 1.0))
     'greedy leaves both panels (max 2.5)'
     """
-    finite = values[np.isfinite(values)]
-    ends = []
-    if finite.size and finite.min() < limits[0]:
-        ends.append(f"min {_two_digits(finite.min())}")
-    if finite.size and finite.max() > limits[1]:
-        ends.append(f"max {_two_digits(finite.max())}")
-    if finite.size < values.size:
-        ends.append("then not finite" if finite.size else "not finite")
-    return f"greedy leaves both panels ({', '.join(ends)})" if ends else ""
+    ends = style.ends_outside(values, limits)
+    return f"greedy leaves both panels ({ends})" if ends else ""
 
 
 def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -> None:
@@ -282,7 +275,3 @@ def _make_best(line: Line2D) -> Line2D:
     outline = patheffects.Stroke(linewidth=_BEST_WIDTH + 1.1, foreground="black")
     line.set_path_effects([outline, patheffects.Normal()])
     return line
-
-
-def _two_digits(value: float) -> str:
-    return style.tidy_number(float(f"{value:.2g}"))

@@ -6,6 +6,7 @@ import math
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -145,6 +146,30 @@ def letter_panel(axes: Axes, letter: str) -> None:
 def note_panel(axes: Axes, note: str, colour: str = GREY) -> None:
     """Write a small note above the panel's top right corner, where no line can hide it."""
     axes.set_title(note, loc="right", fontsize=SMALL, color=colour)
+
+
+def ends_outside(values: np.ndarray, limits: tuple[float, float]) -> str:
+    """Say how far values leave a panel; empty while they stay inside.
+
+    Args:
+        values: `(K,)`, in the order of time.
+        limits: the panel's lower and upper limit.
+
+    Returns:
+        Their extremes beyond the limits, to two digits, and whether they stop being finite.
+
+    >>> ends_outside(np.array([0.0, 2.53, np.nan]), (0.0, 1.0))
+    'max 2.5, then not finite'
+    """
+    finite = values[np.isfinite(values)]
+    ends = []
+    if finite.size and finite.min() < limits[0]:
+        ends.append(f"min {tidy_number(float(f'{finite.min():.2g}'))}")
+    if finite.size and finite.max() > limits[1]:
+        ends.append(f"max {tidy_number(float(f'{finite.max():.2g}'))}")
+    if finite.size < values.size:
+        ends.append("then not finite" if finite.size else "not finite")
+    return ", ".join(ends)
 
 
 def scale_axis(axis: Axis, limits: tuple[float, float]) -> str:
