@@ -14,6 +14,7 @@ import typer
 __all__ = ["app", "main"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+EXAMPLES = {"run": ("quickstart", "experiment"), "baselines": ("mnist", "data set")}
 
 app = typer.Typer(
     name="hypergrad",
@@ -76,29 +77,85 @@ def run(
     ] = False,
 ) -> None:
     """Run an experiment: hypergrad run fig1 data=mnist model=lenet scale=cpu."""
+    _dispatch("run", experiment, list(overrides or []), resume, dry_run, cfg, multirun)
+
+
+@app.command()
+def baselines(
+    data: Annotated[
+        str | None, typer.Argument(help="cifar10, mnist, svhn or digits.", metavar="DATA")
+    ] = None,
+    overrides: Overrides = None,
+    search: Annotated[
+        str | None, typer.Option(help="grid, random, or hd: hypergradient descent begun anew.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, in processes.")] = None,
+    ensemble: Annotated[
+        str | None, typer.Option(help="Trials trained together: a number, or auto: measured.")
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="local, or ray: over the machines at RAY_ADDRESS.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    ] = False,
+    cfg: Annotated[
+        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep.")
+    ] = False,
+) -> None:
+    """Search hand-set or random schedules: hypergrad baselines mnist --search random --jobs 2."""
+    given = list(overrides or [])
+    options = {
+        "search": search,
+        "jobs": jobs,
+        "search.ensemble": ensemble,
+        "search.executor": executor,
+    }
+    given += [f"{key}={value}" for key, value in options.items() if value is not None]
+    named = data if data is None or "=" in data else f"baselines/{data}"
+    _dispatch("baselines", named, given, resume, dry_run, cfg, multirun)
+
+
+def _dispatch(
+    command: str,
+    experiment: str | None,
+    overrides: list[str],
+    resume: Path | None,
+    dry_run: bool,
+    cfg: str | None,
+    multirun: bool,
+) -> None:
+    """Call what a command with these options asks for."""
     from hypergrad import commands
 
-    given = list(overrides or [])
     if cfg not in (None, "job"):
         raise ValueError(f"--cfg {cfg}: only --cfg job can be shown")
     if resume is not None:
         if multirun or dry_run or cfg:
             raise ValueError("--resume goes on with one run as it was: drop -m, --dry-run, --cfg")
         if experiment is not None and "=" in experiment:
-            experiment, given = None, [experiment, *given]
-        raise typer.Exit(commands.resume(experiment, given, resume))
+            experiment, overrides = None, [experiment, *overrides]
+        raise typer.Exit(commands.resume(experiment, overrides, resume))
     if experiment is None or "=" in experiment:
-        raise ValueError("name the experiment first, as in: hypergrad run quickstart seed=1")
+        name, what = EXAMPLES[command]
+        raise ValueError(f"name the {what} first, as in: hypergrad {command} {name} seed=1")
     if cfg == "job":
         if multirun or dry_run:
             raise ValueError("--cfg job shows one configuration: drop -m and --dry-run")
-        commands.show_config(experiment, given)
+        commands.show_config(experiment, overrides)
     elif multirun:
-        raise typer.Exit(commands.sweep(experiment, given, dry_run=dry_run))
+        raise typer.Exit(commands.sweep(experiment, overrides, dry_run=dry_run))
     elif dry_run:
-        commands.show_cost(experiment, given)
+        commands.show_cost(experiment, overrides)
     else:
-        raise typer.Exit(commands.start(experiment, given))
+        raise typer.Exit(commands.start(experiment, overrides))
 
 
 @app.command()

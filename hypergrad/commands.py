@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,12 @@ from hypergrad.runs.directory import RunDirectory
 from hypergrad.schema import ConfigError, RunConfig
 
 __all__ = ["check", "new_run", "resume", "show_config", "show_cost", "start", "sweep"]
+
+# What a search that has begun may change: none of it changes what a trial comes to.
+GROWING = {
+    "run": ("repeats", "budget", "jobs", "checkpoint_seconds", "outputs"),
+    "search": ("grid", "trials", "ensemble", "executor", "gpus"),
+}
 
 
 def start(experiment: str, overrides: Sequence[str]) -> int:
@@ -48,7 +55,7 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
 
     Args:
         experiment: Its experiment, or None.
-        overrides: Must be empty: a run keeps its configuration.
+        overrides: A run keeps its configuration; only a search may grow: see `GROWING`.
         path: Its directory.
 
     Returns:
@@ -59,10 +66,14 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
     """
     run = RunDirectory.open(path)
     config = configs.load(run.config_text())
+    if experiment is not None and _name_of(experiment) != config.name:
+        raise ConfigError(f"{path} is a run of {config.name}, not of {_name_of(experiment)}")
     if overrides:
-        raise ConfigError(f"{' '.join(overrides)}: a resumed run keeps its configuration; drop it")
-    if experiment is not None and experiment != config.name:
-        raise ConfigError(f"{path} is a run of {config.name}, not of {experiment}")
+        if config.driver != "search":
+            raise ConfigError(
+                f"{' '.join(overrides)}: a resumed run keeps its configuration; drop it"
+            )
+        return _grow(run, config, overrides)
     if config.parts:
         from hypergrad.parts import resume_parts
 
@@ -77,6 +88,37 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
     from hypergrad.setting import prepare
 
     return launch(prepare(config), run, sys.argv, resume=True)
+
+
+def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int:
+    """Go on with a search that has got more seeds, settings, budget or processes."""
+    experiment = config.name.replace("baselines_", "baselines/", 1)
+    typed = [*run.overrides(), *overrides]
+    grown, text = configs.compose(experiment, typed)
+    kept = replace(
+        grown,
+        search=replace(
+            grown.search, **{key: getattr(config.search, key) for key in GROWING["search"]}
+        ),
+        **{key: getattr(config, key) for key in GROWING["run"]},
+    )
+    if kept != config:
+        allowed = ", ".join([*GROWING["run"], *(f"search.{key}" for key in GROWING["search"])])
+        raise ConfigError(
+            f"{' '.join(overrides)}: a search that has begun can change {allowed} alone; "
+            "start a new one"
+        )
+    from hypergrad.launch import launch
+    from hypergrad.setting import prepare
+
+    setting = prepare(grown)
+    run.write_config(text, typed)
+    return launch(setting, run, sys.argv, resume=True)
+
+
+def _name_of(experiment: str) -> str:
+    """The name of an experiment in run directories: `baselines/mnist` is `baselines_mnist`."""
+    return experiment.replace("/", "_")
 
 
 def sweep(experiment: str, overrides: Sequence[str], *, dry_run: bool) -> int:

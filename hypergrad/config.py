@@ -15,7 +15,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     """Compose, check and freeze the configuration of one run.
 
     Args:
-        experiment: A name in `conf/experiment`.
+        experiment: A name in `conf/experiment`, such as `fig1` or `baselines/mnist`.
         overrides: Hydra overrides: `key=value`, and groups such as `data=mnist`.
 
     Returns:
@@ -33,9 +33,11 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    known = typed.choices("experiment")
-    if experiment not in known:
-        raise ConfigError(f"unknown experiment {experiment!r}{typed.suggest(experiment, known)}")
+    group, _, name = experiment.rpartition("/")
+    known = typed.choices(f"experiment/{group}")
+    if name not in known:
+        kind = group or "experiment"
+        raise ConfigError(f"unknown {kind} {name!r}{typed.suggest(name, known)}")
     checked = typed.check_overrides(overrides)
     ConfigStore.instance().store(name="schema", node=RunConfig)
     folder = typed.conf_folder()

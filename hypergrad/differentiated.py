@@ -54,6 +54,11 @@ class ForwardRun(ScheduledRun):
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         self._tangents = Tangents.start(theta, len(self.contributing))
 
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Gradient evaluations and Hessian products so far."""
+        return self.step, sum(self._tangents.tally.products)
+
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
     ) -> Hypergradients:
@@ -135,6 +140,13 @@ class ReverseRun(ScheduledRun):
         self._theta = theta
         self.contributing = contributing_steps(schedule.counts, self.horizon)
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
+        self._back = 0, 0
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Gradient evaluations and Hessian products so far, there and back."""
+        gradients, products = self._back
+        return self.step + gradients, products
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
@@ -149,6 +161,10 @@ class ReverseRun(ScheduledRun):
             One averaged hypergradient a value.
         """
         assert self.done, "the way back begins at the end"
+        # Each step is taken once more for its graph, and before that once from its checkpoint.
+        again = 1 + (self._trajectory.interval > 1)
+        products = self.horizon * self._options.parts if any(self._schedule.flat) else 0
+        self._back = self.horizon * again, products
         found = backward(
             self.model,
             self._trajectory,

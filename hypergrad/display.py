@@ -41,7 +41,7 @@ class Display:
     for every inner run and every row of it. Live lines fit into 80 columns.
 
     Args:
-        total: Gradient evaluations planned for the whole run.
+        total: Gradient evaluations planned for the whole run; None where a budget ends it.
         outer_steps: Outer steps of a search.
         epochs: Horizon of the later inner runs.
         hint: What to say when the run looks long, such as the name of a smaller scale.
@@ -49,11 +49,11 @@ class Display:
     """
 
     def __init__(
-        self, total: float, outer_steps: int, epochs: int, hint: str, console: Console
+        self, total: float | None, outer_steps: int, epochs: int, hint: str, console: Console
     ) -> None:
         self._total, self._outer_steps = total, outer_steps
         self._hint, self._console = hint, console
-        self._pace = Pace(total)
+        self._pace = Pace(total or 0.0)
         self._cost = 0.0
         self._title, self._position, self._values = "starting", "", ""
         self._row: Row | None = None
@@ -81,7 +81,8 @@ class Display:
         """Note that an inner run begins."""
         self._close_part()
         # Counted from 0, as in the files and the figures.
-        which = f" {outer_step} of 0-{self._outer_steps - 1}" if method == "ours" else ""
+        last = "" if self._total is None else f" of 0-{self._outer_steps - 1}"
+        which = f" {outer_step}{last}" if method == "ours" else ""
         self._title, self._position, self._values = f"seed {seed} · {NAMES[method]}{which}", "", ""
         if not self._is_live:
             self._print(f"{self._title} · {steps:,} steps")
@@ -107,7 +108,7 @@ class Display:
             return
         self._print(f"  epoch {_number(row['epoch'], '.3g')} · {_values_of(row)} · {_scores(row)}")
         now = time.monotonic()
-        if now - self._pace_shown > PLAIN_PACE and str(self._pace):
+        if self._total is not None and now - self._pace_shown > PLAIN_PACE and str(self._pace):
             self._pace_shown = now
             self._print(f"  {self._pace}")
 
@@ -117,7 +118,7 @@ class Display:
 
     def _warn_if_long(self) -> None:
         left = self._pace.left
-        if self._warned or left is None or self._pace.elapsed < WARM_UP:
+        if self._warned or left is None or self._total is None or self._pace.elapsed < WARM_UP:
             return
         self._warned = True
         if left > LONG_RUN:
@@ -138,10 +139,12 @@ class Display:
             lines.append(self._values)
         if self._row is not None:
             lines.append(_scores(self._row))
+        texts = [Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines]
+        if self._total is None:
+            return Group(*texts)
         bar = Table.grid(padding=(0, 1))
         share = f"{100 * self._cost / self._total:.0f} %"
         bar.add_row(ProgressBar(self._total, self._cost, width=24), share, str(self._pace))
-        texts = (Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines)
         return Group(*texts, bar)
 
     def _print(self, text: str, style: str | None = None) -> None:

@@ -101,16 +101,14 @@ class InnerRun:
         """Take one inner step."""
         batch = self.minibatches.at(self.step)
         loss, predictions = self._take(batch)
-        correct = (predictions.argmax(1) == batch[1]).sum()
-        self._sums += torch.stack([loss.double() * len(batch[1]), correct.double()])
+        correct = (predictions.argmax(-1) == batch[1]).sum(-1)
+        self._sums += torch.stack([loss.double() * len(batch[1]), correct.double()], dim=-1)
         self._count += len(batch[1])
         self.step += 1
 
     def take_means(self) -> tuple[float, float]:
         """Return mean training loss and accuracy since the last call, and start anew."""
-        loss, accuracy = (self._sums / max(self._count, 1)).tolist()
-        self._sums.zero_()
-        self._count = 0
+        loss, accuracy = self._take_means().tolist()
         return loss, accuracy
 
     def is_finite(self) -> bool:
@@ -139,6 +137,16 @@ class InnerRun:
         assert isinstance(step, int)
         assert isinstance(count, int)
         self.step, self._count = step, count
+
+    def take_losses(self) -> list[float]:
+        """Return the mean training loss of every model in the run, as `take_means` does of one."""
+        return self._take_means()[..., 0].reshape(-1).tolist()
+
+    def _take_means(self) -> Tensor:
+        means = self._sums / max(self._count, 1)
+        self._sums.zero_()
+        self._count = 0
+        return means
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError

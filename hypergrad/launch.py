@@ -17,11 +17,13 @@ from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 from hypergrad.runs.journal import Journal
 from hypergrad.runs.provenance import finish_session, provenance, record_session
 from hypergrad.schema import RunConfig
+from hypergrad.search.driver import Search
+from hypergrad.search.report import search_headline
 from hypergrad.setting import Setting, make_model
 from hypergrad.study import Study
 from hypergrad.tally_display import TallyDisplay
 
-__all__ = ["launch"]
+__all__ = ["again", "launch"]
 
 Drive = Callable[[Setting, RunDirectory, Interrupt, bool], None]
 
@@ -51,9 +53,13 @@ def launch(
     """
     config = setting.config
     began = time.monotonic()
+    if config.driver == "search" and run.is_held():
+        code = _assist(setting, run)
+        if code or run.is_held() or run.status() == "finished":
+            return code
     with run.hold(), catch_signals() as interrupt:
         torch.manual_seed(config.seed)
-        seeds = config.seeds if config.driver == "learn" else [config.seed]
+        seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         record_session(run, provenance(_device_text(setting.device), seeds, command))
         state = {"experiment": config.name, "status": "running", "message": ""}
         run.update_summary({**state, "settings": _settings(config)})
@@ -62,8 +68,7 @@ def launch(
         except Interrupted:
             run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
             if not part:
-                again = f"hypergrad run {config.name} --resume {run.path}"
-                print(f"interrupted; go on with: {again}", file=sys.stderr)
+                print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
             return interrupt.exit_code
         except Exception as error:
             text = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -81,7 +86,7 @@ def _learn(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bo
     config = setting.config
     smaller = {"paper": "scale=cpu or scale=smoke is smaller.", "cpu": "scale=smoke is smaller."}
     hint = f"{smaller.get(config.scale_name, '')} Ctrl-C stops with a checkpoint."
-    total = setting.plan.cost * len(config.seeds)
+    total = None if config.budget is not None else setting.plan.cost * len(config.seeds)
     console = Console(stderr=True)
     journal = Journal(run)
     try:
@@ -108,7 +113,29 @@ def _hypervariance(setting: Setting, run: RunDirectory, interrupt: Interrupt, re
     run.update_summary({"headline": hypervariance_headline(run.path)})
 
 
-DRIVES: dict[str, Drive] = {"learn": _learn, "hypervariance": _hypervariance}
+def _search(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+    with TallyDisplay(Console(stderr=True)) as display:
+        Search(setting, run, display, interrupt).lead()
+    run.update_summary({"headline": search_headline(run.path)})
+
+
+def _assist(setting: Setting, run: RunDirectory) -> int:
+    """Take trials from a search that another process leads; return the exit code."""
+    print(f"{run.path} is being searched by another process: helping it", file=sys.stderr)
+    with catch_signals() as interrupt, TallyDisplay(Console(stderr=True)) as display:
+        try:
+            Search(setting, run, display, interrupt).assist()
+        except Interrupted:
+            return interrupt.exit_code
+    print("no trial is left to take: the other process finishes the search", file=sys.stderr)
+    return 0
+
+
+DRIVES: dict[str, Drive] = {
+    "learn": _learn,
+    "hypervariance": _hypervariance,
+    "search": _search,
+}
 
 
 def _settings(config: RunConfig) -> dict[str, object]:
@@ -133,11 +160,40 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "perturbation_size": study.size,
             "validation_batches": study.validation_batches,
         }
-    return common | {
-        "method": config.method.name,
-        "epochs": config.epochs,
-        "outer_steps": config.outer.steps,
-    }
+    searched: dict[str, object] = {}
+    if config.driver == "search" or config.search.kind == "ours":
+        searched = {
+            "search": config.search.kind,
+            "column": config.name.removeprefix("baselines_"),
+            "budget": config.budget,
+            "repeats": config.repeats,
+        }
+    if config.driver == "search":
+        return (
+            common
+            | searched
+            | {
+                "epochs": config.epochs,
+                "schedule": config.baseline.schedule,
+                "milestones": " ".join(
+                    f"{milestone:g}" for milestone in config.baseline.milestones
+                ),
+            }
+        )
+    return (
+        common
+        | searched
+        | {
+            "method": config.method.name,
+            "epochs": config.epochs,
+            "outer_steps": config.outer.steps,
+        }
+    )
+
+
+def again(run: RunDirectory) -> str:
+    """Return the command that goes on with a run."""
+    return f"hypergrad run --resume {run.path}"
 
 
 def _device_text(device: torch.device) -> str:

@@ -8,11 +8,13 @@ then trainings on the full training set that differ in nothing but the schedule:
 
 import csv
 import math
+import time
 from collections.abc import Callable
 
 import torch
 
 from hypergrad.baseline import baseline_schedule
+from hypergrad.budget import Spent
 from hypergrad.data import Augmentation, Dataset, Images, in_even_batches, train_validation_split
 from hypergrad.differentiated import differentiated
 from hypergrad.flat import FlatModel
@@ -108,7 +110,7 @@ class Learner:
         schedule = Schedule.from_flat(state.values, counts)
         inner = differentiated(self._net, self._theta, minibatches, epochs, schedule, self._options)
         seen = self.loop.go(inner, validation)
-        found = None
+        found, began = None, time.monotonic()
         if inner.done and inner.is_finite():
             size = validation_batch(config.method.batch_size, len(validation))
             batches = list(in_even_batches(validation, size))
@@ -123,6 +125,10 @@ class Learner:
         self.loop.journal.append(
             "outer", ({"seed": self.loop.seed, "outer_step": now.outer_step, **row} for row in rows)
         )
+        gradients, products = inner.cost
+        seconds = now.seconds + time.monotonic() - began
+        cost = Spent(seconds, gradients, products, trials=1)
+        now.spend(self.loop.seed, cost)
         now.keep_best(schedule, seen)
         now.outer = as_lists(after)
         now.outer_step += 1
@@ -131,11 +137,20 @@ class Learner:
             ended = f"converged after {now.outer_step} outer steps"
         elif now.is_stale(config.outer.patience):
             ended = f"no better validation accuracy in {config.outer.patience} outer steps"
+        elif not self._affords(cost):
+            ended = f"the budget of {config.budget} is spent after {now.outer_step} outer steps"
         if ended:
             watch.note(ended)
         if ended or now.outer_step == config.outer.steps:
             now.finish_outer(self.loop.seed)
             self._next()
+
+    def _affords(self, last: Spent) -> bool:
+        """Whether the budget pays for another outer step, which costs what the last one did."""
+        now, allowance = self.loop.progress, self.config.allowance
+        if allowance is None or now.outer_step <= len(self.config.outer.first_horizons):
+            return True  # the short ones at the beginning say nothing about the others
+        return allowance.allows(now.spent_by(self.loop.seed), last)
 
     def _complain(self, found: Hypergradients | None, schedule: Schedule, step: int) -> None:
         """Say what was not a finite number, by name and step."""

@@ -209,7 +209,9 @@ class Loop:
             batches = in_batches(images, EVALUATION_BATCH)
             return inner.model.evaluate(inner.state.theta, inner.state.buffers, batches)
 
-        test_loss, test_accuracy = on(self._data.test)
+        final = validation is None and inner.done
+        looks = self.config.test_curves or final
+        test_loss, test_accuracy = on(self._data.test) if looks else (None, None)
         if validation is None:
             return Evaluation(None, None, test_loss, test_accuracy)
         return Evaluation(*on(validation), test_loss, test_accuracy)
@@ -217,22 +219,27 @@ class Loop:
     def announce(self) -> None:
         """Bring `summary.json` and `schedule.json` up to date."""
         now = self.progress
-        done = now.seed_index * self._plan.cost
-        if now.seed_index < len(self.config.seeds):
-            done += self._plan.cost_before(now.method, now.outer_step)
+        going = now.seed_index < len(self.config.seeds)
+        fraction = (now.seed_index + (self._share() if going else 0.0)) / len(self.config.seeds)
         self.journal.run.update_summary(
             {
-                "progress": {
-                    "phase": now.method if now.seed_index < len(self.config.seeds) else "finished",
-                    "fraction": done / (self._plan.cost * len(self.config.seeds)),
-                },
+                "progress": {"phase": now.method if going else "finished", "fraction": fraction},
                 "results": now.results,
+                "spent": now.spent,
             }
         )
         schedules = list(now.schedules)
         if now.method == "ours" and now.best is not None:  # the seed under way
             schedules.append({"seed": self.seed, **now.best})
         self.journal.run.write_json("schedule.json", {"schedules": schedules})
+
+    def _share(self) -> float:
+        """How much of the seed under way is done: of its plan, or of its budget."""
+        now, allowance = self.progress, self.config.allowance
+        share = self._plan.cost_before(now.method, now.outer_step) / self._plan.cost
+        if allowance is None or now.method != "ours":
+            return share
+        return min(max(share, allowance.of(now.spent_by(self.seed)) / allowance.amount), 1.0)
 
     def save(self, inner: InnerRun | None) -> None:
         """Write a checkpoint, in the middle of an inner run or between two."""

@@ -58,7 +58,7 @@ def standings(results: Sequence[Mapping]) -> list[Standing]:
     """
     found = []
     for method, title in TITLES.items():
-        rows = [row for row in results if row["method"] == method]
+        rows = [r for r in results if r["method"] == method and r["test_accuracy"] is not None]
         if rows:
             accuracies = tuple(row["test_accuracy"] for row in rows)
             found.append(Standing(method, title, accuracies, sum(r["diverged"] for r in rows)))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
 
-FREE = "model.options."  # what lies below is for the network to judge
+# What lies below is for the network, or the search, to judge.
+FREE = ("model.options.", "search.grid.")
 
 
 def conf_folder() -> Path:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hypergrad import config as configs
 from hypergrad.commands import new_run
 from hypergrad.data import DataError
-from hypergrad.launch import launch
+from hypergrad.launch import again, launch
 from hypergrad.outcome import RunFailed
 from hypergrad.report import NOT_ASKED, parts_headline, report_parts
 from hypergrad.runs.directory import RunDirectory
@@ -137,8 +137,7 @@ def _go(run: RunDirectory, config: RunConfig) -> int:
             else:
                 if code:
                     run.update_summary({"status": "interrupted", "message": f"in {name}"})
-                    again = f"hypergrad run {config.name} --resume {run.path}"
-                    print(f"interrupted; go on with: {again}", file=sys.stderr)
+                    print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
                     return code
         run.update_summary(
             {

@@ -1,11 +1,12 @@
 """What a run is going to do, before it does it: parts, steps, memory."""
 
+import math
 from typing import NamedTuple
 
 from hypergrad.schema import RunConfig
 from hypergrad.trajectory import checkpoint_interval
 
-__all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance"]
+__all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance", "plan_search"]
 
 RETRAININGS = ("ours_retrained", "hd_retrained", "sgd")
 
@@ -90,6 +91,8 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
             # Z and C before and after a step, and the products.
             memory = 5 * columns * parameters * size
             note = f"{columns} tangents, whatever the horizon"
+        if config.budget is not None:
+            note += f"; a seed ends when {config.budget} are spent, or after all outer steps"
         for step in range(outer.steps):
             steps = outer.horizon(step, config.epochs) * split_steps
             parts.append(Part("ours", step, steps, *_step_cost(config, step, interval)))
@@ -129,6 +132,37 @@ def plan_hypervariance(
     steps = config.repeats * study.steps
     parts = [Part(name, 0, steps, 2.0, back) for name in study.perturbations]
     return Plan(parts, memory, note)
+
+
+def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
+    """Lay out one seed of a search: a part for each trial to its end, and a final training.
+
+    Args:
+        config: The run's configuration.
+        n_train: Training images, before the validation split.
+        parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
+
+    Returns:
+        Its parts and needs; a single trial where only a budget of seconds ends the search.
+    """
+    search, method, allowance = config.search, config.method, config.allowance
+    kept = n_train - max(1, round(n_train * method.validation))
+    steps = config.epochs * (kept // method.batch_size)
+    cost = 2.0 if search.kind == "hd" else 1.0
+    trials = search.trials
+    if search.kind == "grid":
+        trials = math.prod(len(values) for values in search.grid.values())
+    note = "training alone keeps no tangents"
+    if allowance is not None:
+        note = f"a seed ends when {config.budget} are spent; {note}"
+        each = {"trials": 1.0, "gradients": steps * cost}.get(allowance.unit)
+        affordable = 1 if each is None else max(1, round(allowance.amount / max(each, 1)))
+        trials = affordable if trials is None else min(trials, affordable)
+    assert trials is not None, "a search has an end"
+    parts = [Part(search.kind, trial, steps, cost) for trial in range(trials)]
+    parts.append(Part("final", 0, config.epochs * (n_train // method.batch_size), 1.0))
+    return Plan(parts, 0, note)
 
 
 def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hypergrad.budget import Spent
 from hypergrad.hypergradient import Trust
 from hypergrad.outer import OuterState, rank, sign_of
 from hypergrad.schedule import Schedule, windows
@@ -13,12 +14,12 @@ __all__ = ["Evaluation", "Progress", "as_lists", "as_state", "outer_rows"]
 
 
 class Evaluation(NamedTuple):
-    """Losses and accuracies (in [0, 1]) at one moment; validation is None where there is none."""
+    """Losses and accuracies (in [0, 1]) at one moment; None for what was not looked at."""
 
     validation_loss: float | None
     validation_accuracy: float | None
-    test_loss: float
-    test_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Progress:
         best: The best outer step of this seed so far.
         schedules: Best schedule of each finished seed, as in `schedule.json`.
         results: As in `summary.json`.
+        spent: What each seed's outer loop has cost, as in `summary.json`.
         inner: Scalars of the inner run under way, or None between inner runs.
         seconds: Wall time of that inner run so far.
         seen: Its last evaluation, as a list.
@@ -45,6 +47,7 @@ class Progress:
     best: dict | None = None
     schedules: list[dict] = field(default_factory=list)
     results: list[dict] = field(default_factory=list)
+    spent: list[dict] = field(default_factory=list)
     inner: dict | None = None
     seconds: float = 0.0
     seen: list[float | None] | None = None
@@ -72,6 +75,20 @@ class Progress:
             "test_accuracy": seen.test_accuracy,
             **schedule.as_dict(),
         }
+
+    def spend(self, seed: int, cost: Spent) -> Spent:
+        """Note what an outer step has cost, and return what its seed has cost so far."""
+        total = cost
+        if self.spent and self.spent[-1]["seed"] == seed:
+            total = self.spent_by(seed).plus(cost)
+            self.spent.pop()
+        self.spent.append({"seed": seed, **total._asdict()})
+        return total
+
+    def spent_by(self, seed: int) -> Spent:
+        """Return what the outer loop of a seed has cost so far."""
+        (entry,) = [entry for entry in self.spent if entry["seed"] == seed] or [{}]
+        return Spent(**{name: entry[name] for name in Spent._fields if name in entry})
 
     def is_stale(self, patience: int | None) -> bool:
         """Whether the last `patience` outer steps brought nothing better; never without one."""
@@ -112,7 +129,7 @@ class Progress:
                 "method": self.method,
                 "test_accuracy": accuracy,
                 "validation_accuracy": None if seen is None else seen.validation_accuracy,
-                "diverged": accuracy <= guess,
+                "diverged": accuracy is not None and accuracy <= guess,
                 "outer_step": self.schedules[-1]["outer_step"] if learned else None,
             }
         )

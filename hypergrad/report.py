@@ -14,6 +14,7 @@ from hypergrad.outcome import standings
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.schedule import KINDS
 from hypergrad.schema import RunConfig
+from hypergrad.search.report import print_search
 
 __all__ = [
     "NOT_ASKED",
@@ -36,6 +37,8 @@ def report(run: RunDirectory, config: RunConfig) -> None:
     """
     if config.driver == "hypervariance":
         print_hypervariance(run.path)
+    elif config.driver == "search":
+        print_search(run.path)
     else:
         print_standings(run.read_summary().get("results", []))
         print_trust(run.path)
@@ -91,7 +94,7 @@ def draw_figures(run: RunDirectory, experiment: str) -> None:
         experiment: Its name.
     """
     for name, figure in FIGURES.items():
-        if experiment in figure.experiments:
+        if experiment in figure.experiments and any(run.path.glob(figure.files)):
             print(f"{name}: {draw(name, run.path)[0]}")
 
 

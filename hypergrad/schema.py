@@ -3,7 +3,9 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+
+from hypergrad.budget import Budget
 
 __all__ = [
     "BaselineConfig",
@@ -16,7 +18,11 @@ __all__ = [
     "OuterConfig",
     "ReverseConfig",
     "RunConfig",
+    "SearchConfig",
+    "TableConfig",
 ]
+
+SEARCHES = ("grid", "random", "hd", "ours")
 
 
 class ConfigError(ValueError):
@@ -231,6 +237,68 @@ class BaselineConfig:
 
 
 @dataclass
+class SearchConfig:
+    """What a search tries: see `hypergrad.search`.
+
+    `kind` is `grid` (all combinations of `grid`, which maps settings of the group `baseline` to
+    their values), `random` (schedules of windows, uniform over the ranges), `hd` (hypergradient
+    descent, begun anew with each of `outer_learning_rates`), or `ours`, which learns instead.
+    """
+
+    kind: str = "grid"
+    grid: dict[str, list[float]] = field(default_factory=dict)
+    trials: int | None = None
+    learning_rate_range: list[float] = field(default_factory=lambda: [-0.1, 1.0])
+    momentum_range: list[float] = field(default_factory=lambda: [0.0, 1.2])
+    weight_decay_range: list[float] = field(default_factory=lambda: [0.0, 4e-3])
+    outer_learning_rates: list[float] = field(default_factory=lambda: [0.2])
+    ensemble: str = "auto"
+    executor: str = "local"
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("search.kind", self.kind, SEARCHES)
+        _one_of("search.executor", self.executor, ("local", "ray"))
+        _at_least("search.trials", self.trials, 1)
+        for key in ("learning_rate_range", "momentum_range", "weight_decay_range"):
+            limits = getattr(self, key)
+            if len(limits) != 2 or not limits[0] <= limits[1]:
+                raise ConfigError(f"search.{key}={limits}: give two numbers, the lower one first")
+        if not self.outer_learning_rates:
+            raise ConfigError("search.outer_learning_rates is empty: give some, such as [0.2]")
+        for rate in self.outer_learning_rates:
+            _positive("search.outer_learning_rates", rate)
+        if not re.fullmatch(r"auto|[1-9]\d*", self.ensemble):
+            raise ConfigError(
+                f"search.ensemble={self.ensemble}: use auto, or how many trials train together"
+            )
+        _not_negative("search.gpus", self.gpus)
+        for key, values in self.grid.items():
+            if key not in ("learning_rate", "momentum", "weight_decay", "factor"):
+                raise ConfigError(
+                    f"search.grid.{key}: use learning_rate, factor, momentum or weight_decay"
+                )
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"search.grid.{key}={values}: give some values, each once")
+
+
+@dataclass
+class TableConfig:
+    """Which cells Table 1 has: `rows` are ways to search, `columns` are data sets."""
+
+    rows: list[str] = field(default_factory=lambda: list(SEARCHES))
+    columns: list[str] = field(default_factory=lambda: ["mnist", "svhn", "cifar10"])
+
+    def __post_init__(self) -> None:
+        for key in ("rows", "columns"):
+            names = getattr(self, key)
+            if not names or len(set(names)) < len(names):
+                raise ConfigError(f"table.{key}={names}: name some, each once")
+        for name in self.rows:
+            _one_of("table.rows", name, SEARCHES)
+
+
+@dataclass
 class RunConfig:
     """Everything that a run depends on."""
 
@@ -248,6 +316,8 @@ class RunConfig:
     jobs: int = 1
     outputs: str = "outputs"
     checkpoint_seconds: float = 60.0
+    budget: str | None = None
+    test_curves: bool = True
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
@@ -256,9 +326,11 @@ class RunConfig:
     hypervariance: HypervarianceConfig = field(default_factory=HypervarianceConfig)
     greedy: GreedyConfig = field(default_factory=GreedyConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    table: TableConfig = field(default_factory=TableConfig)
 
     def __post_init__(self) -> None:
-        _one_of("driver", self.driver, ("learn", "hypervariance"))
+        _one_of("driver", self.driver, ("learn", "hypervariance", "search", "table"))
         for key in ("repeats", "epochs", "rows_per_epoch", "jobs"):
             _at_least(key, getattr(self, key), 1)
         _at_least("seed", self.seed, 0)
@@ -279,6 +351,32 @@ class RunConfig:
                     "method=unshared has a value for every inner step, so all outer steps need the "
                     "same horizon: outer.first_horizons=[]"
                 )
+
+        if self.budget is not None:
+            try:
+                Budget.parse(self.budget)
+            except ValueError as error:
+                raise ConfigError(f"budget={self.budget}: {error}") from error
+        if self.driver == "search":
+            self._check_search()
+
+    def _check_search(self) -> None:
+        search = self.search
+        if search.kind == "grid" and self.budget is not None:
+            raise ConfigError("a grid is searched whole: budget=null, or search=random")
+        if search.kind != "grid" and self.budget is None and search.trials is None:
+            raise ConfigError("a search needs an end: give search.trials=100 or budget=2h")
+        if search.kind == "grid":
+            known = {item.name for item in fields(BaselineConfig)}
+            for key, values in search.grid.items():
+                assert key in known
+                for value in values:
+                    replace(self.baseline, **{key: value})  # checks the range
+
+    @property
+    def allowance(self) -> Budget | None:
+        """The budget of a search, for each of its seeds."""
+        return None if self.budget is None else Budget.parse(self.budget)
 
     @property
     def seeds(self) -> list[int]:

@@ -14,13 +14,13 @@ from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.flat import FlatModel
 from hypergrad.forward import check_strategy
 from hypergrad.models import MODELS, build
-from hypergrad.plan import Plan, plan, plan_hypervariance
+from hypergrad.plan import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.reverse import check_reversible
 from hypergrad.schema import ConfigError, RunConfig
 
 __all__ = ["Setting", "make_model", "prepare"]
 
-LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance}
+LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
 
 
 class Setting(NamedTuple):
@@ -64,7 +64,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     model = make_model(config, data, config.seed)
     if config.driver == "hypervariance" or config.method.mode == "reverse":
         check_reversible(model)
-    else:
+    elif config.driver == "learn":
         check_strategy(model, config.model.curvature)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)

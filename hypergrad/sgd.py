@@ -6,14 +6,31 @@
 `g_t` is the gradient of the training loss at `theta_{t-1}`, clipped elementwise to `±c_g`.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from hypergrad.schedule import StepValues
+__all__ = ["InnerState", "Rates", "clip_gradient", "sgd_step", "share_above"]
 
-__all__ = ["InnerState", "clip_gradient", "sgd_step", "share_above"]
+
+class Rates(Protocol):
+    """What one inner step uses: numbers, or `(K, 1)` tensors where `K` models step together."""
+
+    @property
+    def alpha(self) -> float | Tensor:
+        """Learning rate."""
+        ...
+
+    @property
+    def beta(self) -> float | Tensor:
+        """Momentum."""
+        ...
+
+    @property
+    def mu(self) -> float | Tensor:
+        """Weight decay."""
+        ...
 
 
 class InnerState(NamedTuple):
@@ -71,13 +88,13 @@ def share_above(values: Tensor, limit: float | None) -> Tensor:
     return (values.abs() > limit).double().mean(dim=-1)
 
 
-def sgd_step(theta: Tensor, v: Tensor, g: Tensor, values: StepValues) -> tuple[Tensor, Tensor]:
+def sgd_step(theta: Tensor, v: Tensor, g: Tensor, values: Rates) -> tuple[Tensor, Tensor]:
     """Take one inner step.
 
     Args:
-        theta: `(D,)` parameters `theta_{t-1}`.
-        v: `(D,)` velocity `v_{t-1}`.
-        g: `(D,)` (clipped) gradient at `theta_{t-1}`.
+        theta: `(D,)` or `(K, D)` parameters `theta_{t-1}`.
+        v: Velocity `v_{t-1}`, of the same shape.
+        g: (Clipped) gradient at `theta_{t-1}`, likewise.
         values: `alpha_t`, `beta_t`, `mu_t`.
 
     Returns:

@@ -9,6 +9,8 @@ from hypergrad.pace import duration
 
 __all__ = ["TallyDisplay"]
 
+PLAIN_PACE = 2.0  # seconds between two lines where there is no live one
+
 
 class TallyDisplay:
     """Progress on stderr: one live line on a terminal, a line a task elsewhere.
@@ -29,8 +31,10 @@ class TallyDisplay:
             transient=True,
         )
         self._task = self._bar.add_task("starting", total=None)
-        self._total = self._before = self._count = 0
-        self._began = time.monotonic()
+        self._total: int | None = 0
+        self._count = 0
+        self._share = self._first_share = 0.0
+        self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> "TallyDisplay":
         if self._is_live:
@@ -41,23 +45,45 @@ class TallyDisplay:
         if self._is_live:
             self._bar.stop()
 
-    def begin(self, total: int, before: int) -> None:
-        """Note how many tasks there are, and how many were done before."""
-        self._total, self._before, self._count = total, before, before
+    def begin(self, total: int | None, before: int, share: float | None = None) -> None:
+        """Note how many tasks there are, and how many were done before.
+
+        Args:
+            total: Of the tasks; None where something else than their number ends them.
+            before: Tasks that are done.
+            share: How much of the whole that is, in [0, 1]; `before / total` unless given.
+        """
+        self._total, self._count = total, before
+        self._share = self._first_share = self._share_of(share)
         self._began = time.monotonic()
         self._bar.update(self._task, total=total, completed=before)
         if before:
-            self._print(f"{before} of {total} are done already")
+            self._print(f"{before}{self._of_total()} are done already")
 
-    def done(self, text: str) -> None:
-        """Note that one more task is done."""
-        self._count += 1
-        elapsed = time.monotonic() - self._began
-        left = elapsed / (self._count - self._before) * (self._total - self._count)
-        rest = f" · {duration(left)} left" if self._count < self._total else ""
-        self._bar.update(self._task, completed=self._count, description=f"{text}{rest}")
-        if not self._is_live:
-            self._print(f"{self._count} of {self._total} · {text}{rest}")
+    def done(self, text: str, count: int = 1, share: float | None = None) -> None:
+        """Note that more tasks are done; elsewhere than on a terminal, some lines are left out."""
+        self._count += count
+        self._share = self._share_of(share)
+        now, fresh = time.monotonic(), self._share - self._first_share
+        parts = [text] if text else []
+        if self._total is None:
+            parts.append(f"{self._share:.0%}")
+        if 0 < fresh and self._share < 1:
+            left = (now - self._began) / fresh * (1 - self._share)
+            parts.append(f"{duration(left)} left")
+        line = " · ".join(parts)
+        self._bar.update(self._task, completed=self._count, description=line)
+        if not self._is_live and (self._share == 1 or now - self._printed > PLAIN_PACE):
+            self._printed = now
+            self._print(f"{self._count}{self._of_total()} · {line}")
+
+    def _of_total(self) -> str:
+        return "" if self._total is None else f" of {self._total}"
+
+    def _share_of(self, share: float | None) -> float:
+        if share is not None:
+            return share
+        return self._count / self._total if self._total else 0.0
 
     def note(self, text: str) -> None:
         """Print a line that stands out."""
