@@ -175,6 +175,23 @@ def plot(
 
 
 @app.command()
+def table(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Runs of table1 or of its cells; default: the newest table1."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv or latex.")
+    ] = "terminal",
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """Print Table 1 from finished runs."""
+    from hypergrad import listing
+
+    listing.table(runs or [], outputs, form)
+
+
+@app.command()
 def runs(
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:

@@ -38,7 +38,7 @@ def start(experiment: str, overrides: Sequence[str]) -> int:
         RunFailed: For whatever goes wrong once there is a run directory.
     """
     config, text = configs.compose(experiment, overrides)
-    if config.parts:
+    if config.has_parts:
         from hypergrad.parts import start_parts
 
         return start_parts(experiment, overrides)
@@ -74,7 +74,7 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
                 f"{' '.join(overrides)}: a resumed run keeps its configuration; drop it"
             )
         return _grow(run, config, overrides)
-    if config.parts:
+    if config.has_parts:
         from hypergrad.parts import resume_parts
 
         return resume_parts(run, config)
@@ -169,10 +169,12 @@ def show_cost(experiment: str, overrides: Sequence[str]) -> None:
     config, text = configs.compose(experiment, overrides)
     print(text)
     members = [("", config)]
-    if config.parts:
+    if config.has_parts:
         from hypergrad.parts import members_of
 
         members = [(name, part) for name, part, _, _ in members_of(experiment, overrides)]
+        if config.driver == "table":  # the other seeds of a cell cost the same
+            members = [(name, part) for name, part in members if part.seed == config.seed]
     for name, member in members:
         _show_cost(name, member)
 

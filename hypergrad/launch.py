@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from rich.console import Console
 
+from hypergrad.cells import column_of
 from hypergrad.display import Display
 from hypergrad.learn import Learner
 from hypergrad.loop import Loop
@@ -161,10 +162,10 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "validation_batches": study.validation_batches,
         }
     searched: dict[str, object] = {}
-    if config.driver == "search" or config.search.kind == "ours":
+    if column := column_of(config):
         searched = {
             "search": config.search.kind,
-            "column": config.name.removeprefix("baselines_"),
+            "column": column,
             "budget": config.budget,
             "repeats": config.repeats,
         }

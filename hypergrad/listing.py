@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hypergrad.runs.directory import RunDirectory, find_runs
+from hypergrad.runs.directory import RunDirectory, find_runs, newest_run
 
-__all__ = ["list_data", "list_runs", "plot"]
+__all__ = ["list_data", "list_runs", "plot", "table"]
 
 
 def list_runs(outputs: Path) -> None:
@@ -93,6 +93,32 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path) -> None:
         drawn += 1
     if not drawn:
         raise ValueError(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
+
+
+def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
+    """Print Table 1.
+
+    Args:
+        runs: Directories of tables or of their cells; none for the newest table.
+        outputs: Folder of all runs.
+        form: `terminal`, `markdown`, `csv` or `latex`.
+
+    Raises:
+        ValueError: If there is no run, or none of such a kind.
+    """
+    from hypergrad.figures.table1 import render
+    from hypergrad.figures.table1_data import read_cells
+
+    paths = list(runs)
+    if not paths:
+        newest = newest_run(outputs, "table1")
+        if newest is None:
+            raise ValueError(
+                f"no run of table1 under {outputs}: start one with `hypergrad run table1`, or name "
+                "runs of `hypergrad baselines`"
+            )
+        paths = [newest.path]
+    print(render(read_cells(paths), form), end="")
 
 
 def _newest(figure: str, outputs: Path) -> Path | None:

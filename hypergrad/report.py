@@ -16,16 +16,15 @@ from hypergrad.schedule import KINDS
 from hypergrad.schema import RunConfig
 from hypergrad.search.report import print_search
 
+SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
+
 __all__ = [
-    "NOT_ASKED",
+    "draw_figures",
     "hypervariance_headline",
-    "parts_headline",
+    "number",
     "print_standings",
     "report",
-    "report_parts",
 ]
-
-NOT_ASKED = "not asked for"  # why a data set of an experiment is not in a run
 
 
 def report(run: RunDirectory, config: RunConfig) -> None:
@@ -43,46 +42,11 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print_standings(run.read_summary().get("results", []))
         print_trust(run.path)
     if config.scale_name == "smoke":
-        print("smoke scale: shows that everything runs, and nothing about accuracy")
+        print(SMOKE)
     if config.driver == "learn" and config.method.name == "greedy":
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     else:
         draw_figures(run, config.name)
-    print(f"run: {run.path}")
-
-
-def report_parts(run: RunDirectory, config: RunConfig) -> None:
-    """Print what the parts of a run came to, draw its figures and name their files.
-
-    Args:
-        run: The run; some parts may be missing.
-        config: Its configuration.
-    """
-    import pandas as pd
-
-    from hypergrad.figures.fig3_table import final_table
-
-    table = Table("data", "method", "best outer step", "validation", "test", "test, retrained")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    missing = run.read_summary().get("missing", {})
-    for row in final_table(run.path).to_dict("records"):
-        if missing.get(row["data"]) == NOT_ASKED:
-            continue
-        best, std = row["best_outer_step"], row["retrained_std"]
-        spread = f" ± {100 * std:.2f}" if math.isfinite(std) else ""
-        table.add_row(
-            row["data"],
-            row["method"],
-            "-" if pd.isna(best) else str(best),
-            _number(row["validation_accuracy"], "{:.2%}"),
-            _number(row["test_accuracy"], "{:.2%}"),
-            _number(100 * row["retrained_mean"], "{:.2f}" + spread + " %"),
-        )
-    Console().print(table)
-    if config.scale_name == "smoke":
-        print("smoke scale: shows that everything runs, and nothing about accuracy")
-    draw_figures(run, config.name)
     print(f"run: {run.path}")
 
 
@@ -158,11 +122,11 @@ def print_hypervariance(path: Path) -> None:
         table.add_row(
             "" if row["perturbation"] == last else row["perturbation"].replace("_", " "),
             row["method"],
-            _number(row["hypervariance"], "{:.2e}"),
+            number(row["hypervariance"], "{:.2e}"),
             "1" if own else _ratio(row["ratio"]),
             f"{_ratio(row['low'])} to {_ratio(row['high'])}" if known else "-",
             _ratio(row["independent"]),
-            _number(row["signal_to_noise"], "{:.3g}"),
+            number(row["signal_to_noise"], "{:.3g}"),
         )
         last = row["perturbation"]
     Console().print(table)
@@ -182,24 +146,8 @@ def hypervariance_headline(path: Path) -> str:
     from hypergrad.figures.records import where
 
     own = where(ratios(read_hypergradients(path)), method="shared").to_dict("records")
-    parts = [f"{row['perturbation']} {_number(row['ratio'], '{:.2g}')}" for row in own]
+    parts = [f"{row['perturbation']} {number(row['ratio'], '{:.2g}')}" for row in own]
     return f"hypervariance, shared / unshared: {', '.join(parts)}"
-
-
-def parts_headline(path: Path) -> str:
-    """Return what each part came to, retrained, in one line.
-
-    Args:
-        path: The run directory.
-    """
-    from hypergrad.figures.fig3_table import final_table
-
-    by_data: dict[str, list[str]] = {}
-    for row in final_table(path).to_dict("records"):
-        if math.isfinite(row["retrained_mean"]):
-            text = f"{row['method']} {row['retrained_mean']:.2%}"
-            by_data.setdefault(row["data"], []).append(text)
-    return "; ".join(f"{data}: {', '.join(texts)}" for data, texts in by_data.items())
 
 
 def _summary(
@@ -221,5 +169,6 @@ def _ratio(value: float) -> str:
     return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:g}"
 
 
-def _number(value: float, form: str) -> str:
+def number(value: float, form: str) -> str:
+    """Return a finite number in a form, and a dash for what is none."""
     return form.format(value) if math.isfinite(value) else "-"

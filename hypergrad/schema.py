@@ -341,7 +341,7 @@ class RunConfig:
         _not_negative("checkpoint_seconds", self.checkpoint_seconds)
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ConfigError(f"name={self.name}: it names a folder; use letters, digits, - and _")
-        if self.driver == "learn" and self.jobs > 1:
+        if self.driver == "learn" and self.jobs > 1 and not self.parts:
             raise ConfigError(
                 f"jobs={self.jobs}: this experiment's steps follow one another; use threads=N"
             )
@@ -372,6 +372,11 @@ class RunConfig:
                 assert key in known
                 for value in values:
                     replace(self.baseline, **{key: value})  # checks the range
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the run is made of runs."""
+        return bool(self.parts) or self.driver == "table"
 
     @property
     def allowance(self) -> Budget | None:

@@ -61,7 +61,13 @@ class TallyDisplay:
             self._print(f"{before}{self._of_total()} are done already")
 
     def done(self, text: str, count: int = 1, share: float | None = None) -> None:
-        """Note that more tasks are done; elsewhere than on a terminal, some lines are left out."""
+        """Note that more tasks are done; elsewhere than on a terminal, some lines are left out.
+
+        Args:
+            text: How things stand.
+            count: Tasks done since the last call; 0 if only parts of some are.
+            share: As for `begin`.
+        """
         self._count += count
         self._share = self._share_of(share)
         now, fresh = time.monotonic(), self._share - self._first_share
@@ -73,7 +79,8 @@ class TallyDisplay:
             parts.append(f"{duration(left)} left")
         line = " · ".join(parts)
         self._bar.update(self._task, completed=self._count, description=line)
-        if not self._is_live and (self._share == 1 or now - self._printed > PLAIN_PACE):
+        due = self._share == 1 or now - self._printed > PLAIN_PACE
+        if not self._is_live and count and due:
             self._printed = now
             self._print(f"{self._count}{self._of_total()} · {line}")
 
@@ -84,6 +91,10 @@ class TallyDisplay:
         if share is not None:
             return share
         return self._count / self._total if self._total else 0.0
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(text)
 
     def note(self, text: str) -> None:
         """Print a line that stands out."""

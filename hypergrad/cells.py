@@ -1,0 +1,91 @@
+"""The cells of Table 1 as parts of a run: what each of them is configured with."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypergrad import config as configs
+from hypergrad.overrides import choices
+from hypergrad.schema import ConfigError, RunConfig
+
+__all__ = ["Member", "cells_of", "column_of"]
+
+_PREFIX = "baselines_"  # of the names of runs that a column of the table is made of
+
+# Said by the table for all of its cells, not by each of them.
+_OF_THE_TABLE = ("table.", "repeats", "seed", "budget", "jobs", "outputs", "test_curves")
+# With a budget, nothing else ends a search.
+_UNTIL_SPENT = {
+    "random": ("search.trials=null",),
+    "hd": ("search.trials=null",),
+    "ours": ("outer.steps=1000",),
+    "grid": (),
+}
+
+
+class Member(NamedTuple):
+    """One part of a run, before it has a directory.
+
+    Attributes:
+        name: Of its directory, such as `mnist_shared`.
+        config: Its configuration.
+        text: The same as YAML.
+        overrides: What would have to be typed for it.
+    """
+
+    name: str
+    config: RunConfig
+    text: str
+    overrides: list[str]
+
+
+def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
+    """Return the cells of a table, column by column.
+
+    A grid is one part with all seeds, because it chooses by their mean; of the other rows each seed
+    is a part, so that parts are of a size and can be run side by side.
+
+    Args:
+        config: The table's configuration.
+        overrides: What was typed for it; what is not the table's own goes on to the cells.
+
+    Returns:
+        The cells, or their seeds.
+
+    Raises:
+        ConfigError: For an unknown column, or a setting that a cell cannot have.
+    """
+    known = choices("experiment/baselines")
+    for column in config.table.columns:
+        if column not in known:
+            raise ConfigError(f"table.columns: no {column}; use some of {', '.join(known)}")
+    for text in overrides:
+        if text.startswith("search="):
+            raise ConfigError(f"{text}: choose rows, as in table.rows=[ours,random]")
+    own = [text for text in overrides if not text.startswith(_OF_THE_TABLE)]
+    members = []
+    for column in config.table.columns:
+        for row in config.table.rows:
+            common = [*_until_spent(config, row), *own, f"search={row}", "test_curves=false"]
+            if row == "grid":
+                seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
+                members.append(_member(f"{column}_grid", column, [*common, *seeds]))
+                continue
+            if config.budget is not None:
+                common.append(f"budget={config.budget}")
+            for seed in config.seeds:
+                one = [*common, f"seed={seed}", "repeats=1"]
+                members.append(_member(f"{column}_{row}_seed{seed}", column, one))
+    return members
+
+
+def column_of(config: RunConfig) -> str | None:
+    """Return the table's column that a run is about, or None for a run of another kind."""
+    return config.name.removeprefix(_PREFIX) if config.name.startswith(_PREFIX) else None
+
+
+def _until_spent(config: RunConfig, row: str) -> tuple[str, ...]:
+    return () if config.budget is None else _UNTIL_SPENT[row]
+
+
+def _member(name: str, column: str, overrides: list[str]) -> Member:
+    return Member(name, *configs.compose(f"baselines/{column}", overrides), overrides)
