@@ -18,7 +18,7 @@ from hypergrad.schedule import windows
 from hypergrad.schema import RunConfig
 from hypergrad.setting import Setting, make_model, prepare
 from hypergrad.tally_display import TallyDisplay
-from hypergrad.workers import spread
+from hypergrad.workers import Executor, spread
 
 __all__ = ["COLUMNS", "Study"]
 
@@ -82,7 +82,8 @@ class Study:
     def _work(self, left: list[Task]) -> Iterator[tuple[Task, Measurement]]:
         config = self._setting.config
         if config.jobs > 1 and len(left) > 1:
-            yield from spread(work, left, config.jobs, self._interrupt, begin, (config,))
+            executor = Executor(jobs=min(config.jobs, len(left)), threads=config.threads)
+            yield from spread(work, left, executor, self._interrupt, begin, (config,))
             return
         model = make_model(config, self._setting.data, config.seed)
 

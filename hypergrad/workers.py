@@ -1,41 +1,82 @@
 """Tasks over worker processes: results as they come, no orphans, no waiting after Ctrl-C."""
 
-import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing.synchronize import Event
-from typing import TypeVar
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
 
-from hypergrad.runs.interrupt import Interrupt, Interrupted
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import LokyBackend
 
-__all__ = ["spread"]
+from hypergrad.runs.interrupt import Interrupt
+
+__all__ = ["Executor", "WorkerLost", "spread"]
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
-_LOOK = 0.2  # seconds between two looks at whether to stop
+_LOOK = 0.2  # seconds between two looks at whether the driver still lives
+
+_ready: bytes | None = None  # what this worker process is ready for
+
+
+class WorkerLost(Exception):  # noqa: N818 (what happened, like Interrupted)
+    """A worker died (killed, or out of memory); results that were not yielded are lost."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where tasks are done.
+
+    Attributes:
+        name: `local`, processes of this machine.
+        jobs: Worker processes.
+        gpus: Share of a GPU that each has to itself; 0 where they share the machine's as they come.
+        threads: Each computes with so many, whatever `jobs` is; None leaves it to PyTorch.
+
+    Raises:
+        ValueError: For a name that there is not.
+    """
+
+    name: str = "local"
+    jobs: int = 1
+    gpus: float = 0.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name != "local":
+            raise ValueError(f"executor {self.name!r}: use local")
 
 
 def spread(
     work: Callable[[TaskT], ResultT],
-    tasks: Sequence[TaskT],
-    jobs: int,
+    tasks: Iterable[TaskT],
+    executor: Executor,
     interrupt: Interrupt,
     begin: Callable[..., None],
     arguments: Sequence[object] = (),
 ) -> Iterator[tuple[TaskT, ResultT]]:
-    """Do independent tasks in several processes.
+    """Do independent tasks in worker processes, which stay for the next call.
+
+    After any end but the ordinary one (an exception, an interruption, a `close()`) the tasks in
+    flight are dropped and their workers killed; the next call begins with new ones.
 
     Args:
         work: Does one task; a function of a module, like `begin`, so that a process can find it.
-        tasks: The tasks, begun in this order.
-        jobs: Processes.
+        tasks: Is asked for a task when a worker is free for it and not before, so that at most
+            `executor.jobs` are taken and not done; from other threads than the caller's, one at
+            a time. When it ends, what is in flight is finished.
+        executor: Where to do them.
         interrupt: Asks to stop: the tasks in flight are dropped.
-        begin: Is called once in every process before its first task.
+        begin: Is called in a worker before its first task, and again when it or its arguments
+            differ from what the worker is ready for.
         arguments: Of `begin`.
 
     Yields:
@@ -43,40 +84,87 @@ def spread(
 
     Raises:
         Interrupted: When asked to stop.
-        BrokenProcessPool: If a process died (was killed, or ran out of memory).
+        WorkerLost: If a worker died.
+        Exception: What `work`, `begin` or `tasks` raises.
     """
-    context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
-    stop = context.Event()
-    pool = ProcessPoolExecutor(
-        min(jobs, len(tasks)), context, _begin, (stop, os.getpid(), begin, tuple(arguments))
+    order = pickle.dumps((begin, tuple(arguments)))
+    backend = _Processes(
+        inner_max_num_threads=executor.threads,
+        initializer=_enter,
+        initargs=(os.getpid(), executor.threads),
+    )
+    parallel = _OneByOne(
+        executor.jobs,
+        backend=backend,
+        return_as="generator_unordered",
+        pre_dispatch="n_jobs",
+        max_nbytes=None,  # no arrays in shared files
     )
     try:
-        waiting = {pool.submit(work, task): task for task in tasks}
-        while waiting:
-            done, _ = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield waiting.pop(future), future.result()
-            if interrupt.requested:
-                raise Interrupted(interrupt.requested)
+        results: Any = parallel(delayed(_do)(work, order, task) for task in tasks)
+        yield from _listen(results, interrupt)
+    except TerminatedWorkerError as error:
+        raise WorkerLost("a worker process died: killed, or out of memory") from error
+
+
+def _listen(
+    results: Generator[tuple[TaskT, ResultT], None, None], interrupt: Interrupt
+) -> Iterator[tuple[TaskT, ResultT]]:
+    """Yield joblib's results; whatever ends this, joblib ends with it."""
+    try:
+        while True:
+            with interrupt.at_once():
+                pair = next(results, None)
+            if pair is None:
+                return
+            yield pair
     finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib's advice to give it fewer tasks
+            results.close()
 
 
-def _begin(
-    stop: Event, parent: int, begin: Callable[..., None], arguments: tuple[object, ...]
-) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group: the parent decides
-    threading.Thread(target=_leave_when_told, args=(stop, parent), daemon=True).start()
-    begin(*arguments)
+class _OneByOne(Parallel):
+    """joblib takes as many tasks at a time as it has workers; this takes one."""
+
+    def dispatch_one_batch(self, iterator: Iterator[object]) -> bool:
+        return super().dispatch_one_batch(islice(iterator, 1))
 
 
-def _leave_when_told(stop: Event, parent: int) -> None:
-    """End this process when asked to, or when the one that made it has died."""
-    while os.getppid() == parent:
-        if stop.wait(_LOOK):
-            time.sleep(_LOOK)  # a process with nothing to do leaves by itself
-            break
+class _Processes(LokyBackend):
+    """Processes of this machine."""
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        # Told to end in the instant between being given a task and looking at it, the thread in
+        # charge of the workers dies of a KeyError, and they go on (joblib 1.6).
+        time.sleep(_LOOK)
+        super().abort_everything(ensure_ready)
+
+
+def _enter(driver: int, threads: int | None) -> None:
+    """Begin a worker process."""
+    # Ctrl-C reaches the whole group: the driver decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
+    if threads is not None:
+        import torch  # here, because not every worker needs it
+
+        torch.set_num_threads(threads)
+
+
+def _leave_with(driver: int) -> None:
+    """End this process when the one that made it has died."""
+    while os.getppid() == driver:
+        time.sleep(_LOOK)
     os._exit(1)
+
+
+def _do(work: Callable[[TaskT], ResultT], order: bytes, task: TaskT) -> tuple[TaskT, ResultT]:
+    """Do a task in a worker process; `order` is compared by value, whatever it holds."""
+    global _ready
+    if order != _ready:
+        _ready = None
+        begin, arguments = pickle.loads(order)
+        begin(*arguments)
+        _ready = order
+    return task, work(task)

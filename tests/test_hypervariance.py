@@ -1,9 +1,6 @@
 """What a study of hypervariance measures; neither stops nor processes show in its files."""
 
 import json
-import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +19,6 @@ from hypergrad.schema import RunConfig
 from hypergrad.setting import Setting, make_model, prepare
 from hypergrad.study import COLUMNS, Study
 from hypergrad.tally_display import TallyDisplay
-from hypergrad.workers import spread
 
 SMALL = [
     "data=digits",
@@ -234,38 +230,6 @@ def test_a_diverged_repeat_is_kept_and_named(
     Study(given, run, TallyDisplay(Console(stderr=True)), Interrupt()).run()
     assert "weights 0: hypergradients not finite: first greedy at step" in capsys.readouterr().err
     assert pd.read_csv(run.path / "hypergradients.csv")["value"].isna().any()
-
-
-# The workers
-
-
-def begin(folder: Path) -> None:
-    (folder / f"process-{os.getpid()}").touch()
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def never(number: int) -> int:
-    time.sleep(600)
-    return number
-
-
-@pytest.mark.slow
-def test_spread_gives_every_result_once(tmp_path: Path) -> None:
-    pairs = dict(spread(square, range(20), 2, Interrupt(), begin, (tmp_path,)))
-    assert pairs == {number: number**2 for number in range(20)}
-    assert 1 <= len(list(tmp_path.iterdir())) <= 2
-
-
-@pytest.mark.slow
-def test_spread_does_not_wait_for_tasks_in_flight_when_asked_to_stop(tmp_path: Path) -> None:
-    began = time.monotonic()
-    results: Iterator = spread(never, range(4), 2, Interrupt("SIGINT"), begin, (tmp_path,))
-    with pytest.raises(Interrupted):
-        next(results)
-    assert time.monotonic() - began < 60
 
 
 def test_a_config_that_cannot_be_studied() -> None:

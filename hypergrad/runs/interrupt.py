@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 __all__ = ["Interrupt", "Interrupted", "catch_signals"]
@@ -25,6 +25,25 @@ class Interrupt:
     """
 
     requested: str | None = None
+    _at_once: bool = field(default=False, init=False, repr=False, compare=False)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a request raise in the main thread where it arrives, until the block ends.
+
+        For a wait inside a library that never looks at `requested`. What the block does may stop
+        anywhere, so there should be nothing in it but the wait.
+
+        Raises:
+            Interrupted: On a request, or at once if there has been one.
+        """
+        self._at_once = True  # before the look, so that no request falls between
+        try:
+            if self.requested:
+                raise Interrupted(self.requested)
+            yield
+        finally:
+            self._at_once = False
 
     @property
     def exit_code(self) -> int:
@@ -57,6 +76,8 @@ def catch_signals() -> Iterator[Interrupt]:
             impatient = True
         if interrupt.requested is None:
             interrupt.requested = signal.Signals(number).name
+            if interrupt._at_once:
+                raise Interrupted(interrupt.requested)
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
     try:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from hypergrad.runs.interrupt import Interrupt, catch_signals
+from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -43,6 +43,25 @@ def test_the_first_request_counts() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.requested == "SIGTERM"
         assert interrupt.exit_code == 143
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_at_once_a_request_raises_where_it_arrives(name: str) -> None:
+    with catch_signals() as interrupt:
+        with pytest.raises(Interrupted, match=name), interrupt.at_once():
+            os.kill(os.getpid(), signal.Signals[name])
+        assert interrupt.requested == name
+        with pytest.raises(Interrupted, match=name), interrupt.at_once():
+            pytest.fail("a request that was made before must raise before the block")
+        os.kill(os.getpid(), signal.SIGTERM)  # only noted: the first request has been answered
+
+
+def test_at_once_ends_with_its_block() -> None:
+    with catch_signals() as interrupt:
+        with interrupt.at_once():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.requested == "SIGTERM"
 
 
 def test_outside_the_main_thread_nothing_is_caught() -> None:
