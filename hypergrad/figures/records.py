@@ -84,12 +84,12 @@ def read_run(path: Path) -> RunRecord:
     """
     if not path.is_dir():
         raise ValueError(f"no run directory at {path}: `hypergrad runs` lists the runs there are")
-    summary = _mapping(_read_json(path / "summary.json"))
-    results = tuple(_result(entry) for entry in _mappings(summary.get("results")))
-    schedules = _mapping(_read_json(path / "schedule.json")).get("schedules")
+    summary = mapping(_read_json(path / "summary.json"))
+    results = results_of(summary)
+    schedules = mapping(_read_json(path / "schedule.json")).get("schedules")
     best = {
-        _integer(entry.get("seed")): _integer(entry.get("outer_step"))
-        for entry in _mappings(schedules)
+        integer(entry.get("seed")): integer(entry.get("outer_step"))
+        for entry in mappings(schedules)
     }
     for result in results:
         if result.method == "ours_retrained" and result.outer_step is not None:
@@ -97,11 +97,7 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(
         path=path,
         experiment=str(summary.get("experiment", "")),
-        settings={
-            key: str(value)
-            for key, value in _mapping(summary.get("settings")).items()
-            if value is not None
-        },
+        settings=settings_of(summary),
         summary=summary,
         results=results,
         best_outer_step=best,
@@ -116,10 +112,40 @@ def status_mark(record: RunRecord) -> str:
     """The words that mark an unfinished run in a picture; empty for a finished one."""
     if record.finished:
         return ""
-    status = str(record.summary.get("status", "no summary yet"))
-    fraction = _mapping(record.summary.get("progress")).get("fraction")
+    return f"UNFINISHED RUN ({progress_text(record.summary)})"
+
+
+def progress_text(summary: dict[str, object]) -> str:
+    """How far a run has come, in words.
+
+    >>> progress_text({"status": "running", "progress": {"fraction": 0.4}})
+    'running, 40 %'
+    """
+    status = str(summary.get("status", "no summary yet"))
+    fraction = mapping(summary.get("progress")).get("fraction")
     percent = f", {100 * fraction:.0f} %" if isinstance(fraction, int | float) else ""
-    return f"UNFINISHED RUN ({status}{percent})"
+    return f"{status}{percent}"
+
+
+def settings_of(summary: dict[str, object]) -> dict[str, str]:
+    """The settings in a summary as text; those that are null are left out."""
+    settings = mapping(summary.get("settings"))
+    return {key: str(value) for key, value in settings.items() if value is not None}
+
+
+def results_of(summary: dict[str, object]) -> tuple[FinalResult, ...]:
+    """The results in a summary, in their order."""
+    return tuple(_result(entry) for entry in mappings(summary.get("results")))
+
+
+def mapping(value: object) -> dict[str, object]:
+    """An object as JSON holds it; empty where there is none."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[dict[str, object]]:
+    """A list of such objects; empty where there is none."""
+    return [mapping(entry) for entry in value] if isinstance(value, list) else []
 
 
 def where(table: pd.DataFrame, **equal: int | str) -> pd.DataFrame:
@@ -138,6 +164,13 @@ def floats(table: pd.DataFrame, column: str) -> np.ndarray:
 def integers(table: pd.DataFrame, column: str) -> np.ndarray:
     """A column of whole numbers as int64."""
     return np.asarray(table[column], dtype=np.int64)
+
+
+def integer(value: object) -> int:
+    """A whole number as JSON holds it."""
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} stands where a whole number belongs: choose another run")
+    return value
 
 
 def _read_table(path: Path, columns: dict[str, _Converter]) -> pd.DataFrame:
@@ -184,23 +217,9 @@ def _result(entry: dict[str, object]) -> FinalResult:
     accuracy = entry.get("test_accuracy")
     outer_step = entry.get("outer_step")
     return FinalResult(
-        seed=_integer(entry.get("seed")),
+        seed=integer(entry.get("seed")),
         method=str(entry.get("method")),
         test_accuracy=float(accuracy) if isinstance(accuracy, int | float) else math.nan,
         diverged=entry.get("diverged") is True,
-        outer_step=None if outer_step is None else _integer(outer_step),
+        outer_step=None if outer_step is None else integer(outer_step),
     )
-
-
-def _mapping(value: object) -> dict[str, object]:
-    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
-
-
-def _mappings(value: object) -> list[dict[str, object]]:
-    return [_mapping(entry) for entry in value] if isinstance(value, list) else []
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int):
-        raise ValueError(f"{value!r} stands where a whole number belongs: choose another run")
-    return value

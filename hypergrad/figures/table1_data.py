@@ -1,0 +1,210 @@
+"""The data of Table 1: what every cell came to, gathered from the runs that hold it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from hypergrad.figures import records
+from hypergrad.figures.records import FinalResult
+from hypergrad.figures.table1_cell import COLUMNS, ROWS, Cell
+from hypergrad.figures.table1_welch import against_best
+from hypergrad.runs.directory import RunDirectory
+
+SETTINGS = ("model", "scale", "epochs", "budget")  # equal in all seeds of a cell
+_METHODS = {"ours": "ours_retrained"}  # the result that counts; other rows have their own name
+
+
+class CellRun(NamedTuple):
+    """One run of a cell, or the place where a table run will have it.
+
+    `seeds` are those asked of it, `results` and `spent` those that it holds, by seed; `reason`
+    says why a seed asked for has no result.
+    """
+
+    path: Path
+    row: str
+    column: str
+    seeds: tuple[int, ...]
+    settings: dict[str, str]
+    results: dict[int, FinalResult]
+    spent: dict[int, dict[str, object]]
+    reason: str
+
+
+def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
+    """Read the cells of Table 1 from table runs, from single cell runs, or from both.
+
+    Args:
+        paths: directories of runs, finished or not.
+
+    Returns:
+        A row a cell, in the order of the paper's rows, then of its columns; the columns are the
+        fields of `Cell`. A data set without a run, and that no table run asks for, is left out.
+
+    Raises:
+        ValueError: there is no run, no cell in them, or no such directory; two runs hold the same
+            seed of a cell, or seeds of one cell under different settings; a file is damaged.
+    """
+    runs = [run for path in paths for run in _cell_runs(path)]
+    if not runs:
+        raise ValueError(
+            f"no cell of Table 1 in {', '.join(map(str, paths)) or 'no run'}: give a run of "
+            "table1, or of one of its cells, as `hypergrad runs` lists them"
+        )
+    found = {run.column for run in runs}
+    columns = [key for key in COLUMNS if key in found] + sorted(found - COLUMNS.keys())
+    cells = [
+        _cell(row, column, [run for run in runs if (run.row, run.column) == (row, column)])
+        for row in ROWS
+        for column in columns
+    ]
+    return pd.DataFrame(against_best(cells))
+
+
+def _cell_runs(path: Path) -> list[CellRun]:
+    """The cell runs of a directory: itself, or those that it is made of."""
+    if not path.is_dir():
+        raise ValueError(f"no run directory at {path}: `hypergrad runs` lists the runs there are")
+    summary = RunDirectory(path).read_summary()
+    if summary.get("experiment") == "table1":
+        return _planned(path, summary)
+    settings = records.settings_of(summary)
+    row, column = settings.get("search", ""), settings.get("column", "")
+    if row not in ROWS or not column:
+        raise ValueError(
+            f"{path} is no run of a cell of Table 1 (search {row!r}, column {column!r}): give a "
+            f"run of table1, or one whose search is {', '.join(ROWS)}"
+        )
+    return [_cell_run(path, row, column, (), "")]
+
+
+def _planned(path: Path, summary: dict[str, object]) -> list[CellRun]:
+    """The cell runs that a table run has or is to have."""
+    settings = records.settings_of(summary)
+    rows, columns, seeds = (settings.get(key, "").split() for key in ("rows", "columns", "seeds"))
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        raise ValueError(
+            f"{path} asks for the row {', '.join(unknown)}: Table 1 has {', '.join(ROWS)}; was it "
+            "written by another version?"
+        )
+    missing = records.mapping(summary.get("missing"))
+    runs = []
+    for column in columns:
+        reason = str(missing.get(column, "not started"))
+        for row in rows:
+            # The grid is searched once, and its settings are compared over all seeds.
+            parts = {"grid": seeds} if row == "grid" else {f"{row}_seed{k}": [k] for k in seeds}
+            for name, own in parts.items():
+                asked = tuple(map(int, own))
+                runs.append(_cell_run(path / f"{column}_{name}", row, column, asked, reason))
+    return runs
+
+
+def _cell_run(path: Path, row: str, column: str, seeds: tuple[int, ...], not_begun: str) -> CellRun:
+    """Read one cell run; only a finished one has results."""
+    summary = RunDirectory(path).read_summary()
+    method, status = _METHODS.get(row, row), summary.get("status")
+    results, spent = {}, {}
+    if not summary:
+        reason = not_begun
+    elif status == "failed":
+        reason = "failed"
+    elif status != "finished":
+        reason = f"not finished ({records.progress_text(summary)})"
+    else:
+        reason = f"no test accuracy of {method}"
+        results = {
+            result.seed: result
+            for result in records.results_of(summary)
+            if result.method == method and math.isfinite(result.test_accuracy)
+        }
+        entries = records.mappings(summary.get("spent"))
+        spent = {records.integer(entry.get("seed")): entry for entry in entries}
+    settings = records.settings_of(summary)
+    return CellRun(path, row, column, seeds, settings, results, spent, reason)
+
+
+def _cell(row: str, column: str, runs: Sequence[CellRun]) -> Cell:
+    """Put the runs of one cell together; which is best of the column is not known here."""
+    holders: dict[int, CellRun] = {}
+    for run in runs:
+        for seed in run.results:
+            if seed in holders:
+                raise ValueError(
+                    f"{holders[seed].path} and {run.path} both hold seed {seed} of {row} on "
+                    f"{column}: give only one of them"
+                )
+            holders[seed] = run
+    seeds = sorted(holders)
+    results = [holders[seed].results[seed] for seed in seeds]
+    accuracies = [result.test_accuracy for result in results]
+    reason = _why_missing(runs, seeds)
+    return Cell(
+        row=row,
+        column=column,
+        status=("partial" if reason else "finished") if seeds else "missing",
+        n=len(seeds),
+        # Exact arithmetic: equal accuracies have a deviation of zero, not of a rounding error.
+        mean=statistics.mean(accuracies) if seeds else math.nan,
+        std=statistics.stdev(accuracies) if len(seeds) > 1 else math.nan,
+        best=False,
+        p_value=math.nan,
+        diverged=sum(result.diverged for result in results),
+        seeds=" ".join(map(str, seeds)),
+        seconds=_mean_spent("seconds", holders),
+        gradients=_mean_spent("gradients", holders),
+        products=_mean_spent("products", holders),
+        trials=_mean_spent("trials", holders),
+        **{key: _setting(key, row, column, holders.values()) for key in SETTINGS},
+        reason=reason,
+    )
+
+
+def _why_missing(runs: Sequence[CellRun], seeds: Sequence[int]) -> str:
+    """Why seeds have no result, in words; empty when every one that was asked for has one."""
+    if not runs:
+        return "not asked for"
+    reasons: dict[str, set[int]] = {}
+    for run in runs:
+        left = set(run.seeds).difference(seeds)
+        if left or not (run.seeds or run.results):
+            reasons.setdefault(run.reason, set()).update(left)
+    if not seeds and len(reasons) == 1:
+        return next(iter(reasons))
+    return "; ".join(f"{_seed_text(left)}: {reason}" for reason, left in reasons.items())
+
+
+def _seed_text(seeds: set[int]) -> str:
+    """Which seeds; those of an unfinished run given alone are not known.
+
+    >>> _seed_text({2, 1}), _seed_text({3}), _seed_text(set())
+    ('seeds 1, 2', 'seed 3', 'a run')
+    """
+    numbers = ", ".join(map(str, sorted(seeds)))
+    return f"seed{'s' if len(seeds) > 1 else ''} {numbers}" if seeds else "a run"
+
+
+def _mean_spent(key: str, holders: dict[int, CellRun]) -> float:
+    """The mean over seeds of what their searches spent; NaN where one does not say."""
+    values = [holder.spent.get(seed, {}).get(key) for seed, holder in holders.items()]
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return statistics.mean(known) if known and len(known) == len(values) else math.nan
+
+
+def _setting(key: str, row: str, column: str, runs: Iterable[CellRun]) -> str:
+    """A setting of a cell; empty where no run says it."""
+    paths = {run.settings.get(key, ""): run.path for run in runs}
+    if len(paths) > 1:
+        (one, first), (other, second) = list(paths.items())[:2]
+        raise ValueError(
+            f"{first} and {second} hold {row} on {column} with {key} {one!r} and {other!r}: "
+            "give runs of one setting"
+        )
+    return next(iter(paths), "")
