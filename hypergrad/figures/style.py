@@ -146,9 +146,9 @@ def colour_scale(colours: list[str]) -> ScalarMappable:
     return ScalarMappable(BoundaryNorm(edges, len(colours)), ListedColormap(colours))
 
 
-def letter_panel(axes: Axes, letter: str) -> None:
-    """Write the panel's letter above its top left corner."""
-    axes.set_title(letter, loc="left", fontweight="bold")
+def letter_panel(axes: Axes, letter: str, pad: float | None = None) -> None:
+    """Write the panel's letter above its top left corner, `pad` points away from it."""
+    axes.set_title(letter, loc="left", fontweight="bold", pad=pad)
 
 
 def note_panel(axes: Axes, note: str, colour: str = GREY) -> None:
