@@ -97,7 +97,14 @@ def _draw_fig4(record: RunRecord) -> tuple[Figure, DataFrame]:
     return fig4.draw_fig4(record)
 
 
+def _draw_fig5(record: RunRecord) -> tuple[Figure, DataFrame]:
+    from hypergrad.figures import fig5
+
+    return fig5.draw_fig5(record)
+
+
 _LEARNED = ("fig1", "quickstart")
+_SEARCHED = ("baselines_cifar10", "baselines_digits", "baselines_mnist", "baselines_svhn")
 _SPECS = (
     FigureSpec("fig1", "Schedules learned from zero", _LEARNED, "outer.csv", _draw_fig1),
     FigureSpec(
@@ -105,5 +112,8 @@ _SPECS = (
     ),
     FigureSpec("fig3", "Learning rates with and without sharing", ("fig3",), "*/*.csv", _draw_fig3),
     FigureSpec("fig4", "Raw hypergradients per outer step", _LEARNED, "outer.csv", _draw_fig4),
+    FigureSpec(
+        "fig5", "Settings searched and what they reached", _SEARCHED, "trials.csv", _draw_fig5
+    ),
 )
 FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _SPECS}

@@ -16,6 +16,7 @@ _LOWER_SHARE = 0.34  # of the axis' height, for what lies below the knee
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _ERRORS = 2.5  # the expanded part reaches down to this multiple of the best error
 _SMALLEST_ERROR = 0.004
+_LOWEST_KNEE = 0.4  # the ticks below it need the room
 
 
 class AccuracyAxis(NamedTuple):
@@ -47,6 +48,33 @@ def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
         return AccuracyAxis(0.0, 1.0)
     step = next((size for size in _STEPS if size >= 0.5 * error), _STEPS[-1])
     knee = round(step * math.floor(lowest / step + 1e-9), 6)
+    return AccuracyAxis(knee, min(1.0, highest + 0.06 * (highest - knee)))
+
+
+def tighten_axis(axis: AccuracyAxis, finals: np.ndarray, highest: float) -> AccuracyAxis:
+    """Raise the knee to just below the accuracies of about the best one's size.
+
+    Args:
+        axis: what `choose_axis` found.
+        finals: `(K,)` accuracies to be told apart, fractions.
+        highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
+
+    Returns:
+        The axis, as it is where there is nothing to tell apart, or nothing good.
+
+    >>> tighten_axis(AccuracyAxis(0.7, 0.9), np.array([0.1, 0.826, 0.87]), 0.87).knee
+    0.82
+    """
+    best = float(finals.max(initial=0.0))
+    good = finals[finals > max(axis.knee, best / 2)]
+    if not good.size:
+        return axis
+    # A single good run keeps some room below it.
+    reach = max(best - float(good.min()), 0.2 * (1 - best), _SMALLEST_ERROR)
+    step = next(size for size in _STEPS if size >= 0.2 * reach)
+    knee = max(axis.knee, round(step * math.floor((best - reach) / step + 1e-9), 6))
+    if knee < _LOWEST_KNEE:
+        return axis
     return AccuracyAxis(knee, min(1.0, highest + 0.06 * (highest - knee)))
 
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pandas as pd
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -95,7 +94,7 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
     axes.plot(line.epoch, line.value, color=colour, **look)
     if line.best:
         (thick,) = axes.plot(line.epoch, line.value, color=colour, zorder=4)
-        _make_best(thick)
+        style.outline_line(thick, _BEST_WIDTH)
     # A diverged run is crossed where its loss was lost; the accuracy may be lost with it.
     lost = np.flatnonzero(line.diverged)[:1]
     height = np.nan_to_num(line.value[lost])
@@ -161,7 +160,8 @@ def _legend(data: Figure1Data, colours: list[str]) -> list[Line2D]:
     best = [line.outer_step for line in data.lines if line.best and line.outer_step is not None]
     if best:
         label = f"best outer step ({best[0]}) by validation"
-        handles.append(_make_best(Line2D([], [], label=label, color=colours[best[0]])))
+        line = Line2D([], [], label=label, color=colours[best[0]])
+        handles.append(style.outline_line(line, _BEST_WIDTH))
     if any(line.method == "hd" for line in data.lines):
         handles.append(_make_hd(Line2D([], [], label="hypergradient descent (HD)")))
     if any(line.method == "ours" and line.diverged.any() for line in data.lines):
@@ -201,11 +201,4 @@ def _outer_step_count(record: RunRecord, data: Figure1Data) -> int:
 def _make_hd(line: Line2D) -> Line2D:
     # Behind our lines: it often swings across the whole panel.
     line.set(color=_HD_COLOUR, linewidth=0.9, linestyle=(0.0, (4.0, 1.6)), zorder=1.5)
-    return line
-
-
-def _make_best(line: Line2D) -> Line2D:
-    line.set_linewidth(_BEST_WIDTH)
-    outline = patheffects.Stroke(linewidth=_BEST_WIDTH + 1.1, foreground="black")
-    line.set_path_effects([outline, patheffects.Normal()])
     return line

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -138,7 +137,7 @@ def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
         line.set(linewidth=0.5, zorder=3) if best else line.set(linewidth=0.35, alpha=0.5)
     if best:
         (thick,) = axes.plot(*_stairs(smooth if len(smooth) else logged), color=colour, zorder=5)
-        _make_best(thick)
+        style.outline_line(thick, _BEST_WIDTH)
 
 
 def _raw_and_smooth(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -242,7 +241,7 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
     if bool(np.any(table["best"])):
         look = {"marker": "o", "markersize": 5, "markeredgecolor": "black", "color": style.GREY}
         best = Line2D([], [], label="best outer step (by validation)", **look)
-        handles.append(_make_best(best))
+        handles.append(style.outline_line(best, _BEST_WIDTH))
     if bool(np.any(table["diverged"])):
         look = {"color": style.GREY, "markersize": 5, "markeredgewidth": 1.4}
         handles.append(Line2D([], [], linestyle="", marker="x", label="loss not finite", **look))
@@ -268,10 +267,3 @@ def _remarks(data: Figure3Data) -> list[str]:
 
 def _greedy_look(**more: float) -> dict:
     return {"color": _COLOURS["greedy"], "linewidth": 0.9, "linestyle": (0.0, (4.0, 1.6)), **more}
-
-
-def _make_best(line: Line2D) -> Line2D:
-    line.set_linewidth(_BEST_WIDTH)
-    outline = patheffects.Stroke(linewidth=_BEST_WIDTH + 1.1, foreground="black")
-    line.set_path_effects([outline, patheffects.Normal()])
-    return line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,20 +13,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_Converter = type[int] | type[float] | type[str]
-_INNER: dict[str, _Converter] = {
+Converter = type[int] | type[float] | type[str]
+_INNER: dict[str, Converter] = {
     **dict.fromkeys(("seed", "outer_step", "step"), int),
     "method": str,
     **dict.fromkeys(
         ("epoch", "train_loss", "validation_loss", "validation_accuracy", "test_accuracy"), float
     ),
 }
-_OUTER: dict[str, _Converter] = {
+_OUTER: dict[str, Converter] = {
     **dict.fromkeys(("seed", "outer_step", "index"), int),
     "kind": str,
     **dict.fromkeys(("start_epoch", "end_epoch", "value", "hypergradient"), float),
 }
-_GREEDY: dict[str, _Converter] = {
+_GREEDY: dict[str, Converter] = {
     **dict.fromkeys(("seed", "step"), int),
     **dict.fromkeys(("epoch", "learning_rate", "momentum", "weight_decay"), float),
 }
@@ -101,9 +102,9 @@ def read_run(path: Path) -> RunRecord:
         summary=summary,
         results=results,
         best_outer_step=best,
-        inner=_read_table(path / "inner.csv", _INNER),
-        outer=_read_table(path / "outer.csv", _OUTER),
-        greedy=_read_table(path / "greedy.csv", _GREEDY),
+        inner=read_table(path / "inner.csv", _INNER),
+        outer=read_table(path / "outer.csv", _OUTER),
+        greedy=read_table(path / "greedy.csv", _GREEDY),
         finished=summary.get("status") == "finished",
     )
 
@@ -173,7 +174,19 @@ def integer(value: object) -> int:
     return value
 
 
-def _read_table(path: Path, columns: dict[str, _Converter]) -> pd.DataFrame:
+def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
+    """Read columns of a CSV file, leaving out its half-written last line.
+
+    Args:
+        path: the file; one that is missing or empty is a table without rows.
+        columns: what each column needed holds; an empty field of a `float` is NaN.
+
+    Returns:
+        Those columns, exactly as logged.
+
+    Raises:
+        ValueError: a column is missing, or a field is not what it should be.
+    """
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     # A line without its newline may be cut inside a number and still parse, so it is never read.
     complete = text[: text.rfind("\n") + 1]
@@ -196,7 +209,7 @@ def _read_table(path: Path, columns: dict[str, _Converter]) -> pd.DataFrame:
         ) from error
 
 
-def _column(texts: tuple[str, ...], convert: _Converter) -> np.ndarray:
+def _column(texts: tuple[str, ...], convert: Converter) -> np.ndarray:
     if convert is float:
         texts = tuple(text or "nan" for text in texts)
     return np.array([convert(text) for text in texts], dtype=object if convert is str else convert)

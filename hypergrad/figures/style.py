@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import colormaps, patheffects, style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
@@ -132,15 +132,23 @@ def sequence_colours(count: int) -> list[str]:
     return [to_hex(viridis(0.88 * i / max(count - 1, 1))) for i in range(count)]
 
 
+def outline_line(line: Line2D, width: float) -> Line2D:
+    """Draw a line `width` points wide, with a black outline: it is the best one."""
+    line.set_linewidth(width)
+    outline = patheffects.Stroke(linewidth=width + 1.1, foreground="black")
+    line.set_path_effects([outline, patheffects.Normal()])
+    return line
+
+
 def colour_scale(colours: list[str]) -> ScalarMappable:
     """The scale of a colour bar with one patch for each of 0, 1, 2, ..."""
     edges = [i - 0.5 for i in range(len(colours) + 1)]
     return ScalarMappable(BoundaryNorm(edges, len(colours)), ListedColormap(colours))
 
 
-def letter_panel(axes: Axes, letter: str) -> None:
-    """Write the panel's letter above its top left corner."""
-    axes.set_title(letter, loc="left", fontweight="bold")
+def letter_panel(axes: Axes, letter: str, pad: float | None = None) -> None:
+    """Write the panel's letter above its top left corner, `pad` points away from it."""
+    axes.set_title(letter, loc="left", fontweight="bold", pad=pad)
 
 
 def note_panel(axes: Axes, note: str, colour: str = GREY) -> None:
@@ -182,13 +190,27 @@ def scale_axis(axis: Axis, limits: tuple[float, float]) -> str:
     Returns:
         What to add to the axis label, for example ` (×10⁻³)`; empty for ordinary numbers.
     """
-    largest = max(abs(limits[0]), abs(limits[1]))
+    unit, words = unit_of(max(abs(limits[0]), abs(limits[1])))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tidy_number(value / unit)))
+    return words
+
+
+def unit_of(largest: float) -> tuple[float, str]:
+    """The power of ten in whose units very small or large numbers are written, and its words.
+
+    Args:
+        largest: the largest size among the numbers.
+
+    Returns:
+        1 and no words for ordinary numbers.
+
+    >>> unit_of(0.0025)[0], unit_of(0.5)
+    (0.001, (1.0, ''))
+    """
     exponent = math.floor(math.log10(largest)) if largest > 0 else 0
     if -2 <= exponent <= 2:
-        axis.set_major_formatter(tick_format())
-        return ""
-    axis.set_major_formatter(FuncFormatter(lambda v, _: tidy_number(v / 10.0**exponent)))
-    return rf" ($\times 10^{{{exponent}}}$)"
+        return 1.0, ""
+    return 10.0**exponent, rf" ($\times 10^{{{exponent}}}$)"
 
 
 def tick_format() -> FuncFormatter:

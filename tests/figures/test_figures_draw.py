@@ -29,6 +29,7 @@ def test_the_figures_there_are() -> None:
         "fig2": ("fig2",),
         "fig3": ("fig3",),
         "fig4": ("fig1", "quickstart"),
+        "fig5": ("baselines_cifar10", "baselines_digits", "baselines_mnist", "baselines_svhn"),
     }
 
 
@@ -52,7 +53,7 @@ def test_the_same_data_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path, n
 
 def test_an_unknown_figure_names_the_known_ones(make_run: MakeRun) -> None:
     with pytest.raises(
-        ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig3, fig4"
+        ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig3, fig4, fig5"
     ):
         draw("fig9", make_run(**SMALL))
 

@@ -1,0 +1,256 @@
+"""The data of Figure 5: the settings of a search, their schedules, and what each one reached."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hypergrad.figures.records import Converter, RunRecord, floats, integers, read_table, where
+from hypergrad.figures.style import KIND_LABELS
+
+OVERALL = "overall"
+LAST_RATE = "last_learning_rate"
+_TRIALS: dict[str, Converter] = {
+    **dict.fromkeys(("setting", "seed", "diverged"), int),
+    **dict.fromkeys(("trial", "schedule", "factor", *KIND_LABELS), str),
+    **dict.fromkeys(("validation_accuracy", "validation_loss", "test_accuracy"), float),
+}
+_COSINE_POINTS = 101
+_FEW = 20
+
+
+class Setting(NamedTuple):
+    """One setting of a search and what it reached; accuracies are fractions, means over seeds."""
+
+    number: int
+    # By kind, of a decaying learning rate the first; and `factor`, which only some decays have.
+    values: dict[str, tuple[float, ...]]
+    validation: tuple[float, float]  # accuracy and loss
+    accuracy: float  # the one that is drawn
+    std: float  # its standard deviation over seeds; NaN with one
+    trials: int
+    diverged: int  # trials
+    complete: bool  # no seed is missing
+
+    def value_by(self, by: str) -> float:
+        """Its place in a panel: its last learning rate, or its largest value otherwise."""
+        if by == LAST_RATE:
+            return self.values["learning_rate"][-1]
+        return max(self.values[by], default=0.0)
+
+
+class Steps(NamedTuple):
+    """A schedule as a step function, `(K,)` each; a smooth one is points (`end` is `start`)."""
+
+    start: np.ndarray  # epochs
+    end: np.ndarray  # epochs
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
+class Figure5Data:
+    """What Figure 5 draws: settings in the order of their numbers."""
+
+    settings: tuple[Setting, ...]
+    best: int | None  # the number of the one chosen by validation
+    schedule: str
+    measure: str  # test_accuracy, or validation_accuracy where the search did not test
+    epochs: float
+    repeats: int  # seeds a setting
+    milestones: tuple[float, ...]  # fractions of the run
+
+    @property
+    def random(self) -> bool:
+        """Whether the settings were drawn at random, as values over windows, or form a grid."""
+        return self.schedule == "windows"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds whose schedules are drawn: learning rates, and what was searched."""
+        return tuple(k for k in KIND_LABELS if k == "learning_rate" or k not in self.fixed)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The hyperparameters that have the same values in all settings."""
+        first = self.settings[0].values
+        return tuple(
+            name for name in first if all(s.values[name] == first[name] for s in self.settings)
+        )
+
+    @property
+    def panels(self) -> tuple[str, ...]:
+        """What accuracies are drawn by: what was searched, and overall or the learning rate."""
+        if self.random:
+            rates = ("learning_rate", LAST_RATE)
+            return (*rates, *(kind for kind in self.kinds if kind != "learning_rate"))
+        names = ("learning_rate", "factor", "momentum", "weight_decay")
+        return (*(name for name in names if name not in self.fixed), OVERALL)
+
+    @property
+    def few(self) -> bool:
+        """Whether there is room for the standard deviation of each setting of a grid."""
+        return not self.random and len(self.settings) <= _FEW
+
+    def bar(self, setting: Setting) -> float:
+        """The standard deviation drawn; 0 without one: a diverged seed would be all of it."""
+        drawn = self.few and not setting.diverged and not math.isnan(setting.std)
+        return setting.std if drawn else 0.0
+
+    def searched(self, by: str) -> list[float]:
+        """The different values of a panel, in order."""
+        return sorted({setting.value_by(by) for setting in self.settings})
+
+    def steps(self, setting: Setting, kind: str) -> Steps:
+        """The schedule of one kind in one setting."""
+        values = np.array(setting.values[kind])
+        edges = np.linspace(0, 1, values.size + 1)
+        if kind == "learning_rate" and self.schedule == "multistep":
+            edges = np.array([0.0, *self.milestones, 1.0])
+            values = values * setting.values["factor"] ** np.arange(edges.size - 1)
+        if kind == "learning_rate" and self.schedule == "cosine":
+            share = np.linspace(0, 1, _COSINE_POINTS)
+            epoch = self.epochs * share
+            return Steps(epoch, epoch, values * (1 + np.cos(math.pi * share)) / 2)
+        return Steps(self.epochs * edges[:-1], self.epochs * edges[1:], values)
+
+    def table(self) -> pd.DataFrame:
+        """The same as one tidy table, a row a drawn value.
+
+        Returns:
+            Columns panel (`schedule`, or the measure), by (the kind, or what the accuracy is drawn
+            by: of several values of a kind the largest), setting, best, trials, diverged (how many
+            of them), complete, x and end (epochs between which a value was in use; with an
+            accuracy x is the setting's place in the panel, and end is empty), value (accuracies
+            are fractions) and std (over seeds).
+        """
+        parts = []
+        for setting in self.settings:
+            about = {
+                "setting": setting.number,
+                "best": setting.number == self.best,
+                **{name: getattr(setting, name) for name in ("trials", "diverged", "complete")},
+            }
+            for kind in self.kinds:
+                x, end, value = self.steps(setting, kind)
+                columns = {"x": x, "end": end, "value": value, "std": math.nan}
+                parts.append(pd.DataFrame({"panel": "schedule", "by": kind, **about, **columns}))
+            x = [math.nan if by == OVERALL else setting.value_by(by) for by in self.panels]
+            about |= {"panel": self.measure, "by": self.panels, "x": x, "end": math.nan}
+            reached = {"value": setting.accuracy, "std": setting.std}
+            parts.append(pd.DataFrame({**about, **reached}))
+        return pd.concat(parts, ignore_index=True)
+
+
+def figure_5_data(record: RunRecord) -> Figure5Data:
+    """Collect what Figure 5 draws.
+
+    Args:
+        record: the run of a search.
+
+    Returns:
+        Every setting that has a finished trial, as means over its seeds so far.
+
+    Raises:
+        ValueError: there is no finished trial yet, the search is one over hypergradient descent,
+            or a file is damaged.
+    """
+    path = record.path / "trials.csv"
+    trials = read_table(path, _TRIALS)
+    if trials.empty:
+        raise ValueError(
+            f"{path} has no finished trial yet: wait for the first one, "
+            "or choose another run with --run PATH"
+        )
+    schedules = sorted(set(trials["schedule"]))
+    if "hd" in schedules:
+        raise ValueError(
+            f"{record.path} searched hypergradient descent, which finds its schedules itself: "
+            "choose the run of a grid or a random search with --run PATH"
+        )
+    if len(schedules) > 1:
+        raise ValueError(
+            f"{path} mixes the schedules {', '.join(schedules)}: choose the run of one search"
+        )
+    tested = bool(np.isfinite(floats(trials, "test_accuracy")).all())
+    measure = "test_accuracy" if tested else "validation_accuracy"
+    repeats = int(_numbers(record, "repeats")[0])
+    try:
+        settings = tuple(
+            _setting(where(trials, setting=int(number)), measure, repeats)
+            for number in np.unique(integers(trials, "setting"))
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): resume the run to rewrite it, or choose another run"
+        ) from error
+    return Figure5Data(
+        settings,
+        _best(record, settings),
+        schedules[0],
+        measure,
+        _numbers(record, "epochs")[0],
+        repeats,
+        _numbers(record, "milestones") if schedules[0] == "multistep" else (),
+    )
+
+
+def _setting(rows: pd.DataFrame, measure: str, repeats: int) -> Setting:
+    accuracies = floats(rows, measure)
+    validation = floats(rows, "validation_accuracy")
+    for trial, *pair in zip(rows["trial"], accuracies, validation, strict=True):
+        if not all(0 <= value <= 1 for value in pair):
+            raise ValueError(f"an accuracy of trial {trial} is no fraction in [0, 1]")
+    first = rows.iloc[0]
+    values = {
+        name: tuple(float(word) for word in str(first[name]).split())
+        for name in (*KIND_LABELS, "factor")
+    }
+    needed = ("learning_rate", "factor") if first["schedule"] == "multistep" else ("learning_rate",)
+    missing = [name for name in needed if not values[name]]
+    if missing:
+        raise ValueError(f"trial {first['trial']} has no {' and no '.join(missing)}")
+    return Setting(
+        number=int(integers(rows, "setting")[0]),
+        values=values,
+        validation=(float(validation.mean()), float(floats(rows, "validation_loss").mean())),
+        accuracy=float(accuracies.mean()),
+        std=float(accuracies.std(ddof=1)) if len(rows) > 1 else math.nan,
+        trials=len(rows),
+        diverged=int(integers(rows, "diverged").sum()),
+        complete=len(rows) >= repeats,
+    )
+
+
+def _best(record: RunRecord, settings: tuple[Setting, ...]) -> int | None:
+    """The setting that the run chose; before it has, the best that has all its seeds."""
+    chosen = record.summary.get("best")
+    if isinstance(chosen, dict):
+        number = chosen.get("setting")
+        if number not in {setting.number for setting in settings}:
+            raise ValueError(
+                f"{record.path}/summary.json names setting {number!r} as the best, of which "
+                "trials.csv has no trial: resume the run to rewrite it, or choose another run"
+            )
+        return number
+    complete = [s for s in settings if s.complete and math.isfinite(s.validation[1])]
+    best = min(complete, key=lambda s: (-s.validation[0], s.validation[1]), default=None)
+    return None if best is None else best.number
+
+
+def _numbers(record: RunRecord, name: str) -> tuple[float, ...]:
+    """The numbers of a setting of the run; at least one."""
+    text = record.settings.get(name, "")
+    try:
+        numbers = tuple(float(word) for word in text.split())
+    except ValueError:
+        numbers = ()
+    if not numbers:
+        raise ValueError(
+            f"{record.path}/summary.json has {name} {text!r} where numbers belong: "
+            "resume the run to rewrite it, or choose another run"
+        )
+    return numbers
