@@ -1,6 +1,7 @@
 """The cells of Table 1 as parts of a run: what each of them is configured with."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 from hypergrad import config as configs
@@ -39,7 +40,7 @@ class Member(NamedTuple):
 
 
 def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
-    """Return the cells of a table, column by column.
+    """Return the cells of a table, row by row.
 
     A grid is one part with all seeds, because it chooses by their mean; of the other rows each seed
     is a part, so that parts are of a size and can be run side by side.
@@ -62,19 +63,20 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
         if text.startswith("search="):
             raise ConfigError(f"{text}: choose rows, as in table.rows=[ours,random]")
     own = [text for text in overrides if not text.startswith(_OF_THE_TABLE)]
+    # Grids first: they are the parts that take longest, side by side with the others.
+    rows = sorted(config.table.rows, key=lambda row: row != "grid")
     members = []
-    for column in config.table.columns:
-        for row in config.table.rows:
-            common = [*_until_spent(config, row), *own, f"search={row}", "test_curves=false"]
-            if row == "grid":
-                seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
-                members.append(_member(f"{column}_grid", column, [*common, *seeds]))
-                continue
-            if config.budget is not None:
-                common.append(f"budget={config.budget}")
-            for seed in config.seeds:
-                one = [*common, f"seed={seed}", "repeats=1"]
-                members.append(_member(f"{column}_{row}_seed{seed}", column, one))
+    for row, column in product(rows, config.table.columns):
+        common = [*_until_spent(config, row), *own, f"search={row}", "test_curves=false"]
+        if row == "grid":
+            seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
+            members.append(_member(f"{column}_grid", column, [*common, *seeds]))
+            continue
+        if config.budget is not None:
+            common.append(f"budget={config.budget}")
+        for seed in config.seeds:
+            one = [*common, f"seed={seed}", "repeats=1"]
+            members.append(_member(f"{column}_{row}_seed{seed}", column, one))
     return members
 
 

@@ -36,10 +36,9 @@ def members(*overrides: str) -> dict:
 def test_a_cell_is_a_run_of_its_own_a_seed_each_but_for_the_grid() -> None:
     found = members()
     assert len(found) == 3 * (3 * 3 + 1)
-    assert list(found)[:4] == [
-        "mnist_random_seed0", "mnist_random_seed1", "mnist_random_seed2", "mnist_hd_seed0",
+    assert list(found)[:5] == [
+        "mnist_grid", "svhn_grid", "cifar10_grid", "mnist_random_seed0", "mnist_random_seed1",
     ]  # fmt: skip
-    assert list(found)[9] == "mnist_grid"
     for name, member in found.items():
         config = member.config
         column, row = name.split("_")[:2]
@@ -65,8 +64,8 @@ def test_what_is_typed_reaches_every_cell_and_wins() -> None:
         "table.rows=[ours,grid]", "table.columns=[digits]", "repeats=1", "seed=4",
         "epochs=3", "outer.steps=7", "budget=5trials", "jobs=2", "scale=cpu",
     )  # fmt: skip
-    assert list(found) == ["digits_ours_seed4", "digits_grid"]
-    ours, grid = (member.config for member in found.values())
+    assert list(found) == ["digits_grid", "digits_ours_seed4"]
+    grid, ours = (member.config for member in found.values())
     assert (ours.epochs, ours.outer.steps, ours.budget, ours.jobs) == (3, 7, "5trials", 1)
     assert (grid.epochs, grid.budget, grid.seeds) == (3, None, [4])
     without = members("budget=null", "table.columns=[mnist]", "table.rows=[random]")

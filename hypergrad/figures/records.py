@@ -91,6 +91,7 @@ def read_run(path: Path) -> RunRecord:
     best = {
         integer(entry.get("seed")): integer(entry.get("outer_step"))
         for entry in mappings(schedules)
+        if "outer_step" in entry  # a search has no outer steps
     }
     for result in results:
         if result.method == "ours_retrained" and result.outer_step is not None:
