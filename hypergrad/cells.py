@@ -64,16 +64,20 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
             raise ConfigError(f"{text}: choose rows, as in table.rows=[ours,random]")
     own = [text for text in overrides if not text.startswith(_OF_THE_TABLE)]
     # Grids first: they are the parts that take longest, side by side with the others.
+    typed = any(text.startswith("budget=") for text in overrides)  # wins over a column's own
+    budgets = {} if typed else config.table.budgets
     rows = sorted(config.table.rows, key=lambda row: row != "grid")
     members = []
     for row, column in product(rows, config.table.columns):
-        common = [*_until_spent(config, row), *own, f"search={row}", "test_curves=false"]
+        budget = budgets.get(column, config.budget)
+        until_spent = () if budget is None else _UNTIL_SPENT[row]
+        common = [*until_spent, *own, f"search={row}", "test_curves=false"]
         if row == "grid":
             seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
             members.append(_member(f"{column}_grid", column, [*common, *seeds]))
             continue
-        if config.budget is not None:
-            common.append(f"budget={config.budget}")
+        if budget is not None:
+            common.append(f"budget={budget}")
         for seed in config.seeds:
             one = [*common, f"seed={seed}", "repeats=1"]
             members.append(_member(f"{column}_{row}_seed{seed}", column, one))
@@ -83,10 +87,6 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
 def column_of(config: RunConfig) -> str | None:
     """Return the table's column that a run is about, or None for a run of another kind."""
     return config.name.removeprefix(_PREFIX) if config.name.startswith(_PREFIX) else None
-
-
-def _until_spent(config: RunConfig, row: str) -> tuple[str, ...]:
-    return () if config.budget is None else _UNTIL_SPENT[row]
 
 
 def _member(name: str, column: str, overrides: list[str]) -> Member:

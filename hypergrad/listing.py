@@ -1,5 +1,6 @@
 """The commands that only read: list runs, list data sets, draw figures. None needs a GPU."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +90,12 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path) -> None:
                     f"`hypergrad run {FIGURES[name].experiments[0]}`, or give --run"
                 )
             continue
-        print(f"{name}: {draw(name, source)[0]}")
+        try:
+            print(f"{name}: {draw(name, source)[0]}")
+        except ValueError as error:
+            if names:
+                raise
+            print(f"{name}: not drawn: {error}", file=sys.stderr)
         drawn += 1
     if not drawn:
         raise ValueError(f"no runs under {outputs}: start one with `hypergrad run quickstart`")

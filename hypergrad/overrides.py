@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
 
-# What lies below is for the network, or the search, to judge.
-FREE = ("model.options.", "search.grid.")
+# What lies below is for the network, the search or the table to judge.
+FREE = ("model.options.", "search.grid.", "table.budgets.")
 
 
 def conf_folder() -> Path:

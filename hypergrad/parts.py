@@ -232,6 +232,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "columns": " ".join(config.table.columns),
             "seeds": " ".join(map(str, config.seeds)),
             "budget": config.budget,
+            "budgets": config.table.budgets,
         }
     return {
         "model": config.model.name,

@@ -45,6 +45,8 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print(SMOKE)
     if config.driver == "learn" and config.method.name == "greedy":
         print("hypergradient descent alone has no outer steps: no figure is drawn")
+    elif config.driver == "search" and config.search.kind == "hd":
+        print("what is tried here is no schedule before it has run: no figure is drawn")
     else:
         draw_figures(run, config.name)
     print(f"run: {run.path}")

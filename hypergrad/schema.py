@@ -284,10 +284,14 @@ class SearchConfig:
 
 @dataclass
 class TableConfig:
-    """Which cells Table 1 has: `rows` are ways to search, `columns` are data sets."""
+    """Which cells Table 1 has: `rows` are ways to search, `columns` are data sets.
+
+    `budgets` maps a column to a budget of its own; the others have the run's.
+    """
 
     rows: list[str] = field(default_factory=lambda: list(SEARCHES))
     columns: list[str] = field(default_factory=lambda: ["mnist", "svhn", "cifar10"])
+    budgets: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for key in ("rows", "columns"):
@@ -296,6 +300,8 @@ class TableConfig:
                 raise ConfigError(f"table.{key}={names}: name some, each once")
         for name in self.rows:
             _one_of("table.rows", name, SEARCHES)
+        for column, text in self.budgets.items():
+            _check_budget(f"table.budgets.{column}", text)
 
 
 @dataclass
@@ -353,10 +359,7 @@ class RunConfig:
                 )
 
         if self.budget is not None:
-            try:
-                Budget.parse(self.budget)
-            except ValueError as error:
-                raise ConfigError(f"budget={self.budget}: {error}") from error
+            _check_budget("budget", self.budget)
         if self.driver == "search":
             self._check_search()
 
@@ -387,6 +390,13 @@ class RunConfig:
     def seeds(self) -> list[int]:
         """The seeds of the run's repeats."""
         return list(range(self.seed, self.seed + self.repeats))
+
+
+def _check_budget(key: str, text: str) -> None:
+    try:
+        Budget.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{key}={text}: {error}") from error
 
 
 def _at_least(key: str, value: int | None, low: int) -> None:

@@ -68,6 +68,8 @@ def test_what_is_typed_reaches_every_cell_and_wins() -> None:
     grid, ours = (member.config for member in found.values())
     assert (ours.epochs, ours.outer.steps, ours.budget, ours.jobs) == (3, 7, "5trials", 1)
     assert (grid.epochs, grid.budget, grid.seeds) == (3, None, [4])
+    mixed = members("table.rows=[hd]", "table.budgets.svhn=5h", "repeats=1")
+    assert [member.config.budget for member in mixed.values()] == ["20h", "5h", "20h"]
     without = members("budget=null", "table.columns=[mnist]", "table.rows=[random]")
     assert without["mnist_random_seed0"].config.search.trials == 100
 
@@ -81,6 +83,7 @@ def test_what_is_typed_reaches_every_cell_and_wins() -> None:
         ("table.rows=[ours,ours]", "name some, each once"),
         ("search=random", r"choose rows, as in table.rows=\[ours,random\]"),
         ("budget=20", "is no budget"),
+        ("table.budgets.mnist=soon", "table.budgets.mnist=soon: 'soon' is no budget"),
     ],
 )
 def test_a_table_that_cannot_be(override: str, remedy: str) -> None:
