@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -95,14 +95,7 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
     experiment = config.name.replace("baselines_", "baselines/", 1)
     typed = [*run.overrides(), *overrides]
     grown, text = configs.compose(experiment, typed)
-    kept = replace(
-        grown,
-        search=replace(
-            grown.search, **{key: getattr(config.search, key) for key in GROWING["search"]}
-        ),
-        **{key: getattr(config, key) for key in GROWING["run"]},
-    )
-    if kept != config:
+    if _fixed(grown) != _fixed(config):
         allowed = ", ".join([*GROWING["run"], *(f"search.{key}" for key in GROWING["search"])])
         raise ConfigError(
             f"{' '.join(overrides)}: a search that has begun can change {allowed} alone; "
@@ -114,6 +107,16 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
     setting = prepare(grown)
     run.write_config(text, typed)
     return launch(setting, run, sys.argv, resume=True)
+
+
+def _fixed(config: RunConfig) -> dict:
+    """All that a search that has begun cannot change."""
+    settings = asdict(config)
+    for key in GROWING["run"]:
+        del settings[key]
+    for key in GROWING["search"]:
+        del settings["search"][key]
+    return settings
 
 
 def _name_of(experiment: str) -> str:

@@ -17,8 +17,26 @@ from hypergrad.overrides import choices
 SMALL = ("scale=smoke", "outer.steps=1", "epochs=1", "greedy.enabled=false")
 # What keeps an experiment from downloading anything.
 DIGITS_28 = ("data=digits", "data.image_size=28")
-SMOKE = {"fig1": ("data=digits",), "fig2": DIGITS_28, "fig3": DIGITS_28}
-FIGURES_OF = {"quickstart": ("fig1", "fig4"), "fig1": ("fig1", "fig4")}
+SMOKE = {
+    "fig1": ("data=digits",),
+    "fig2": DIGITS_28,
+    "fig3": DIGITS_28,
+    # The whole grid takes its time: `make smoke` does it.
+    "table1": ("table.columns=[mnist]", *DIGITS_28),
+    "baselines/cifar10": (
+        "data=digits",
+        "search.grid.learning_rate=[0.2]",
+        "search.grid.momentum=[0.9]",
+    ),
+    "baselines/digits": ("search.grid.learning_rate=[0.1,0.2]", "search.grid.weight_decay=[5e-4]"),
+    "baselines/mnist": DIGITS_28,
+    "baselines/svhn": DIGITS_28,
+}
+FIGURES_OF = {
+    "quickstart": ("fig1", "fig4"),
+    "fig1": ("fig1", "fig4"),
+    "baselines": ("fig5",),
+}
 LEARNING = ("quickstart", "fig1")  # the others have tests of their own for what they write
 
 
@@ -75,6 +93,23 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("run quickstart seed=0,1", "add -m"),
         ("run quickstart -m --cfg job", "drop -m"),
         ("run quickstart -m seed=0,x", "whole number"),
+        ("run quickstart budget=soon", "write 2h, 30min, 100trials or 2e6gradients"),
+        ("run cifar10", "unknown experiment 'cifar10'"),
+        ("run table1 search=grid", "choose rows"),
+        ("run table1 table.columns=[imagenet]", "use some of cifar10, digits, mnist, svhn"),
+        ("baselines", "name the data set first, as in: hypergrad baselines mnist"),
+        ("baselines imagenet", "unknown baselines 'imagenet': use one of cifar10, digits"),
+        ("baselines seed=1", "name the data set first"),
+        ("baselines digits --search best", "unknown search 'best'"),
+        ("baselines digits --ensemble many", "use auto, or how many"),
+        ("baselines digits --executor slurm", "use one of local, ray"),
+        ("baselines digits --jobs 0", "`hypergrad baselines -h` shows how"),
+        ("baselines digits --search random search.trials=null", "a search needs an end"),
+        ("baselines digits budget=2h", "a grid is searched whole"),
+        ("baselines digits search.grid.lr=[0.1]", "use learning_rate, factor"),
+        ("baselines --resume /nonexistent", "hypergrad runs"),
+        ("table /nonexistent", "no run directory"),
+        ("table --format html", "no run of table1"),
         ("run --resume /nonexistent", "hypergrad runs"),
         ("run --resume . --dry-run", "drop"),
         ("run quickstart data.train_size=5", "choose at least 10"),
@@ -115,19 +150,24 @@ def test_outputs_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     "experiment",
     [
         pytest.param(name, marks=() if name == "quickstart" else pytest.mark.slow)
-        for name in choices("experiment")
+        for name in [
+            *choices("experiment"),
+            *(f"baselines/{name}" for name in choices("experiment/baselines")),
+        ]
     ],
 )
 def test_experiment_at_smoke_scale(call: Call, tmp_path: Path, experiment: str) -> None:
     wanted = ("scale=smoke", f"outputs={tmp_path}", *SMOKE.get(experiment, ()))
-    answer = call("run", experiment, *wanted)
+    command = ("run", experiment) if "/" not in experiment else experiment.split("/")
+    answer = call(*command, *wanted)
     assert answer.code == 0, answer.err
     run = only_run(tmp_path)
     for name in (".hydra/config.yaml", ".hydra/overrides.yaml"):
         assert (run / name).is_file()
     assert list(run.glob("**/provenance.json"))
-    for figure in FIGURES_OF.get(experiment, (experiment,)):
-        for suffix in ("png", "pdf", "csv"):
+    for figure in FIGURES_OF.get(experiment.split("/")[0], (experiment,)):
+        suffixes = ("md", "tex", "csv") if figure == "table1" else ("png", "pdf", "csv")
+        for suffix in suffixes:
             assert (run / "figures" / f"{figure}.{suffix}").stat().st_size > 0
     assert len(list(run.parent.iterdir())) == 1
     assert str(run) in answer.out
