@@ -164,6 +164,7 @@ class Search:
             next(self._wanted()).candidate.over(horizon),
             config.method.clip_gradient,
             min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
+            self._tick,
         )
         times = ", ".join(f"{k} at once {1e3 * s:.2f} ms" for k, s in seconds.items())
         self._display.note(f"trains {size} at once (a step of each: {times})")

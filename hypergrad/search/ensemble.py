@@ -7,7 +7,7 @@ leave a device mostly idle. Members that diverge do not disturb the others.
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,8 +24,9 @@ __all__ = ["EnsembleRun", "check_ensemble", "fastest_size"]
 Batch = tuple[Tensor, Tensor]
 
 SIZES = (4, 16, 64)
-GAIN = 0.9  # of the time alone: what is hardly faster is not worth other rounding
+GAIN = 0.9  # of the time of the size before: what is hardly faster is not worth other rounding
 PROBES = 5  # steps of each kind, after one that warms up
+ENOUGH = 2.0  # seconds after which fewer steps will do
 
 
 def check_ensemble(model: FlatModel) -> None:
@@ -103,6 +104,7 @@ def fastest_size(
     schedule: Schedule,
     clip_gradient: float | None,
     largest: int,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[int, dict[int, float]]:
     """Measure how many trials it pays to train together.
 
@@ -113,28 +115,31 @@ def fastest_size(
         schedule: Any schedule.
         clip_gradient: `c_g`, or None.
         largest: Members at most.
+        tick: Is called after every step; what it raises ends the measurement.
 
     Returns:
-        The size with the least time a trial, 1 unless an ensemble is clearly faster; and the
-        median seconds that a step of one trial takes, by size.
+        The largest size that is clearly faster, a trial, than the one before it, 1 to begin with;
+        and the median seconds that a step of one trial takes, by size, as far as was measured.
     """
     alone = ScheduledRun(model, theta, minibatches, 1, schedule, clip_gradient)
-    seconds = {1: _step_seconds(alone)}
+    best, seconds = 1, {1: _step_seconds(alone, tick)}
     if model.has_dropout:
-        return 1, seconds
+        return best, seconds
     for size in SIZES:
         if size > largest:
             break
         try:
             run = EnsembleRun(model, theta, minibatches, 1, [schedule] * size, clip_gradient)
-            seconds[size] = _step_seconds(run) / size
-        except (RuntimeError, torch.OutOfMemoryError):
+            seconds[size] = _step_seconds(run, tick) / size
+        except RuntimeError:
             break  # too large for the device, or an operation that cannot be batched
-    best = min(seconds, key=lambda size: seconds[size])
-    return (best if seconds[best] < GAIN * seconds[1] else 1), seconds
+        if seconds[size] > GAIN * seconds[best]:
+            break
+        best = size
+    return best, seconds
 
 
-def _step_seconds(run: InnerRun) -> float:
+def _step_seconds(run: InnerRun, tick: Callable[[], None]) -> float:
     """Median seconds of an inner step, after one that warms up."""
     theta = run.state.theta
     times = []
@@ -144,4 +149,7 @@ def _step_seconds(run: InnerRun) -> float:
         if theta.device.type == "cuda":
             torch.cuda.synchronize(theta.device)
         times.append(time.perf_counter() - began)
+        tick()
+        if sum(times) > ENOUGH and len(times) > 1:
+            break
     return statistics.median(times[1:] or times)

@@ -182,6 +182,6 @@ def test_measuring_ensembles_changes_nothing() -> None:
     schedule = Schedule((0.1,), (0.9,), (0.0,))
     size, seconds = fastest_size(model, theta, batches, schedule, 3.0, largest=16)
     assert size in seconds
-    assert set(seconds) == {1, 4, 16}
+    assert list(seconds) in ([1, 4], [1, 4, 16])
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(theta, model.theta())
