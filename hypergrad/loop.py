@@ -227,6 +227,7 @@ class Loop:
                     "fraction": done / (self._plan.cost * len(self.config.seeds)),
                 },
                 "results": now.results,
+                **({} if now.curvature is None else {"curvature": now.curvature}),
             }
         )
         schedules = list(now.schedules)

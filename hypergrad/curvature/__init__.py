@@ -13,5 +13,12 @@ from hypergrad.curvature.products import (
     gradient_and_multiplier,
     gradient_and_products,
 )
+from hypergrad.curvature.stacked import check_stackable
 
-__all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
+__all__ = [
+    "STRATEGIES",
+    "check_stackable",
+    "gradient",
+    "gradient_and_multiplier",
+    "gradient_and_products",
+]

@@ -10,16 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 
+from hypergrad.curvature.affine import Conv2d, Linear, PooledConv2d
 from hypergrad.curvature.layers import (
-    Conv2d,
     CrossEntropy,
     Layer,
-    Linear,
     MaxPool2d,
     Pointwise,
-    PooledConv2d,
     ReLU,
     Reshape,
     Slot,
@@ -63,7 +61,9 @@ def stacked_products(loss: Loss, theta: Tensor, Z: Tensor) -> tuple[Tensor, Tens
     point = theta.detach().requires_grad_()
     value, layers, criterion = _watch(loss, point)
     match layers:
-        case [Conv2d() as conv, MaxPool2d() as pool, *rest] if pays(conv, pool, len(Z)):
+        case [Conv2d() as conv, MaxPool2d() as pool, *rest] if PooledConv2d.pays(
+            conv, pool, len(Z)
+        ):
             layers = [PooledConv2d(conv, pool), *rest]
     g, *slopes = torch.autograd.grad(value, [point, *(layer.y for layer in layers)])
     HZ = torch.zeros_like(Z)
@@ -117,46 +117,49 @@ class _Chain(TorchFunctionMode):
         self,
         func: Callable,
         types: Sequence[type],
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
+        args: tuple = (),
+        kwargs: dict | None = None,
     ) -> object:
         """Call `func`, and note it if the loss depends on the parameters through it."""
         kwargs = dict(kwargs or {})
+        x = args[0] if args else None
         if func is F.relu:
-            args, kwargs = args[:1], {}  # never in place: the input is needed
-        if func is F.max_pool2d and not kwargs.get("return_indices"):
-            result, winners = func(*args, **kwargs | {"return_indices": True})
-            args, kwargs = (args[0], winners), {}
+            args, kwargs = args[:1], {}  # never in place: its input is needed
+        images = isinstance(x, Tensor) and x.requires_grad and x.dim() == 4
+        if func is F.max_pool2d and images and not kwargs.get("return_indices"):
+            result, winners = _max_pool2d(*args, **kwargs)
+            args, kwargs = (x, winners), {}
         else:
             result = func(*args, **kwargs)
         matters = isinstance(result, Tensor) and result.requires_grad
-        if self.criterion is None and (matters or func is Tensor.__setitem__):
+        # What begins at a slice of the parameters lays them out; otherwise the chain breaks there.
+        begins = not isinstance(x, Tensor) or self._is_slice(x)
+        if self.criterion is None and not begins and (matters or func is Tensor.__setitem__):
             self._note(func, result, args, kwargs)
         return result
 
-    def _note(
-        self, func: Callable, y: object, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> None:
-        x = args[0] if args else None
-        if not isinstance(x, Tensor) or self._is_slice(x):
-            return  # parameters being laid out; if it is anything else, the chain breaks here
-        name = getattr(func, "__name__", str(func))
-        head = self.layers[-1].y if self.layers else None
-        if x is not head and (head is not None or x.requires_grad):
-            raise _refusal(f"{name}, whose input is not the output of the layer before it")
-        assert isinstance(y, Tensor) or func is Tensor.__setitem__
-        if func is F.cross_entropy and head is not None:
-            self.criterion, self.value = CrossEntropy(*args, **kwargs), y
-        elif func not in LAYERS or not isinstance(y, Tensor) or y.dim() < 2 or len(y) != len(x):
+    def _note(self, func: Callable, y: Tensor, args: tuple, kwargs: dict) -> None:
+        x, last = args[0], self.layers[-1] if self.layers else None
+        kind, name = LAYERS.get(func), resolve_name(func) or str(func)
+        if kind is None and func is not F.cross_entropy:
             raise _refusal(name)
+        if x.requires_grad if last is None else x is not last.y:
+            raise _refusal(f"{name}, whose input is not the output of the layer before it")
+        if kind is None:
+            self.criterion, self.value = CrossEntropy(*args, **kwargs), y
+            if not self.criterion.plain:
+                raise _refusal("a cross-entropy with class weights, probabilities, or no mean")
+            return
+        if kind.dims not in (None, x.dim()) or y.dim() < 2 or len(y) != len(x):
+            raise _refusal(f"{name} of {tuple(x.shape)}")
+        if any(isinstance(given, str) for given in (*args, *kwargs.values())):
+            raise _refusal(f"{name} with its padding in words")
+        layer = kind(x, y, self._slot, *args[1:], **kwargs)
+        if isinstance(layer, MaxPool2d) and isinstance(last, Pointwise):
+            # Under a rising function the largest stays the largest: pool first, it is less work.
+            self.layers[-1:] = [layer, type(last)(y, y, self._slot)]
         else:
-            layer = LAYERS[func](x, y, self._slot, *args[1:], **kwargs)
-            last = self.layers[-1] if self.layers else None
-            if isinstance(layer, MaxPool2d) and isinstance(last, Pointwise):
-                # The largest stays the largest under a rising function: pool first, it is less work.
-                self.layers[-1:] = [layer, type(last)(y, y, self._slot)]
-            else:
-                self.layers.append(layer)
+            self.layers.append(layer)
 
     def _is_slice(self, t: Tensor) -> bool:
         own = self._point.untyped_storage().data_ptr()
@@ -168,12 +171,16 @@ class _Chain(TorchFunctionMode):
             return None
         if not self._is_slice(weight) or not weight.is_contiguous():
             raise _refusal("a weight that is computed from the parameters")
-        return Slot(weight.storage_offset() - self._point.storage_offset(), weight.shape)
+        return Slot(int(weight.storage_offset() - self._point.storage_offset()), weight.shape)
 
 
-def pays(conv: Conv2d, pool: MaxPool2d, N: int) -> bool:
-    """Whether the patches that the winners see are no larger than the columns of all outputs."""
-    return conv.w[0].numel() * pool.y[0, 0].numel() <= N * conv.y[0, 0].numel()
+def _max_pool2d(
+    x: Tensor, *settings: object, return_indices: bool = False, **named: object
+) -> tuple[Tensor, Tensor]:
+    """Return pooled images, and the pixels they come from; on a CPU, twice as fast as PyTorch's."""
+    still = x.detach().contiguous(memory_format=torch.channels_last)
+    winners = F.max_pool2d(still, *settings, return_indices=True, **named)[1].contiguous()  # type: ignore[arg-type]
+    return x.flatten(2).gather(2, winners.flatten(2)).unflatten(2, winners.shape[2:]), winners
 
 
 def _refusal(what: str) -> ValueError:
