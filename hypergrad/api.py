@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hypergrad.data import Images, in_batches, in_even_batches, train_validation_split
 from hypergrad.differentiated import differentiated
 from hypergrad.flat import Criterion, FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start
@@ -118,6 +118,8 @@ def learn_schedule(
         counts = counts or (horizon * minibatches.steps_per_epoch,) * 3
         state = state or start(counts, step_sizes)
         schedule = Schedule.from_flat(state.values, counts)
+        if isinstance(options, ForwardOptions):  # `auto` decides once
+            options = settle(model, theta, minibatches.at(0), sum(counts), options)
         inner = differentiated(model, theta, minibatches, horizon, schedule, options)
         while not inner.done:
             inner.advance()

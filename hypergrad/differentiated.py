@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, check_strategy, forward_step, project
+from hypergrad.forward import ForwardOptions, Tangents, forward_step, project, settle
 from hypergrad.hypergradient import Hypergradients, contributing_steps
 from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
@@ -48,11 +48,11 @@ class ForwardRun(ScheduledRun):
         schedule: Schedule,
         options: ForwardOptions,
     ) -> None:
-        check_strategy(model, options.strategy)
         super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
-        self._options = options
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
-        self._tangents = Tangents.start(theta, len(self.contributing))
+        count = len(self.contributing)
+        self._options = settle(model, theta, minibatches.at(0), count, options)
+        self._tangents = Tangents.start(theta, count)
 
     @property
     def cost(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ Memory does not depend on the horizon.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -32,15 +32,16 @@ from hypergrad.hypergradient import (
 )
 from hypergrad.schedule import KINDS, Schedule, Window
 from hypergrad.sgd import InnerState, clip_gradient, sgd_step, share_above
+from hypergrad.strategy import check_strategy, choose_strategy
 from hypergrad.tally import Tally
 
 __all__ = [
     "ForwardOptions",
     "Tangents",
-    "check_strategy",
     "forward_step",
     "hypergradients",
     "project",
+    "settle",
 ]
 
 Batch = tuple[Tensor, Tensor]
@@ -55,7 +56,8 @@ class ForwardOptions:
         clip_products: `c_HZ`, elementwise limit on the Hessian products, or None.
         truncation: `tau` in [0, 1): the first `floor(tau n)` of a window's `n` steps leave the
             tangents of its kind untouched and do not count in the average.
-        strategy: How Hessian products are computed: see `curvature`.
+        strategy: How Hessian products are computed: see `curvature`. `auto` takes the fastest of
+            those that fit the network, by a short trial; all are exact, but the last bits differ.
     """
 
     clip_gradient: float | None = None
@@ -70,8 +72,9 @@ class ForwardOptions:
                 raise ValueError(f"{name}={limit} must be above zero; None switches clipping off")
         if not 0 <= self.truncation < 1:
             raise ValueError(f"truncation={self.truncation} must be in [0, 1); 0 is exact")
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"unknown strategy {self.strategy!r}: use one of {STRATEGIES}")
+        known = ("auto", *STRATEGIES)
+        if self.strategy not in known:
+            raise ValueError(f"unknown strategy {self.strategy!r}: use one of {known}")
 
 
 class Tangents(NamedTuple):
@@ -154,14 +157,15 @@ def forward_step(
     theta, v = sgd_step(state.theta, state.v, g, values)
 
     Z, C = tangents.Z.clone(), tangents.C.clone()
-    C[moving] = values.beta * C[moving] + values.mu * Z[moving]
-    C[live] += HZ
+    rows = slice(None) if len(moving) == len(Z) else moving
+    C[rows] = values.beta * C[rows] + values.mu * Z[rows]
+    C[slice(None) if len(live) == len(Z) else live] += HZ
     row_alpha, row_beta, row_mu = in_use
     if row_beta is not None:
         C[row_beta] += state.v
     if row_mu is not None:
         C[row_mu] += state.theta
-    Z[moving] -= values.alpha * C[moving]
+    Z[rows] -= values.alpha * C[rows]
     if row_alpha is not None:
         Z[row_alpha] -= v
     reached = tuple(
@@ -177,21 +181,28 @@ def forward_step(
     )
 
 
-def check_strategy(model: FlatModel, strategy: str) -> None:
-    """Refuse a network whose Hessian products a strategy would get wrong.
+def settle(
+    model: FlatModel, theta: Tensor, batch: Batch, count: int, options: ForwardOptions
+) -> ForwardOptions:
+    """Return options whose strategy fits the network: `auto` is replaced by the fastest.
 
     Args:
-        model: The network.
-        strategy: As in `ForwardOptions`.
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batch: A minibatch of the training.
+        count: `N`, tangents to carry.
+        options: What is asked for.
+
+    Returns:
+        The same, with another strategy at most.
 
     Raises:
-        ValueError: For dropout with `vmap`, which would draw another mask than the gradient did.
+        ValueError: For a strategy that does not fit: see `strategy.check_strategy`.
     """
-    if strategy == "vmap" and model.has_dropout:
-        raise ValueError(
-            "the network has dropout, and strategy vmap would draw another mask for the Hessian "
-            "products than for the gradient: use loop (model.curvature=loop)"
-        )
+    check_strategy(model, options.strategy, batch)
+    if options.strategy != "auto":
+        return options
+    return replace(options, strategy=choose_strategy(model, theta, batch, count).strategy)
 
 
 def hypergradients(
@@ -218,10 +229,11 @@ def hypergradients(
         Hypergradients, contributing steps, and the final inner state.
 
     Raises:
-        ValueError: If a kind has more values than there are steps, or for dropout with `vmap`.
+        ValueError: If a kind has more values than there are steps, or the strategy does not fit
+            the network.
     """
-    check_strategy(model, options.strategy)
     contributing = contributing_steps(schedule.counts, horizon, options.truncation)
+    options = settle(model, theta, batch_at(0), len(contributing), options)
     state = InnerState.start(theta, model.buffers())
     tangents = Tangents.start(theta, len(contributing))
     for step in range(horizon):

@@ -10,6 +10,7 @@ import csv
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -29,6 +30,7 @@ from hypergrad.progress import Evaluation, as_lists, as_state, outer_rows
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import KINDS, Schedule
 from hypergrad.schema import RunConfig
+from hypergrad.strategy import choose_strategy
 
 __all__ = ["Learner", "differentiation"]
 
@@ -83,6 +85,7 @@ class Learner:
             Interrupted: After a checkpoint, when asked to stop.
         """
         now = self.loop.progress
+        self._settle_curvature()
         self.loop.announce()
         while now.seed_index < len(self.config.seeds):
             self._prepare_model()
@@ -222,6 +225,23 @@ class Learner:
     def _note_result(self, inner: InnerRun, seen: Evaluation) -> None:
         whole = inner.done and inner.is_finite()
         self.loop.progress.add_result(self.loop.seed, seen if whole else None, self._guess)
+
+    def _settle_curvature(self) -> None:
+        """Choose how to compute Hessian products; a resumed run keeps what it began with."""
+        now, options = self.loop.progress, self._options
+        if not isinstance(options, ForwardOptions) or options.strategy != "auto":
+            return
+        if "ours" not in self._parts:
+            return
+        if now.curvature is None:
+            self._prepare_model()
+            batch = self._minibatches(self._split(0)[0], "ours", 0).at(0)
+            count = sum(self.config.method.counts(1))
+            choice = choose_strategy(self._net, self._theta, batch, count)
+            now.curvature = choice._asdict()
+            self.loop.watch.note(f"{choice}; model.curvature={choice.strategy} skips the trial")
+            self.loop.save(None)
+        self._options = replace(options, strategy=now.curvature["strategy"])
 
     # Small things
 

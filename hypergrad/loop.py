@@ -226,6 +226,7 @@ class Loop:
                 "progress": {"phase": now.method if going else "finished", "fraction": fraction},
                 "results": now.results,
                 "spent": now.spent,
+                **({} if now.curvature is None else {"curvature": now.curvature}),
             }
         )
         schedules = list(now.schedules)

@@ -38,6 +38,7 @@ class Progress:
         inner: Scalars of the inner run under way, or None between inner runs.
         seconds: Wall time of that inner run so far.
         seen: Its last evaluation, as a list.
+        curvature: How Hessian products are computed and why, where that was chosen by a trial.
     """
 
     seed_index: int = 0
@@ -51,6 +52,7 @@ class Progress:
     inner: dict | None = None
     seconds: float = 0.0
     seen: list[float | None] | None = None
+    curvature: dict | None = None
 
     def keep_best(self, schedule: Schedule, seen: Evaluation) -> None:
         """Keep this outer step if its validation accuracy is the best; the loss decides a draw.

@@ -12,11 +12,11 @@ from hypergrad import data as datasets
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.flat import FlatModel
-from hypergrad.forward import check_strategy
 from hypergrad.models import MODELS, build
 from hypergrad.plan import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.reverse import check_reversible
 from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.strategy import check_strategy
 
 __all__ = ["Setting", "make_model", "prepare"]
 
@@ -65,7 +65,8 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     if config.driver == "hypervariance" or config.method.mode == "reverse":
         check_reversible(model)
     elif config.driver == "learn":
-        check_strategy(model, config.model.curvature)
+        train = data.train
+        check_strategy(model, config.model.curvature, (train.images[:2], train.labels[:2]))
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
     windows = max(config.method.counts(1))  # unshared values fit any horizon

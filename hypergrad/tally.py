@@ -53,7 +53,7 @@ class Tally(NamedTuple):
             clipped_products = clipped_products.clone()
             clipped_products[live] += touched
         products = tuple(n + (row in live) for row, n in enumerate(self.products))
-        finite = self.finite + torch.linalg.vector_norm(Z, torch.inf, dim=1).isfinite()
+        finite = self.finite + Z.abs().amax(dim=1).isfinite()
         gradients = self.clipped_gradients + clipped
         return Tally(self.steps + 1, gradients, clipped_products, products, finite)
 

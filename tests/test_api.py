@@ -83,7 +83,10 @@ def test_it_is_the_method_that_the_runner_runs(tmp_path) -> None:  # noqa: ANN00
         counts=(2, 1, 1),
         validation=method.validation,
         options=hypergrad.ForwardOptions(
-            method.clip_gradient, method.clip_products, method.truncation, "vmap"
+            method.clip_gradient,
+            method.clip_products,
+            method.truncation,
+            config.model.curvature,
         ),
     )
     logged = table(run, "outer")

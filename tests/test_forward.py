@@ -66,12 +66,19 @@ def expected(
 
 
 @pytest.mark.parametrize("clip", [None, 0.02], ids=["free", "clipped"])
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
 @pytest.mark.parametrize("schedule", ["momentum", "many"])
 @pytest.mark.parametrize(
-    ("name", "options", "horizon"),
-    [("mlp", {"hidden": 16}, 200), ("lenet", {}, 24), ("wrn", {"depth": 10}, 8)],
-    ids=["mlp", "lenet", "wrn"],
+    ("name", "options", "horizon", "strategy"),
+    [
+        ("mlp", {"hidden": 16}, 200, "loop"),
+        ("mlp", {"hidden": 16}, 200, "vmap"),
+        ("mlp", {"hidden": 16}, 200, "stacked"),
+        ("lenet", {}, 24, "loop"),
+        ("lenet", {}, 24, "vmap"),
+        ("lenet", {}, 24, "stacked"),
+        ("wrn", {"depth": 10}, 8, "loop"),
+        ("wrn", {"depth": 10}, 8, "vmap"),
+    ],
 )
 def test_equals_reverse_mode(
     name: str, options: dict, horizon: int, schedule: str, strategy: str, clip: float | None
@@ -206,7 +213,7 @@ def test_the_misprint_in_the_appendix_fails_where_the_correction_passes() -> Non
 
 @pytest.mark.parametrize("truncation", [0.0, 0.15, 0.5])
 @pytest.mark.parametrize("clip", [None, 1e-3], ids=["free", "clipped"])
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "stacked"])
 def test_truncation_and_product_clip_equal_the_dense_recursion(
     truncation: float, clip: float | None, strategy: str
 ) -> None:
@@ -286,7 +293,7 @@ def test_products_are_computed_only_for_columns_that_have_begun(
     assert rows == [0, 3, 3, 3, 4, 4]
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "stacked"])
 def test_float32_agrees_with_float64(strategy: str) -> None:
     """On a smooth network: on ReLU networks kinks make any two roundings differ by about 1e-3."""
     schedule = SCHEDULES["momentum"]

@@ -1,11 +1,4 @@
-"""Gradient and Hessian products of the training loss, for all tangent columns at once.
-
-This is where nearly all the time of a search goes. Two exact strategies share one interface:
-
-- `loop`: one gradient graph, differentiated once more per column. Least memory traffic: best for
-  networks whose activations do not fit the caches.
-- `vmap`: forward-over-reverse, all columns batched. Best for small networks.
-"""
+"""The common interface of all strategies, and the two that need to know nothing of the network."""
 
 import warnings
 from collections.abc import Callable
@@ -14,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from hypergrad.curvature.stacked import stacked_products
+
 __all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
 
 Loss = Callable[[Tensor], Tensor]
 
-STRATEGIES = ("loop", "vmap")
+STRATEGIES = ("loop", "vmap", "stacked")
 
 
 def gradient(loss: Loss, theta: Tensor) -> Tensor:
@@ -60,7 +55,7 @@ def gradient_and_products(
         loss: Maps `(D,)` parameters to a scalar; pure, twice differentiable.
         theta: `(D,)` point.
         Z: `(N, D)`, one tangent a row; `N = 0` costs one gradient and nothing more.
-        strategy: `loop` or `vmap`; the same numbers up to rounding.
+        strategy: One of `STRATEGIES`; the same numbers up to rounding.
         primal: The same loss, evaluated exactly once and outside any `torch.func` transform, so
             that it may note things in passing (predictions, running statistics).
 
@@ -68,10 +63,12 @@ def gradient_and_products(
         `g` of shape `(D,)` and `HZ` of shape `(N, D)`, both detached.
 
     Raises:
-        ValueError: For an unknown strategy.
+        ValueError: For an unknown strategy, or a loss that it cannot take.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown curvature strategy {strategy!r}: use one of {STRATEGIES}")
+    if strategy == "stacked" and len(Z):
+        return stacked_products(primal or loss, theta, Z)
     looped = strategy == "loop" and len(Z) > 0
     point = theta.detach().requires_grad_()
     value = (primal or loss)(point)

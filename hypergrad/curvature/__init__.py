@@ -1,0 +1,24 @@
+"""Gradient and Hessian products of the training loss, for all tangent columns at once.
+
+This is where nearly all the time of a search goes. Exact strategies share one interface:
+
+- `loop`: one gradient graph, differentiated once more per column. Any network; least memory.
+- `vmap`: forward-over-reverse, all columns batched. Any network without randomness.
+- `stacked`: the layers' own rules, all columns batched. Plain chains of layers; the fastest there.
+"""
+
+from hypergrad.curvature.products import (
+    STRATEGIES,
+    gradient,
+    gradient_and_multiplier,
+    gradient_and_products,
+)
+from hypergrad.curvature.stacked import check_stackable
+
+__all__ = [
+    "STRATEGIES",
+    "check_stackable",
+    "gradient",
+    "gradient_and_multiplier",
+    "gradient_and_products",
+]

@@ -1,0 +1,188 @@
+"""How layers without weights carry all tangent columns at once, and the loss at their end.
+
+A layer maps `x` to `y`. Along column `n` the weights move by `dw[n]`, hence `x` by `dx[:, n]`, and
+the gradient `gy` of the loss with respect to `y` by `dgy[:, n]`. `push` maps `dx` to `dy`; `pull`
+maps `dgy` to `dgx`, and adds the products of the layer's own weights to `HZ`. Activations are
+`(B, N, ...)`, example before column: so the columns fold into the batch or into the channels
+without a copy, and every product is one plain kernel call.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "CrossEntropy",
+    "Layer",
+    "Locate",
+    "MaxPool2d",
+    "Pointwise",
+    "ReLU",
+    "Reshape",
+    "Slot",
+    "Tanh",
+]
+
+
+class Slot(NamedTuple):
+    """Where a weight lies in the flat parameter vector."""
+
+    start: int
+    shape: torch.Size
+
+    def read(self, Z: Tensor) -> Tensor:
+        """Return the `(N, *shape)` part of `(N, D)` rows."""
+        return Z[:, self.start : self.start + self.shape.numel()].unflatten(1, self.shape)
+
+    def add(self, HZ: Tensor, part: Tensor) -> None:
+        """Add `(N, *shape)` to that part of `(N, D)` rows; a tied weight is added to twice."""
+        HZ[:, self.start : self.start + self.shape.numel()] += part.flatten(1)
+
+
+Locate = Callable[[Tensor | None], Slot | None]
+
+
+class Layer:
+    """One layer of a chain.
+
+    Args:
+        x: Its input, `(B, ...)`.
+        y: Its output.
+        locate: Where a weight lies in the parameters; None for a constant, or for no weight.
+        settings: Further arguments of the PyTorch function that it stands for.
+
+    Attributes:
+        dims: Dimensions of an input that it can take, or None for any.
+    """
+
+    dims: int | None = None
+
+    def __init__(self, x: Tensor, y: Tensor, locate: Locate, *settings: object) -> None:
+        self.x, self.y = x.detach(), y
+
+    def push(self, dx: Tensor | None, Z: Tensor) -> Tensor:
+        """Return `dy`; `dx` is None where `x` does not depend on the parameters."""
+        raise NotImplementedError
+
+    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+        """Return `dgx`, or anything if `x` does not depend on the parameters."""
+        raise NotImplementedError
+
+
+class Pointwise(Layer):
+    """`y = f(x)`, elementwise; `f` rises, and `f'` is a function of `y`."""
+
+    def push(self, dx: Tensor | None, Z: Tensor) -> Tensor:
+        """Scale by the slope."""
+        assert dx is not None
+        self._slope = self._derivative()[:, None]
+        return dx * self._slope
+
+    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+        """Scale by the slope."""
+        return dgy * self._slope
+
+    def _derivative(self) -> Tensor:
+        raise NotImplementedError
+
+
+class ReLU(Pointwise):
+    """`y = max(x, 0)`, which has no curvature of its own."""
+
+    def _derivative(self) -> Tensor:
+        return (self.y > 0).to(self.y.dtype)
+
+
+class Tanh(Pointwise):
+    """`y = tanh(x)`, with `f'' = -2 y f'`."""
+
+    def push(self, dx: Tensor | None, Z: Tensor) -> Tensor:
+        """Scale by the slope, and keep the result for the way back."""
+        self._dy = super().push(dx, Z)
+        return self._dy
+
+    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+        """Scale by the slope, which has moved too."""
+        return super().pull(gy, dgy, HZ) - (2 * self.y * gy)[:, None] * self._dy
+
+    def _derivative(self) -> Tensor:
+        return 1 - self.y**2
+
+
+class MaxPool2d(Layer):
+    """The maximum over windows: a choice of entries of `x`.
+
+    Args:
+        x: `(B, C, H, W)` input.
+        y: Its output.
+        locate: Not needed.
+        winners: Of the shape of `y`: which pixel of `x` each entry is, counted over `H W`.
+    """
+
+    dims = 4
+
+    def __init__(self, x: Tensor, y: Tensor, locate: Locate, winners: Tensor) -> None:
+        super().__init__(x, y, locate)
+        self.winners = winners.flatten(2)
+
+    def push(self, dx: Tensor | None, Z: Tensor) -> Tensor:
+        """Choose."""
+        assert dx is not None
+        return dx.flatten(3).gather(3, self._winners_of(dx)).unflatten(3, self.y.shape[2:])
+
+    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+        """Give back to the chosen; where windows overlap, one entry can win several times."""
+        dgx = dgy.new_zeros(*dgy.shape[:3], self.x[0, 0].numel())
+        dgx.scatter_add_(3, self._winners_of(dgy), dgy.flatten(3))
+        return dgx.unflatten(3, self.x.shape[2:])
+
+    def _winners_of(self, columns: Tensor) -> Tensor:
+        return self.winners[:, None].expand(-1, columns.shape[1], -1, -1)
+
+
+class Reshape(Layer):
+    """Another shape for each example."""
+
+    def push(self, dx: Tensor | None, Z: Tensor) -> Tensor:
+        """Reshape."""
+        assert dx is not None
+        return dx.reshape(*dx.shape[:2], *self.y.shape[1:])
+
+    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+        """Reshape back."""
+        return dgy.reshape(*dgy.shape[:2], *self.x.shape[1:])
+
+
+class CrossEntropy:
+    """The mean cross-entropy at the end of a chain; arguments as of the PyTorch function.
+
+    Attributes:
+        plain: Whether it is one that `push` is right for. Label smoothing is: it adds a term that
+            is linear in the logarithms of the probabilities, with weights that sum to one.
+    """
+
+    def __init__(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        plain = weight is None and size_average is None and reduce is None and reduction == "mean"
+        self.plain = plain and input.dim() == 2 and not target.is_floating_point()
+        self._logits, self._counted = input.detach(), target != ignore_index
+
+    def push(self, dy: Tensor) -> Tensor:
+        """Return the derivatives of the logits' gradient, `(B, N, classes)` as `dy` is.
+
+        The Hessian of one example's loss is `diag(p) - p p'`, whatever its label.
+        """
+        p = self._logits.softmax(1)[:, None]
+        share = (self._counted / self._counted.sum()).to(p.dtype)[:, None, None]
+        return share * p * (dy - (p * dy).sum(2, keepdim=True))
