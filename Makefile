@@ -44,6 +44,8 @@ smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad run fig1 data=digits scale=smoke
 	$(BIN)/hypergrad run fig2 data=digits data.image_size=28 scale=smoke
 	$(BIN)/hypergrad run fig3 data=digits data.image_size=28 scale=smoke
+	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2
+	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
 
 clean:  ## remove .venv and caches; outputs stay
