@@ -58,6 +58,7 @@ class Search:
         self._trainer = Trainer(setting.config, setting.data)
         part = setting.plan.parts[0]
         self._planned = Spent(gradients=round(part.steps * part.gradients), trials=1)
+        self._final_horizon = setting.plan.parts[-1].steps
         self._total = count_of(self._config)
         self._leads = False
         self._gathered = time.monotonic()
@@ -197,7 +198,7 @@ class Search:
                 }
             )
             if outcome is not None:
-                values = trial.schedule or trial.candidate.over(outcome.steps)
+                values = trial.schedule or trial.candidate.over(self._final_horizon)
                 schedules.append(
                     {
                         "seed": seed,
