@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny import OVERRIDES, everything
 
@@ -101,6 +102,48 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     while any(alive(pid) for pid in workers) and time.monotonic() < until:
         time.sleep(0.1)
     assert [pid for pid in workers if alive(pid)] == []
+
+
+@pytest.mark.fault
+def test_a_table_whose_parent_is_killed_goes_on_from_its_cells(tmp_path: Path) -> None:
+    errors = tmp_path / "errors.txt"
+    tiny = ["data.image_size=null", "model=mlp", "model.options.hidden=8", "search.ensemble=1"]
+    grid = ["search.grid.learning_rate=[0.1]", "search.grid.factor=[0.2,0.4]"]
+    small = ["scale=smoke", *tiny, *grid, "table.rows=[ours,random,grid]", "budget=20trials"]
+    command = [*RUN, "table1", *small, "repeats=1", "epochs=20", "checkpoint_seconds=0.5"]
+    whole = start(errors, *command, "jobs=2", f"outputs={tmp_path / 'whole'}")
+    assert whole.wait() == 0, errors.read_text()
+    process = start(errors, *command, "jobs=2", f"outputs={tmp_path / 'killed'}")
+    wait_for(tmp_path / "killed" / "table1", process)
+    run = the_run(tmp_path / "killed")
+    for delay in (5.0, 8.0):  # the cells import, then train
+        children = []
+        while not children:
+            assert process.poll() is None, errors.read_text()
+            time.sleep(0.05)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until = time.monotonic() + 30
+        while any(alive(int(pid)) for pid in children) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert [pid for pid in children if alive(int(pid))] == []
+        process = start(errors, *RUN, "--resume", str(run))
+    try:
+        assert process.wait(timeout=300) == 0, errors.read_text()
+    finally:
+        process.kill()
+    expected = the_run(tmp_path / "whole")
+    for name in ("digits_grid", "digits_random_seed0"):
+        for file in ("trials.csv", "finals.csv"):
+            found, wanted = (
+                pd.read_csv(folder / name / file).drop(columns="seconds")
+                for folder in (run, expected)
+            )
+            pd.testing.assert_frame_equal(found, wanted)
+    found, wanted = (everything(folder / "digits_ours_seed0") for folder in (run, expected))
+    assert found == wanted
 
 
 def alive(pid: int) -> bool:
