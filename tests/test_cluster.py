@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import small
 from test_workers import (
     PATIENCE,
     alive,
@@ -105,6 +107,7 @@ def test_an_address_where_nobody_is(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 DRIVER = """
 import sys
+import threading
 from pathlib import Path
 
 import test_workers as here
@@ -154,7 +157,8 @@ def test_after_a_machine_is_killed_what_is_missing_can_be_done(
 ) -> None:
     doomed = nodes.add_node(num_cpus=1)
     found: dict[int, int] = {}
-    missing, losses = list(range(24)), 0
+    missing = list(range(24))
+    losses: list[str] = []
     while missing:
         try:
             for number, result in spread(
@@ -166,14 +170,37 @@ def test_after_a_machine_is_killed_what_is_missing_can_be_done(
                     nodes.remove_node(doomed, allow_graceful=False)
                     doomed = None
         except WorkerLost as lost:
-            assert "a Ray worker died" in str(lost)
-            losses += 1
+            losses.append(str(lost))
         missing = [number for number in range(24) if number not in found]
     assert doomed is None
-    assert losses == 1
+    assert len(losses) == 1
+    assert "a Ray worker died" in losses[0]
     assert found == {number: -number for number in range(24)}
 
 
 def half_a_second(number: int) -> int:
     sleep_for(0.5)
     return -number
+
+
+@pytest.mark.fault
+def test_a_search_outlives_a_machine(
+    nodes,  # noqa: ANN001 (of a library that may be missing)
+    tmp_path: Path,
+) -> None:
+    given, text = small.setting("epochs=60")
+    alone = small.new_run(given, text, tmp_path)
+    small.lead(given, alone)
+    doomed = nodes.add_node(num_cpus=1)
+    given, text = small.setting("epochs=60", "search.executor=ray")
+    run = small.new_run(given, text, tmp_path)
+
+    def kill_a_machine() -> None:
+        wait_until(lambda: len(list((run.path / "trials").glob("*.json"))) >= 2)
+        nodes.remove_node(doomed, allow_graceful=False)
+
+    killer = threading.Thread(target=kill_a_machine)
+    killer.start()
+    small.lead(given, run)
+    killer.join()
+    small.assert_same(run, alone)
