@@ -1,5 +1,6 @@
 """What a search may spend, in whichever unit it is given, and what it has spent so far."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,7 +71,7 @@ class Budget:
             value = float(amount) * _SECONDS.get(unit, 1)
         except ValueError:
             value = 0.0
-        if value <= 0 or (unit not in _SECONDS and unit not in _COUNTS):
+        if not 0 < value < math.inf or (unit not in _SECONDS and unit not in _COUNTS):
             raise ValueError(f"{text!r} is no budget: write 2h, 30min, 100trials or 2e6gradients")
         return cls(value, "seconds" if unit in _SECONDS else unit)
 

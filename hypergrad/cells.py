@@ -59,7 +59,12 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
     for column in config.table.columns:
         if column not in known:
             raise ConfigError(f"table.columns: no {column}; use some of {', '.join(known)}")
+    for column in config.table.budgets:
+        if column not in known:
+            raise ConfigError(f"table.budgets: no {column}; use some of {', '.join(known)}")
     for text in overrides:
+        if text.startswith("data=") and len(config.table.columns) > 1:
+            raise ConfigError(f"{text}: name one column for it, as in table.columns=[cifar10]")
         if text.startswith("search="):
             raise ConfigError(f"{text}: choose rows, as in table.rows=[ours,random]")
     own = [text for text in overrides if not text.startswith(_OF_THE_TABLE)]

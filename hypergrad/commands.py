@@ -78,7 +78,8 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
         from hypergrad.parts import resume_parts
 
         return resume_parts(run, config)
-    if run.status() == "finished":
+    whole = config.driver != "search" or (run.path / "trials.csv").is_file()
+    if run.status() == "finished" and whole:
         from hypergrad.report import report
 
         print(f"{path} is finished already", file=sys.stderr)
@@ -105,7 +106,9 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
     from hypergrad.setting import prepare
 
     setting = prepare(grown)
-    run.write_config(text, typed)
+    with run.hold():  # a process that leads the search as it was would finish it as it was
+        run.write_config(text, typed)
+        run.update_summary({"status": "interrupted"})
     return launch(setting, run, sys.argv, resume=True)
 
 

@@ -1,8 +1,11 @@
 """From a setting to a finished run directory: one driver, its record, its figures, its tables."""
 
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import torch
 from rich.console import Console
@@ -168,6 +171,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "column": column,
             "budget": config.budget,
             "repeats": config.repeats,
+            "setup": _digest(config),
         }
     if config.driver == "search":
         return (
@@ -190,6 +194,17 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "outer_steps": config.outer.steps,
         }
     )
+
+
+def _digest(config: RunConfig) -> str:
+    """A name for all that a result depends on but seeds, the budget, and how the work is shared."""
+    settings = asdict(config)
+    for key in ("seed", "repeats", "budget", "jobs", "threads", "outputs", "checkpoint_seconds"):
+        del settings[key]
+    for key in ("ensemble", "executor", "gpus", "trials"):
+        del settings["search"][key]
+    del settings["outer"]["steps"], settings["data"]["root"], settings["data"]["path"]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def again(run: RunDirectory) -> str:

@@ -179,7 +179,7 @@ def _one_by_one(
             continue
         if code:
             raise _Stopped(code, name)
-        yield part, ""
+        yield part, "" if _is_done(part) else "another process is at it"
 
 
 def _together(

@@ -8,6 +8,7 @@ from hypergrad.trajectory import checkpoint_interval
 
 __all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance", "plan_search"]
 
+MANY = 1_000_000  # trials: a plan beyond that is none
 RETRAININGS = ("ours_retrained", "hd_retrained", "sgd")
 
 
@@ -157,10 +158,12 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
     if allowance is not None:
         note = f"a seed ends when {config.budget} are spent; {note}"
         each = {"trials": 1.0, "gradients": steps * cost}.get(allowance.unit)
+        if each is None:
+            note = f"the cost is that of one trial: {note}"
         affordable = 1 if each is None else max(1, round(allowance.amount / max(each, 1)))
         trials = affordable if trials is None else min(trials, affordable)
     assert trials is not None, "a search has an end"
-    parts = [Part(search.kind, trial, steps, cost) for trial in range(trials)]
+    parts = [Part(search.kind, 0, steps, cost)] * min(trials, MANY)
     parts.append(Part("final", 0, config.epochs * (n_train // method.batch_size), 1.0))
     return Plan(parts, 0, note)
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -36,13 +37,14 @@ class Executor:
     """Where tasks are done.
 
     Attributes:
-        name: `local`, processes of this machine.
-        jobs: Worker processes.
-        gpus: Share of a GPU that each has to itself; 0 where they share the machine's as they come.
+        name: `local`, processes of this machine; or `ray`, processes of a cluster's machines.
+        jobs: Worker processes; 1 with Ray: as many as the cluster has room for.
+        gpus: Share of a GPU that each has to itself, above 1 whole ones; with Ray alone. Without,
+            they share the machine's as they come.
         threads: Each computes with so many, whatever `jobs` is; None leaves it to PyTorch.
 
     Raises:
-        ValueError: For a name that there is not.
+        ValueError: For a name that there is not, and for what that executor cannot do.
     """
 
     name: str = "local"
@@ -51,8 +53,16 @@ class Executor:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name != "local":
-            raise ValueError(f"executor {self.name!r}: use local")
+        if self.name not in ("local", "ray"):
+            raise ValueError(f"executor {self.name!r}: use local or ray")
+        if self.name == "ray" and find_spec("ray") is None:
+            raise ValueError("executor ray is not installed: pip install 'hypergrad[ray]'")
+        if self.gpus and self.name == "local":
+            raise ValueError(
+                f"gpus={self.gpus:g}: local workers share what there is; use executor ray, or 0"
+            )
+        if self.gpus < 0 or (self.gpus > 1 and self.gpus % 1):
+            raise ValueError(f"gpus={self.gpus:g}: give a share of one GPU, or whole ones")
 
 
 def spread(
@@ -63,16 +73,16 @@ def spread(
     begin: Callable[..., None],
     arguments: Sequence[object] = (),
 ) -> Iterator[tuple[TaskT, ResultT]]:
-    """Do independent tasks in worker processes, which stay for the next call.
+    """Do independent tasks in worker processes; those of this machine stay for the next call.
 
     After any end but the ordinary one (an exception, an interruption, a `close()`) the tasks in
     flight are dropped and their workers killed; the next call begins with new ones.
 
     Args:
         work: Does one task; a function of a module, like `begin`, so that a process can find it.
-        tasks: Is asked for a task when a worker is free for it and not before, so that at most
-            `executor.jobs` are taken and not done; from other threads than the caller's, one at
-            a time. When it ends, what is in flight is finished.
+        tasks: Is asked for a task when a worker is free for it and not before, so that no more
+            are taken and not done than there are workers; from other threads than the caller's,
+            one at a time. When it ends, what is in flight is finished.
         executor: Where to do them.
         interrupt: Asks to stop: the tasks in flight are dropped.
         begin: Is called in a worker before its first task, and again when it or its arguments
@@ -85,8 +95,14 @@ def spread(
     Raises:
         Interrupted: When asked to stop.
         WorkerLost: If a worker died.
+        ValueError: If a Ray cluster cannot be reached, or has no room for a worker.
         Exception: What `work`, `begin` or `tasks` raises.
     """
+    if executor.name == "ray":
+        from hypergrad.cluster import spread_over_cluster  # here, because Ray is optional
+
+        yield from spread_over_cluster(work, tasks, executor, interrupt, begin, arguments)
+        return
     order = pickle.dumps((begin, tuple(arguments)))
     backend = _Processes(
         inner_max_num_threads=executor.threads,
@@ -101,7 +117,7 @@ def spread(
         max_nbytes=None,  # no arrays in shared files
     )
     try:
-        results: Any = parallel(delayed(_do)(work, order, task) for task in tasks)
+        results: Any = parallel(delayed(do_in_worker)(work, order, task) for task in tasks)
         yield from _listen(results, interrupt)
     except TerminatedWorkerError as error:
         raise WorkerLost("a worker process died: killed, or out of memory") from error
@@ -142,10 +158,15 @@ class _Processes(LokyBackend):
 
 
 def _enter(driver: int, threads: int | None) -> None:
-    """Begin a worker process."""
+    """Begin a worker process of this machine."""
+    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
+    ready_worker(threads)
+
+
+def ready_worker(threads: int | None) -> None:
+    """Make a process a worker that computes with so many threads."""
     # Ctrl-C reaches the whole group: the driver decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
     if threads is not None:
         import torch  # here, because not every worker needs it
 
@@ -159,7 +180,9 @@ def _leave_with(driver: int) -> None:
     os._exit(1)
 
 
-def _do(work: Callable[[TaskT], ResultT], order: bytes, task: TaskT) -> tuple[TaskT, ResultT]:
+def do_in_worker(
+    work: Callable[[TaskT], ResultT], order: bytes, task: TaskT
+) -> tuple[TaskT, ResultT]:
     """Do a task in a worker process; `order` is compared by value, whatever it holds."""
     global _ready
     if order != _ready:

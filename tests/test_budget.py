@@ -20,7 +20,9 @@ def test_budgets_as_people_write_them(text: str, amount: float, unit: str) -> No
     assert Budget.parse(text) == Budget(amount, unit)
 
 
-@pytest.mark.parametrize("text", ["", "2", "h", "2 weeks", "-1h", "0h", "1.2.3h", "1e", "twoh"])
+@pytest.mark.parametrize(
+    "text", ["", "2", "h", "2 weeks", "-1h", "0h", "1.2.3h", "1e999trials", "1e", "twoh"]
+)
 def test_what_is_no_budget_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is no budget: write 2h, 30min, 100trials"):
         Budget.parse(text)

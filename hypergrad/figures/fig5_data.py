@@ -178,6 +178,8 @@ def figure_5_data(record: RunRecord) -> Figure5Data:
     tested = bool(np.isfinite(floats(trials, "test_accuracy")).all())
     measure = "test_accuracy" if tested else "validation_accuracy"
     repeats = int(_numbers(record, "repeats")[0])
+    if "windows" in schedules:  # every seed of a random search draws settings of its own
+        trials, repeats = trials.assign(setting=np.arange(len(trials))), 1
     try:
         settings = tuple(
             _setting(where(trials, setting=int(number)), measure, repeats)
@@ -189,7 +191,7 @@ def figure_5_data(record: RunRecord) -> Figure5Data:
         ) from error
     return Figure5Data(
         settings,
-        _best(record, settings),
+        _best(record, settings, trials),
         schedules[0],
         measure,
         _numbers(record, "epochs")[0],
@@ -225,17 +227,18 @@ def _setting(rows: pd.DataFrame, measure: str, repeats: int) -> Setting:
     )
 
 
-def _best(record: RunRecord, settings: tuple[Setting, ...]) -> int | None:
+def _best(record: RunRecord, settings: tuple[Setting, ...], trials: pd.DataFrame) -> int | None:
     """The setting that the run chose; before it has, the best that has all its seeds."""
     chosen = record.summary.get("best")
     if isinstance(chosen, dict):
-        number = chosen.get("setting")
-        if number not in {setting.number for setting in settings}:
+        # By what was trained: its number changes when a grid grows.
+        rows = where(trials, trial=str(chosen.get("trial")))
+        if rows.empty:
             raise ValueError(
-                f"{record.path}/summary.json names setting {number!r} as the best, of which "
-                "trials.csv has no trial: resume the run to rewrite it, or choose another run"
+                f"{record.path}/summary.json names trial {chosen.get('trial')!r} as the best, "
+                "which is not in trials.csv: resume the run to rewrite it, or choose another run"
             )
-        return number
+        return int(integers(rows, "setting")[0])
     complete = [s for s in settings if s.complete and math.isfinite(s.validation[1])]
     best = min(complete, key=lambda s: (-s.validation[0], s.validation[1]), default=None)
     return None if best is None else best.number

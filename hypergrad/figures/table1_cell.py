@@ -33,7 +33,8 @@ class Cell(NamedTuple):
         gradients: Gradient evaluations of the same.
         products: Hessian products of the same, each worth two gradient evaluations.
         trials: Settings or outer steps tried.
-        model: As the runs say, as the next three.
+        data: As the runs say, as the next four: usually the column's own.
+        model: The network.
         scale: Of the experiment.
         epochs: Of a training.
         budget: Of the search, such as `4min`, `100trials` or `2e6gradients`.
@@ -54,6 +55,7 @@ class Cell(NamedTuple):
     gradients: float
     products: float
     trials: float
+    data: str
     model: str
     scale: str
     epochs: str

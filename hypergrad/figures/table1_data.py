@@ -16,7 +16,8 @@ from hypergrad.figures.table1_cell import COLUMNS, ROWS, Cell
 from hypergrad.figures.table1_welch import against_best
 from hypergrad.runs.directory import RunDirectory
 
-SETTINGS = ("model", "scale", "epochs", "budget")  # equal in all seeds of a cell
+SETTINGS = ("data", "model", "scale", "epochs", "budget")  # equal in all seeds of a cell
+_SETUP = "setup"  # stands for everything else that a result depends on
 _METHODS = {"ours": "ours_retrained"}  # the result that counts; other rows have their own name
 
 
@@ -146,6 +147,7 @@ def _cell(row: str, column: str, runs: Sequence[CellRun]) -> Cell:
     results = [holders[seed].results[seed] for seed in seeds]
     accuracies = [result.test_accuracy for result in results]
     reason = _why_missing(runs, seeds)
+    _setting(_SETUP, row, column, holders.values())  # refuses what does not belong together
     return Cell(
         row=row,
         column=column,

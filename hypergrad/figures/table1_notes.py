@@ -90,8 +90,8 @@ def _spent(cells: Sequence[Cell]) -> str:
     """The note of one column: its settings, and what each of its searches spent."""
     settings = ", ".join(
         f"{key} {' or '.join(values)}"
-        for key in ("model", "scale", "epochs", "budget")
-        if (values := _values(cells, key))
+        for key in ("data", "model", "scale", "epochs", "budget")
+        if (values := _values(cells, key)) and values != [cells[0].column]
     )
     spent = "; ".join(f"{cell.row_title} {_spent_text(cell)}" for cell in cells)
     head = f"{cells[0].column_title} ({settings})" if settings else cells[0].column_title

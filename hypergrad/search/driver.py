@@ -20,7 +20,7 @@ from hypergrad.schema import RunConfig
 from hypergrad.search.candidates import candidates, count_of
 from hypergrad.search.ensemble import check_ensemble, fastest_size
 from hypergrad.search.queue import Queue, open_trials
-from hypergrad.search.records import COLUMNS, Records, row_of
+from hypergrad.search.records import COLUMNS, Records, name_of, row_of
 from hypergrad.search.selection import Chosen, choose
 from hypergrad.search.train import Outcome, Trainer, Trial, chance
 from hypergrad.setting import Setting, prepare
@@ -31,6 +31,7 @@ __all__ = ["Search"]
 
 LOOK = 1.0  # seconds between two looks at what other processes have finished
 LOSSES = 3  # workers lost in a row, without a trial finished in between, that end a search
+FAR = 1000  # settings without a trial in a row, after which none is looked for
 LARGEST = 64  # trials trained together, where that is measured
 
 _trainer: Trainer | None = None  # of a worker process
@@ -71,11 +72,14 @@ class Search:
             Interrupted: When asked to stop; the trials under way are given up.
         """
         self._leads = True
+        # What was chosen before a search grew is not what it will choose.
+        self._run.update_summary({"best": None, "results": []})
         self._begin()
         try:
             self._complete(self._wanted)
         finally:
             self._gather()
+        self._say_what_ended_it()
         self._finish(choose(self._config.search.kind, self._finished()))
         self._run.update_summary({"progress": {"phase": "finished", "fraction": 1.0}})
         self._records.tidy()
@@ -173,6 +177,17 @@ class Search:
             self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
         return size
 
+    def _say_what_ended_it(self) -> None:
+        allowance = self._config.allowance
+        if allowance is None:
+            return
+        for seed, own in self._finished().items():
+            if len(own) == self._total and allowance.allows(_spent(own), self._planned):
+                self._display.note(
+                    f"seed {seed}: search.trials={self._total} ended it before its budget of "
+                    f"{self._config.budget} was spent (search.trials=null leaves it to the budget)"
+                )
+
     # Final trainings
 
     def _finish(self, chosen: dict[int, Chosen]) -> None:
@@ -213,6 +228,7 @@ class Search:
                 "results": results,
                 "best": {
                     "seed": best_seed,
+                    "trial": name_of(Trial(best.candidate, best_seed)),
                     "setting": best.candidate.number,
                     "text": str(best.candidate),
                     "validation_accuracy": best.validation_accuracy,
@@ -227,15 +243,17 @@ class Search:
         """The finished trials of each seed, in the order of the search."""
         found: dict[int, list[tuple[Trial, Outcome]]] = {}
         for seed in self._config.seeds:
-            left, own = self._records.count(seed), []
+            left, misses, own = self._records.count(seed), 0, []
             for candidate in candidates(self._config, seed):
-                if not left:
-                    break
+                if not left or misses == FAR:
+                    break  # what is left then belongs to another search
                 trial = Trial(candidate, seed)
                 outcome = self._records.get(trial)
-                if outcome is not None:
-                    own.append((trial, outcome))
-                    left -= 1
+                if outcome is None:
+                    misses += 1
+                    continue
+                own.append((trial, outcome))
+                left, misses = left - 1, 0
             found[seed] = own
         return found
 

@@ -7,6 +7,7 @@ or counted twice. A lock belongs to the process that holds it, and goes when tha
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping
 from functools import lru_cache
@@ -22,10 +23,11 @@ __all__ = ["COLUMNS", "Records", "row_of"]
 
 COLUMNS = (
     "setting seed trial schedule learning_rate factor momentum weight_decay outer_learning_rate "
-    "validation_accuracy validation_loss test_accuracy train_loss diverged diverged_step steps "
-    "gradients products seconds ensemble"
+    "restart validation_accuracy validation_loss test_accuracy train_loss diverged diverged_step "
+    "steps gradients products seconds ensemble"
 ).split()
 
+_NAME = re.compile(r"(final_)?seed\d+_[0-9a-f]{12}")  # a copy that a sync tool made is none
 _NUMBERS = ("validation_loss", "train_loss")  # may be infinite or NaN, which JSON has no word for
 
 
@@ -58,7 +60,7 @@ class Records:
             ValueError: If a file is damaged.
         """
         for path in self._trials.glob("*.json"):
-            if path.stem not in self._known:
+            if path.stem not in self._known and _NAME.fullmatch(path.stem):
                 self._known[path.stem] = _read(path)
 
     def write(self, trial: Trial, outcome: Outcome) -> None:
@@ -130,6 +132,7 @@ def row_of(trial: Trial, outcome: Outcome) -> dict[str, object]:
         "momentum": joined(candidate.momentum),
         "weight_decay": joined(candidate.weight_decay),
         "outer_learning_rate": candidate.outer_learning_rate,
+        "restart": candidate.restart if candidate.schedule == "hd" else None,
         "validation_accuracy": outcome.validation_accuracy,
         "validation_loss": outcome.validation_loss,
         "test_accuracy": outcome.test_accuracy,

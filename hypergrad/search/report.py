@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from hypergrad.outer import rank
 from hypergrad.runs.directory import RunDirectory
 
 __all__ = ["print_search", "search_headline"]
@@ -31,7 +32,7 @@ def print_search(path: Path) -> None:
     with (path / "trials.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             by_setting.setdefault(_values(row), []).append(row)
-    ranked = sorted(by_setting.items(), key=lambda item: -_mean(item[1], "validation_accuracy"))
+    ranked = sorted(by_setting.items(), key=lambda item: _rank(item[1]), reverse=True)
     table = Table("setting", "validation", "test", "diverged", title=f"best {SHOWN} settings")
     for values, rows in ranked[:SHOWN]:
         lost = sum(int(row["diverged"]) for row in rows)
@@ -73,13 +74,19 @@ def search_headline(path: Path) -> str:
 def _values(row: dict[str, str]) -> tuple[str, ...]:
     """What tells one setting from another, in words for people."""
     if row["schedule"] == "hd":
-        return ("outer rate", row["outer_learning_rate"], f"(seed {row['seed']})")
+        again = f"restart {row['restart']}," if int(row["restart"]) else ""
+        return ("outer rate", row["outer_learning_rate"], again, f"seed {row['seed']}")
     names = (("α", "learning_rate"), ("η", "factor"), ("β", "momentum"), ("μ", "weight_decay"))
 
     def short(text: str) -> str:
         return " ".join(f"{float(value):.3g}" for value in text.split())
 
     return tuple(f"{name} {short(row[key])}" for name, key in names if row[key])
+
+
+def _rank(rows: list[dict[str, str]]) -> tuple[float, float]:
+    """What orders settings, as the search's own choice does."""
+    return rank(_mean(rows, "validation_accuracy"), _mean(rows, "validation_loss"))
 
 
 def _mean(rows: list[dict[str, str]], column: str) -> float:

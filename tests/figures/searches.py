@@ -50,6 +50,8 @@ def write_search(run: Path, rows: Iterable[Row], **summary: object) -> Path:
     top |= {
         name: value for name, value in summary.items() if name in ("status", "progress", "best")
     }
+    if "best" in top:  # a search names its choice by a trial; the first seed's here
+        top["best"] = {"trial": f"{top['best']['setting']}-0", **top["best"]}
     settings |= {name: value for name, value in summary.items() if name not in top}
     (run / "summary.json").write_text(json.dumps({**top, "settings": settings}))
     return run

@@ -201,6 +201,17 @@ def test_another_process_takes_trials_and_leaves_the_rest_to_the_leader(
     assert_same(run, whole)
 
 
+def test_a_record_of_another_search_is_passed_over(tmp_path: Path) -> None:
+    given, text = setting("search=random", "search.trials=null", "budget=2trials", "repeats=1")
+    run = new_run(given, text, tmp_path)
+    lead(given, run)
+    before = (run.path / "trials.csv").read_text()
+    (record, _) = sorted((run.path / "trials").glob("seed0_*.json"))
+    (run.path / "trials" / "seed0_0123456789ab.json").write_text(record.read_text())
+    lead(given, run)
+    assert (run.path / "trials.csv").read_text() == before
+
+
 def test_a_random_search_is_one_search_a_seed_and_stops_with_its_budget(tmp_path: Path) -> None:
     budget = ("search=random", "search.trials=null", "budget=100gradients")
     given, text = setting(*budget)
