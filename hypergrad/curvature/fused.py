@@ -18,6 +18,8 @@ from hypergrad.curvature.normalisation import Normalised, normalise
 
 __all__ = ["Fused"]
 
+RELU = (F.relu, torch.relu, Tensor.relu)
+
 
 class Fused(TorchFunctionMode):
     """While active, replaces the two operations in whatever is evaluated."""
@@ -40,6 +42,7 @@ class Fused(TorchFunctionMode):
         if func is F.batch_norm:
             self._last = normalise(*args, **kwargs)
             return self._last.y
-        if func in (F.relu, torch.relu) and self._last is not None and args[0] is self._last.y:
-            return self._last.rectified()
+        if func in RELU and self._last is not None and args[0] is self._last.y:
+            if not any((*args[1:], *kwargs.values())):  # in place, others may see it
+                return self._last.rectified()
         return func(*args, **kwargs)

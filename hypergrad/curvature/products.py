@@ -44,7 +44,9 @@ def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable
         The map holds the graph of the gradient: as much memory as the batch's activations.
     """
     point = theta.detach().requires_grad_()
-    g = torch.autograd.grad(loss(point), point, create_graph=True)[0]
+    with Fused():
+        value = loss(point)
+    g = torch.autograd.grad(value, point, create_graph=True)[0]
     return g.detach(), lambda Z: _loop(g, point, Z)
 
 
