@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test slow lint format smoke clean
+.PHONY: help install run test slow lint format smoke bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,13 +31,13 @@ slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
 
 lint: install  ## ruff and pyright
-	$(BIN)/ruff check hypergrad tests
-	$(BIN)/ruff format --check hypergrad tests
+	$(BIN)/ruff check hypergrad tests benchmarks
+	$(BIN)/ruff format --check hypergrad tests benchmarks
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: install  ## format the code
-	$(BIN)/ruff format hypergrad tests
-	$(BIN)/ruff check --fix hypergrad tests
+	$(BIN)/ruff format hypergrad tests benchmarks
+	$(BIN)/ruff check --fix hypergrad tests benchmarks
 
 smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad run quickstart scale=smoke
@@ -47,6 +47,9 @@ smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
+
+bench: install  ## how fast an inner step with tangents is, in every way (many minutes)
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv and caches; outputs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from hypergrad.allocator import keep_freed_memory
+
 __all__ = ["app", "main"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -247,6 +249,8 @@ def data_check(
 
 def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
+    if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
+        keep_freed_memory()
     try:
         code = app(prog_name="hypergrad", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with

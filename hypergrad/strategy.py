@@ -15,7 +15,7 @@ __all__ = ["Choice", "check_strategy", "choose_strategy"]
 Batch = tuple[Tensor, Tensor]
 
 # Where times are within the margin the earlier one wins, so that noise seldom decides.
-PREFERENCE = ("stacked", "vmap", "loop")
+PREFERENCE = ("stacked", "fused", "vmap", "loop")
 MARGIN = 1.15
 ROUNDS = 3
 HOPELESS = 3.0  # times the best: not worth another call

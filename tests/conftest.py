@@ -22,3 +22,9 @@ def shared_data() -> Path:
 def _one_thread() -> None:
     """Small tensors are quicker on one thread, and sums then come out the same everywhere."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ordinary_memory() -> None:
+    """Tests that call the command line in this process leave its allocator as it is."""
+    os.environ["HYPERGRAD_KEEP_MEMORY"] = "0"

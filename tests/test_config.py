@@ -52,7 +52,7 @@ REFUSED = {
     "baseline.weight_decay=-1": "zero or more",
     "baseline.milestones=[1.5]": "must be in [0, 1)",
     "baseline.schedule=exp": "use one of constant, multistep, cosine",
-    "model.curvature=fast": "use one of auto, loop, vmap, stacked",
+    "model.curvature=fast": "use one of auto, loop, vmap, stacked, fused",
     "model.options.hidden=a": "model.options.hidden=a: must be a number",
     "+typo=1": "unknown key typo",
     "+data.typo=1": "unknown key data.typo",

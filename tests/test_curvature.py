@@ -5,7 +5,7 @@ import torch
 from problems import digits_problem
 from torch.func import jacrev
 
-from hypergrad.curvature import gradient, gradient_and_products
+from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
 from hypergrad.seeding import generator
 
 PROBLEMS = {
@@ -14,7 +14,7 @@ PROBLEMS = {
     "lenet": ("lenet", {}),
     "wrn": ("wrn", {"depth": 10}),
 }
-CASES = [(name, strategy) for name in PROBLEMS for strategy in ("loop", "vmap", "stacked")]
+CASES = [(name, strategy) for name in PROBLEMS for strategy in STRATEGIES]
 CASES.remove(("wrn", "stacked"))
 
 
@@ -40,7 +40,7 @@ def test_every_strategy_on_every_network(name: str, strategy: str) -> None:
     assert float(Z[0] @ HZ[1]) == pytest.approx(float(Z[1] @ HZ[0]), rel=1e-9)
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "fused"])
 def test_a_linear_loss_has_zero_products(strategy: str) -> None:
     a, Z = torch.arange(3.0), torch.ones(2, 3)
     g, HZ = gradient_and_products(lambda theta: a @ theta, torch.zeros(3), Z, strategy)

@@ -78,6 +78,7 @@ def expected(
         ("lenet", {}, 24, "stacked"),
         ("wrn", {"depth": 10}, 8, "loop"),
         ("wrn", {"depth": 10}, 8, "vmap"),
+        ("wrn", {"depth": 10}, 8, "fused"),
     ],
 )
 def test_equals_reverse_mode(
@@ -213,7 +214,7 @@ def test_the_misprint_in_the_appendix_fails_where_the_correction_passes() -> Non
 
 @pytest.mark.parametrize("truncation", [0.0, 0.15, 0.5])
 @pytest.mark.parametrize("clip", [None, 1e-3], ids=["free", "clipped"])
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "stacked"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "stacked", "fused"])
 def test_truncation_and_product_clip_equal_the_dense_recursion(
     truncation: float, clip: float | None, strategy: str
 ) -> None:
@@ -304,7 +305,7 @@ def test_float32_agrees_with_float64(strategy: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "fused"])
 def test_cuda_agrees_with_the_cpu(strategy: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")

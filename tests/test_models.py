@@ -79,7 +79,7 @@ def test_the_flat_view_computes_what_the_module_computes() -> None:
 
 
 @pytest.mark.parametrize("with_tangents", [False, True], ids=["training", "with tangents"])
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "fused"])
 def test_evaluation_equals_an_ordinary_training_loop(strategy: str, with_tangents: bool) -> None:
     """Weights, running statistics, loss and accuracy after 30 steps of WRN with batch norm."""
     problem = digits_problem("wrn", depth=10)
@@ -178,6 +178,7 @@ def test_dropout_needs_the_loop() -> None:
     batch = (problem.batch_at, problem.validation, Schedule((0.1,), (0.5,), (0.0,)), 3)
     with pytest.raises(ValueError, match="use loop"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="vmap"))
-    hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="loop"))
+    for strategy in ("loop", "fused"):
+        hypergradients(model, model.theta(), *batch, ForwardOptions(strategy=strategy))
     x, y = problem.batch_at(0)
     assert torch.equal(model.loss(model.theta(), x, y), model.loss(model.theta(), x, y))

@@ -26,10 +26,10 @@ def timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        ({"stacked": 1.0, "vmap": 2.0, "loop": 2.9}, "stacked"),
-        ({"stacked": 1.1, "vmap": 1.0, "loop": 1.05}, "stacked"),  # within the margin
-        ({"stacked": 2.0, "vmap": 1.1, "loop": 1.0}, "vmap"),
-        ({"stacked": 2.0, "vmap": 2.0, "loop": 1.0}, "loop"),
+        ({"stacked": 1.0, "fused": 1.5, "vmap": 2.0, "loop": 2.9}, "stacked"),
+        ({"stacked": 1.1, "fused": 1.1, "vmap": 1.0, "loop": 1.05}, "stacked"),  # within the margin
+        ({"stacked": 2.0, "fused": 1.5, "vmap": 1.1, "loop": 1.0}, "vmap"),
+        ({"stacked": 2.0, "fused": 2.0, "vmap": 2.0, "loop": 1.0}, "loop"),
     ],
 )
 def test_the_fastest_wins_by_a_margin(
@@ -45,9 +45,9 @@ def test_the_fastest_wins_by_a_margin(
 @pytest.mark.parametrize(
     ("module", "fitting"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), ["stacked", "vmap", "loop"]),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU()), ["vmap", "loop"]),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1)), ["loop"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), ["stacked", "fused", "vmap", "loop"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU()), ["fused", "vmap", "loop"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1)), ["fused", "loop"]),
     ],
     ids=["a chain", "another network", "dropout"],
 )
@@ -64,7 +64,7 @@ def test_large_networks_are_not_batched(monkeypatch: pytest.MonkeyPatch) -> None
     problem = digits_problem("mlp", hidden=4)
     monkeypatch.setattr(strategy, "BATCHED_LIMIT", 1000)
     choice = choose_strategy(problem.model, problem.theta, problem.batch_at(0), 3)
-    assert list(choice.seconds) == ["loop"]
+    assert list(choice.seconds) == ["fused", "loop"]
 
 
 def test_stacked_is_refused_before_a_run() -> None:
@@ -84,7 +84,7 @@ def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
         Schedule((0.1,), (0.5,), (0.0,)),
         4,
     )
-    timed(monkeypatch, stacked=2.0, vmap=2.0, loop=1.0)
+    timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
     found = hypergradients(*given, ForwardOptions(strategy="auto"))
     assert found.values == hypergradients(*given, ForwardOptions(strategy="loop")).values
 
@@ -94,7 +94,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
 ) -> None:
     setting, text = tiny_setting("model.curvature=auto", "repeats=1", "greedy.enabled=false")
     watcher, run = Watcher(), new_run(setting, text, tmp_path)
-    timed(monkeypatch, stacked=2.0, vmap=2.0, loop=1.0)
+    timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
     interrupt = Interrupt()
 
     def stop(steps: int) -> None:
@@ -105,14 +105,14 @@ def test_a_run_says_what_it_chose_and_keeps_it(
     with pytest.raises(Interrupted):
         go(setting, run, watcher, interrupt)
     assert watcher.notes == [
-        "Hessian products by loop (stacked 2 s, vmap 2 s, loop 1 s); model.curvature=loop skips "
-        "the trial"
+        "Hessian products by loop (stacked 2 s, fused 2 s, vmap 2 s, loop 1 s); "
+        "model.curvature=loop skips the trial"
     ]
     assert run.read_json("summary.json")["curvature"] == {
         "strategy": "loop",
-        "seconds": {"stacked": 2.0, "vmap": 2.0, "loop": 1.0},
+        "seconds": {"stacked": 2.0, "fused": 2.0, "vmap": 2.0, "loop": 1.0},
     }
-    timed(monkeypatch, stacked=1.0, vmap=2.0, loop=2.0)  # it would choose otherwise now
+    timed(monkeypatch, stacked=1.0, fused=2.0, vmap=2.0, loop=2.0)  # it would choose otherwise now
     watcher = Watcher()
     go(setting, run, watcher, resume=True)
     assert watcher.notes == []

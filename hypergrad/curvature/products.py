@@ -2,18 +2,20 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from hypergrad.curvature.fused import Fused
 from hypergrad.curvature.stacked import stacked_products
 
 __all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
 
 Loss = Callable[[Tensor], Tensor]
 
-STRATEGIES = ("loop", "vmap", "stacked")
+STRATEGIES = ("loop", "vmap", "stacked", "fused")
 
 
 def gradient(loss: Loss, theta: Tensor) -> Tensor:
@@ -42,7 +44,9 @@ def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable
         The map holds the graph of the gradient: as much memory as the batch's activations.
     """
     point = theta.detach().requires_grad_()
-    g = torch.autograd.grad(loss(point), point, create_graph=True)[0]
+    with Fused():
+        value = loss(point)
+    g = torch.autograd.grad(value, point, create_graph=True)[0]
     return g.detach(), lambda Z: _loop(g, point, Z)
 
 
@@ -69,9 +73,10 @@ def gradient_and_products(
         raise ValueError(f"unknown curvature strategy {strategy!r}: use one of {STRATEGIES}")
     if strategy == "stacked" and len(Z):
         return stacked_products(primal or loss, theta, Z)
-    looped = strategy == "loop" and len(Z) > 0
+    looped = strategy in ("loop", "fused") and len(Z) > 0
     point = theta.detach().requires_grad_()
-    value = (primal or loss)(point)
+    with Fused() if strategy == "fused" and looped else nullcontext():
+        value = (primal or loss)(point)
     g = torch.autograd.grad(value, point, create_graph=looped)[0]
     if not len(Z):
         return g, Z

@@ -185,6 +185,5 @@ def _max_pool2d(
 
 def _refusal(what: str) -> ValueError:
     return ValueError(
-        f"strategy stacked cannot carry tangents through {what}: use vmap or loop "
-        "(model.curvature=loop)"
+        f"strategy stacked cannot carry tangents through {what}: use fused (model.curvature=fused)"
     )

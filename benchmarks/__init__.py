@@ -1,0 +1,1 @@
+"""How fast an inner step with tangents is: `python -m benchmarks` (or `make bench`)."""

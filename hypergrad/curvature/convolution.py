@@ -1,0 +1,111 @@
+"""Two-dimensional convolution whose double backward pass is three kernel calls.
+
+With `y = x * w + b`, the backward pass maps `gy` to `gx = gy *' w`, `gw = gy *" x`, `gb = sum gy`,
+products that are linear in `gy` and in `w` or `x`. So its derivatives along `X`, `W` and `B` are
+products again: `X * w + x * W + B` for `gy`, `gy *' W` for `x`, and `gy *" X` for `w`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.modules.utils import _pair
+
+__all__ = ["convolution"]
+
+Pair = int | tuple[int, int]
+Settings = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
+
+
+class _Context(FunctionCtx):
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    settings: Settings
+
+
+def convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Return what `torch.nn.functional.conv2d` returns; arguments as there."""
+    if isinstance(padding, str) or input.dim() != 4:
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    settings = _pair(stride), _pair(padding), _pair(dilation), groups
+    # The change of layout is an operation of its own: what is saved below must be the very input,
+    # or autograd loses the way from the backward pass to it.
+    if input.device.type == "cpu" and input.dtype == torch.float32:
+        input = input.contiguous(memory_format=torch.channels_last)
+    y = _Convolution.apply(input, weight, bias, settings)
+    assert isinstance(y, Tensor)
+    return y
+
+
+class _Convolution(Function):
+    @staticmethod
+    def forward(
+        ctx: _Context, x: Tensor, w: Tensor, b: Tensor | None, settings: Settings
+    ) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.settings = settings
+        return F.conv2d(x, w, b, *settings)
+
+    @staticmethod
+    def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        return *_ConvolutionBackward.apply(*grad_outputs, x, w, needs, ctx.settings), None
+
+
+class _ConvolutionBackward(Function):
+    @staticmethod
+    def forward(
+        ctx: _Context,
+        gy: Tensor,
+        x: Tensor,
+        w: Tensor,
+        needs: tuple[bool, bool, bool],
+        settings: Settings,
+    ) -> tuple[Tensor | None, ...]:
+        ctx.save_for_backward(gy, x, w)
+        ctx.settings = settings
+        ctx.set_materialize_grads(False)
+        return _backward(gy, x, w, needs, settings)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # type: ignore[override]
+        ctx: _Context, *grad_outputs: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        gy, x, w = ctx.saved_tensors
+        X, W, B = grad_outputs
+        terms = []
+        if X is not None:
+            terms.append(F.conv2d(X, w, None, *ctx.settings))
+        if W is not None:
+            terms.append(F.conv2d(x, W, None, *ctx.settings))
+        if B is not None:
+            terms.append(B[:, None, None].expand_as(gy))
+        along_gy = None
+        for term in terms:
+            along_gy = term if along_gy is None else along_gy.add_(term)
+        needs = ctx.needs_input_grad[1] and W is not None, X is not None, False
+        along_x, along_w, _ = _backward(
+            gy, x if X is None else X, w if W is None else W, needs, ctx.settings
+        )
+        return along_gy, along_x, along_w, None, None
+
+
+def _backward(
+    gy: Tensor, x: Tensor, w: Tensor, needs: tuple[bool, bool, bool], settings: Settings
+) -> tuple[Tensor | None, ...]:
+    stride, padding, dilation, groups = settings
+    sizes = [len(w)] if needs[2] else None
+    return torch.ops.aten.convolution_backward(
+        gy, x, w, sizes, stride, padding, dilation, False, [0, 0], groups, needs
+    )

@@ -1,0 +1,48 @@
+"""Convolution and batch normalisation with double backward passes written by hand.
+
+PyTorch differentiates any gradient again, but at a price: the double backward of its convolution
+and of its batch normalisation goes through many small operations. Inside `Fused` those two are
+replaced, with a ReLU after a normalisation taken in; everything else stays PyTorch's own, so that
+any module that it can differentiate twice works.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from hypergrad.curvature.convolution import convolution
+from hypergrad.curvature.normalisation import Normalised, normalise
+
+__all__ = ["Fused"]
+
+RELU = (F.relu, torch.relu, Tensor.relu)
+
+
+class Fused(TorchFunctionMode):
+    """While active, replaces the two operations in whatever is evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: Normalised | None = None
+
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: dict | None = None,
+    ) -> object:
+        """Call `func`, or what stands for it."""
+        kwargs = kwargs or {}
+        if func is F.conv2d:
+            return convolution(*args, **kwargs)
+        if func is F.batch_norm:
+            self._last = normalise(*args, **kwargs)
+            return self._last.y
+        if func in RELU and self._last is not None and args[0] is self._last.y:
+            if not any((*args[1:], *kwargs.values())):  # in place, others may see it
+                return self._last.rectified()
+        return func(*args, **kwargs)
