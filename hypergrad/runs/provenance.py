@@ -33,7 +33,8 @@ def provenance(device: str, seeds: Sequence[int], command: Sequence[str]) -> dic
     commit, dirty = _git_state(Path(__file__).resolve().parents[2])
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        # The program's name, not where it happens to be installed.
+        "command": [Path(command[0]).name, *command[1:]] if command else [],
         "seeds": list(seeds),
         "device": device,
         "hypergrad": _version("hypergrad"),
