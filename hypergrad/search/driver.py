@@ -4,23 +4,19 @@ Any number of processes may work on one run directory. The one that holds the ru
 `trials.csv` and the summary, and does the final trainings. The others only take trials.
 """
 
-import csv
-import io
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 from hypergrad.budget import Spent
-from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.schedule import Schedule
 from hypergrad.schema import RunConfig
-from hypergrad.search.candidates import candidates, count_of
 from hypergrad.search.ensemble import check_ensemble, fastest_size
+from hypergrad.search.ledger import Ledger
 from hypergrad.search.queue import Queue, open_trials
-from hypergrad.search.records import COLUMNS, Records, name_of, row_of
+from hypergrad.search.records import Records, name_of
 from hypergrad.search.selection import Chosen, choose
 from hypergrad.search.train import Outcome, Trainer, Trial, chance
 from hypergrad.setting import Setting, prepare
@@ -31,7 +27,6 @@ __all__ = ["Search"]
 
 LOOK = 1.0  # seconds between two looks at what other processes have finished
 LOSSES = 3  # workers lost in a row, without a trial finished in between, that end a search
-FAR = 1000  # settings without a trial in a row, after which none is looked for
 LARGEST = 64  # trials trained together, where that is measured
 
 _trainer: Trainer | None = None  # of a worker process
@@ -60,10 +55,8 @@ class Search:
         part = setting.plan.parts[0]
         self._planned = Spent(gradients=round(part.steps * part.gradients), trials=1)
         self._final_horizon = setting.plan.parts[-1].steps
-        self._total = count_of(self._config)
+        self._ledger = Ledger(self._config, run, self._records, display)
         self._leads = False
-        self._gathered = time.monotonic()
-        self._best, self._diverged = (-math.inf, -math.inf), 0
 
     def lead(self) -> None:
         """Do everything that is left, and write down what came of it; the run must be held.
@@ -74,13 +67,13 @@ class Search:
         self._leads = True
         # What was chosen before a search grew is not what it will choose.
         self._run.update_summary({"best": None, "results": []})
-        self._begin()
+        self._ledger.open()
         try:
             self._complete(self._wanted)
         finally:
-            self._gather()
-        self._say_what_ended_it()
-        self._finish(choose(self._config.search.kind, self._finished()))
+            self._ledger.gather()
+        self._ledger.say_what_ended_it(self._planned)
+        self._finish(choose(self._config.search.kind, self._ledger.finished()))
         self._run.update_summary({"progress": {"phase": "finished", "fraction": 1.0}})
         self._records.tidy()
 
@@ -90,7 +83,7 @@ class Search:
         Raises:
             Interrupted: When asked to stop.
         """
-        self._begin()
+        self._ledger.open()
         self._complete(self._wanted, wait=False)
 
     # Trials
@@ -109,7 +102,7 @@ class Search:
                 for trials, outcomes in self._results(queue, wanted):
                     queue.settle(trials, outcomes)
                     lost = 0
-                    self._tell(trials, outcomes)
+                    self._ledger.note(trials, outcomes, write=self._leads)
             except WorkerLost as error:
                 lost += 1
                 if lost == LOSSES:
@@ -177,17 +170,6 @@ class Search:
             self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
         return size
 
-    def _say_what_ended_it(self) -> None:
-        allowance = self._config.allowance
-        if allowance is None:
-            return
-        for seed, own in self._finished().items():
-            if len(own) == self._total and allowance.allows(_spent(own), self._planned):
-                self._display.note(
-                    f"seed {seed}: search.trials={self._total} ended it before its budget of "
-                    f"{self._config.budget} was spent (search.trials=null leaves it to the budget)"
-                )
-
     # Final trainings
 
     def _finish(self, chosen: dict[int, Chosen]) -> None:
@@ -235,92 +217,7 @@ class Search:
                 },
             }
         )
-        self._write("finals.csv", [(t, o) for t in trials if (o := self._records.get(t))])
-
-    # Files and words
-
-    def _finished(self) -> dict[int, list[tuple[Trial, Outcome]]]:
-        """The finished trials of each seed, in the order of the search."""
-        found: dict[int, list[tuple[Trial, Outcome]]] = {}
-        for seed in self._config.seeds:
-            left, misses, own = self._records.count(seed), 0, []
-            for candidate in candidates(self._config, seed):
-                if not left or misses == FAR:
-                    break  # what is left then belongs to another search
-                trial = Trial(candidate, seed)
-                outcome = self._records.get(trial)
-                if outcome is None:
-                    misses += 1
-                    continue
-                own.append((trial, outcome))
-                left, misses = left - 1, 0
-            found[seed] = own
-        return found
-
-    def _gather(self) -> None:
-        """Bring `trials.csv` and the summary up to date."""
-        self._gathered = time.monotonic()
-        finished = self._finished()
-        self._write("trials.csv", [pair for own in finished.values() for pair in own])
-        spent = []
-        for seed, own in finished.items():
-            spent.append({"seed": seed, **_spent(own)._asdict()})
-        progress = {"phase": "trials", "fraction": self._fraction(finished)}
-        self._run.update_summary({"progress": progress, "spent": spent})
-
-    def _write(self, name: str, pairs: Sequence[tuple[Trial, Outcome]]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(row_of(trial, outcome).values() for trial, outcome in pairs)
-        write_text_atomically(self._run.path / name, text.getvalue())
-
-    def _fraction(self, finished: dict[int, list[tuple[Trial, Outcome]]]) -> float:
-        """How much of the search is done: of its trials, or of its budget."""
-        allowance, shares = self._config.allowance, []
-        for own in finished.values():
-            shares.append(len(own) / self._total if self._total else 0.0)
-            if allowance is not None:
-                spent = allowance.of(_spent(own)) / allowance.amount
-                shares[-1] = max(shares[-1], spent)
-        return sum(min(share, 1.0) for share in shares) / len(shares)
-
-    def _begin(self) -> None:
-        self._records.refresh()
-        finished = self._finished()
-        pairs = [pair for own in finished.values() for pair in own]
-        total = None if self._total is None else self._total * len(finished)
-        if self._config.budget is not None:
-            total = None
-        self._display.begin(total, len(pairs), self._fraction(finished))
-        for _, outcome in pairs:
-            self._count(outcome)
-
-    def _count(self, outcome: Outcome) -> None:
-        self._best = max(self._best, outcome.rank)
-        self._diverged += outcome.diverged
-
-    def _tell(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
-        """Say how things stand, and write it down now and then."""
-        for outcome in outcomes:
-            if outcome.validation_accuracy is not None:
-                self._count(outcome)
-        if trials[0].final:
-            self._display.note(f"final training, seed {trials[0].seed}: {trials[0].candidate}")
-            return
-        best = f"best {self._best[0]:.2%} of validation" if self._best[0] > -math.inf else ""
-        lost = f"{self._diverged} diverged" if self._diverged else ""
-        text = " · ".join(part for part in (best, lost) if part)
-        self._display.done(text, len(trials), self._fraction(self._finished()))
-        if time.monotonic() - self._gathered > self._config.checkpoint_seconds and self._leads:
-            self._gather()
-
-
-def _spent(pairs: Sequence[tuple[Trial, Outcome]]) -> Spent:
-    total = Spent()
-    for _, outcome in pairs:
-        total = total.plus(outcome.spent)
-    return total
+        self._ledger.write("finals.csv", [(t, o) for t in trials if (o := self._records.get(t))])
 
 
 def begin(config: RunConfig) -> None:
