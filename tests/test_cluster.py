@@ -52,8 +52,9 @@ def nodes() -> Iterator[object]:
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        path = f"{TESTS}{os.pathsep}{TESTS.parent}"  # workers find this module, and this tree
-        patch.setenv("PYTHONPATH", path)
+        # Workers find this module and what it imports, and this tree.
+        paths = map(str, (TESTS, TESTS / "search", TESTS.parent))
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         head = {"num_cpus": 1, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
