@@ -13,12 +13,12 @@ import pytest
 from tiny import OVERRIDES, everything
 
 RUN = [sys.executable, "-m", "hypergrad", "run"]
-COMMAND = [*RUN, "quickstart", *OVERRIDES, "epochs=12"]
+COMMAND = [*RUN, "quickstart", *OVERRIDES, "epochs=160"]
 SMALL = ["data=digits", "model=mlp", "scale=smoke", "checkpoint_seconds=0.5"]
 COMMANDS = {
     "quickstart": COMMAND,
-    "fig2": [*RUN, "fig2", *SMALL, "jobs=2", "repeats=10", "hypervariance.steps=120"],
-    "fig3": [*RUN, "fig3", *SMALL, "epochs=6", "outer.steps=6"],
+    "fig2": [*RUN, "fig2", *SMALL, "jobs=2", "repeats=20", "hypervariance.steps=120"],
+    "fig3": [*RUN, "fig3", *SMALL, "epochs=60", "outer.steps=6"],
 }
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -70,7 +70,7 @@ def test_ten_kills_at_random_moments_leave_no_trace(tmp_path: Path, experiment: 
     for _ in range(10):
         run = the_run(tmp_path / "killed")
         wait_for(run / ".lock", process)
-        time.sleep(moments.uniform(0, 4))
+        time.sleep(moments.uniform(0, 1.5))
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGKILL)
