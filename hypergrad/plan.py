@@ -1,9 +1,9 @@
 """What a run is going to do, before it does it: parts, steps, memory."""
 
-import math
 from typing import NamedTuple
 
 from hypergrad.schema import RunConfig
+from hypergrad.search.candidates import count_of
 from hypergrad.trajectory import checkpoint_interval
 
 __all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance", "plan_search"]
@@ -151,9 +151,7 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
     kept = n_train - max(1, round(n_train * method.validation))
     steps = config.epochs * (kept // method.batch_size)
     cost = 2.0 if search.kind == "hd" else 1.0
-    trials = search.trials
-    if search.kind == "grid":
-        trials = math.prod(len(values) for values in search.grid.values())
+    trials = count_of(config)
     note = "training alone keeps no tangents"
     if allowance is not None:
         note = f"a seed ends when {config.budget} are spent; {note}"
