@@ -24,20 +24,17 @@ from torch import Tensor
 
 from hypergrad.curvature import STRATEGIES, gradient_and_products
 from hypergrad.flat import FlatModel
-from hypergrad.hypergradient import (
-    Hypergradients,
-    contributing_steps,
-    skipped,
-    validation_gradients,
-)
-from hypergrad.schedule import KINDS, Schedule, Window
-from hypergrad.sgd import InnerState, clip_gradient, sgd_step, share_above
+from hypergrad.hypergradient import Hypergradients, contributing_steps, validation_gradients
+from hypergrad.rows import Rows, rows_at
+from hypergrad.schedule import Schedule
+from hypergrad.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
 from hypergrad.strategy import check_strategy, choose_strategy
 from hypergrad.tally import Tally
 
 __all__ = [
     "ForwardOptions",
     "Tangents",
+    "advance",
     "forward_step",
     "hypergradients",
     "project",
@@ -124,12 +121,36 @@ def forward_step(
     Returns:
         The next state, the next tangents, the loss (scalar) and the predictions on the minibatch.
     """
-    x, y = batch
+    rows = rows_at(schedule, step, horizon, options.truncation, tangents.reached)
     values = schedule.at(step, horizon)
-    in_use, moving = _rows(schedule, step, horizon, options.truncation)
-    # While every learning rate is zero, C cannot reach Z: the first outer step needs no product.
-    curved = any(schedule.learning_rate)
-    live = [row for row in moving if tangents.reached[row]] if curved else []
+    return advance(model, state, tangents, batch, values, rows, options)
+
+
+def advance(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    batch: Batch,
+    values: Rates,
+    rows: Rows,
+    options: ForwardOptions,
+) -> tuple[InnerState, Tangents, Tensor, Tensor]:
+    """Do the arithmetic of `forward_step`; no number is read back from the device.
+
+    Args:
+        model: The network and its loss.
+        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
+        tangents: `Z_{t-1}`, `C_{t-1}`.
+        batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
+        values: `alpha_t`, `beta_t`, `mu_t`: numbers, or scalars on the device.
+        rows: What the step touches.
+        options: Clipping, strategy.
+
+    Returns:
+        As `forward_step`.
+    """
+    x, y = batch
+    live = list(rows.live)
     noted: list[Tensor] = []
     # The training step updates the buffers; its Hessian is that of the loss before.
     buffers = {name: buffer.clone() for name, buffer in state.buffers.items()} if live else {}
@@ -157,25 +178,20 @@ def forward_step(
     theta, v = sgd_step(state.theta, state.v, g, values)
 
     Z, C = tangents.Z.clone(), tangents.C.clone()
-    rows = slice(None) if len(moving) == len(Z) else moving
-    C[rows] = values.beta * C[rows] + values.mu * Z[rows]
-    C[slice(None) if len(live) == len(Z) else live] += HZ
-    row_alpha, row_beta, row_mu = in_use
-    if row_beta is not None:
-        C[row_beta] += state.v
-    if row_mu is not None:
-        C[row_mu] += state.theta
-    Z[rows] -= values.alpha * C[rows]
-    if row_alpha is not None:
-        Z[row_alpha] -= v
-    reached = tuple(
-        was or row == row_alpha or (row in moving and values.alpha != 0)
-        for row, was in enumerate(tangents.reached)
-    )
+    moving = _index(rows.moving, len(Z))
+    C[moving] = values.beta * C[moving] + values.mu * Z[moving]
+    C[_index(rows.live, len(Z))] += HZ
+    if rows.beta is not None:
+        C[rows.beta] += state.v
+    if rows.mu is not None:
+        C[rows.mu] += state.theta
+    Z[moving] -= values.alpha * C[moving]
+    if rows.alpha is not None:
+        Z[rows.alpha] -= v
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
-        Tangents(Z, C, reached, tangents.tally.after(Z, live, clipped, touched)),
+        Tangents(Z, C, rows.reached, tangents.tally.after(Z, live, clipped, touched)),
         loss,
         predictions,
     )
@@ -278,22 +294,6 @@ def project(
     return Hypergradients(values, contributing, state, trust)
 
 
-def _rows(
-    schedule: Schedule, step: int, horizon: int, truncation: float
-) -> tuple[list[int | None], list[int]]:
-    """Rows in use at a step (None for a truncated kind), and all rows that it moves."""
-    in_use: list[int | None] = []
-    moving: list[int] = []
-    first = 0
-    indices = schedule.at(step, horizon).indices
-    for _, count, index in zip(KINDS, schedule.counts, indices, strict=True):
-        if count == 0:
-            in_use.append(None)
-            continue
-        start, stop = -(-index * horizon // count), -(-(index + 1) * horizon // count)
-        truncated = step - start < skipped(Window(start, stop), truncation)
-        in_use.append(None if truncated else first + index)
-        if not truncated:  # later windows have not begun: their rows are zero
-            moving.extend(range(first, first + index + 1))
-        first += count
-    return in_use, moving
+def _index(rows: tuple[int, ...], count: int) -> slice | list[int]:
+    """Rows as an index: a slice, which copies nothing, where it is all of them."""
+    return slice(None) if len(rows) == count else list(rows)

@@ -1,0 +1,72 @@
+"""Which tangents an inner step touches: everything about the step that is no arithmetic.
+
+There are few different plans in a run, a window or two each, so whatever is prepared for one
+(a recorded graph of kernels, say) serves many steps.
+"""
+
+from typing import NamedTuple
+
+from hypergrad.hypergradient import skipped
+from hypergrad.schedule import KINDS, Schedule, Window
+
+__all__ = ["Rows", "rows_at"]
+
+
+class Rows(NamedTuple):
+    """Rows of `Z` and `C`, which stand for the values of a schedule.
+
+    Attributes:
+        alpha: Row of the learning rate in use; None where its kind is truncated or has no values.
+        beta: Row of the momentum in use, likewise.
+        mu: Row of the weight decay in use, likewise.
+        moving: Rows that the recursion moves; later windows have not begun.
+        live: Those among them whose Hessian product can differ from zero.
+        reached: For each row, whether Z can differ from zero after the step.
+    """
+
+    alpha: int | None
+    beta: int | None
+    mu: int | None
+    moving: tuple[int, ...]
+    live: tuple[int, ...]
+    reached: tuple[bool, ...]
+
+
+def rows_at(
+    schedule: Schedule, step: int, horizon: int, truncation: float, reached: tuple[bool, ...]
+) -> Rows:
+    """Return what an inner step touches.
+
+    Args:
+        schedule: The values in use.
+        step: 0-based inner step.
+        horizon: `T`, inner steps.
+        truncation: `tau`: the first `floor(tau n)` of a window's `n` steps leave its kind alone.
+        reached: For each row, whether Z can differ from zero before the step.
+
+    Returns:
+        The rows in use, those that move, and those that need a product.
+    """
+    in_use: list[int | None] = []
+    moving: list[int] = []
+    first = 0
+    values = schedule.at(step, horizon)
+    for _, count, index in zip(KINDS, schedule.counts, values.indices, strict=True):
+        if count == 0:
+            in_use.append(None)
+            continue
+        start, stop = -(-index * horizon // count), -(-(index + 1) * horizon // count)
+        truncated = step - start < skipped(Window(start, stop), truncation)
+        in_use.append(None if truncated else first + index)
+        if not truncated:
+            moving.extend(range(first, first + index + 1))
+        first += count
+    alpha, beta, mu = in_use
+    # While every learning rate is zero, C cannot reach Z: the first outer step needs no product.
+    curved = any(schedule.learning_rate)
+    after = tuple(
+        was or row == alpha or (row in moving and values.alpha != 0)
+        for row, was in enumerate(reached)
+    )
+    live = tuple(row for row in moving if reached[row]) if curved else ()
+    return Rows(alpha, beta, mu, tuple(moving), live, after)
