@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step, project, settle
+from hypergrad.forward import ForwardOptions, Tangents, begin, forward_step, project, settle
 from hypergrad.hypergradient import Hypergradients, contributing_steps
 from hypergrad.inner import Minibatches, ScheduledRun
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
@@ -22,6 +23,8 @@ from hypergrad.trajectory import Trajectory
 __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
 Batch = tuple[Tensor, Tensor]
+
+ROWS = ("Z", "C", "tally.clipped_products", "tally.finite")  # of a snapshot; one entry a value
 
 
 def _ignore(steps: int) -> None: ...
@@ -37,6 +40,7 @@ class ForwardRun(ScheduledRun):
         epochs: The horizon, in epochs.
         schedule: The values.
         options: Clipping, truncation, strategy.
+        ranks: Processes that share the tangents: whatever is called on one, is called on all.
     """
 
     def __init__(
@@ -47,17 +51,18 @@ class ForwardRun(ScheduledRun):
         epochs: int,
         schedule: Schedule,
         options: ForwardOptions,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         count = len(self.contributing)
-        self._options = settle(model, theta, minibatches.at(0), count, options)
-        self._tangents = Tangents.start(theta, count)
+        self._ranks = ranks
+        self._options = settle(model, theta, minibatches.at(0), count, options, ranks)
+        self.state, self._tangents = begin(model, theta, count, ranks)
 
-    @property
     def cost(self) -> tuple[int, int]:
-        """Gradient evaluations and Hessian products so far."""
-        return self.step, sum(self._tangents.tally.products)
+        """Return how many gradient evaluations and Hessian products there were so far."""
+        return self.step, sum(self._ranks.collect(self._tangents.tally.products))
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
@@ -71,33 +76,41 @@ class ForwardRun(ScheduledRun):
         Returns:
             One averaged hypergradient a value, with its spread over the batches.
         """
-        return project(self.model, self.state, self._tangents, validation, self.contributing)
+        return project(
+            self.model, self.state, self._tangents, validation, self.contributing, self._ranks
+        )
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Return everything that `restore` needs: tensors, and values that fit JSON."""
+        """Return everything that `restore` needs: tensors, and values that fit JSON.
+
+        With several ranks that is rank 0's snapshot, which has the rows of all.
+        """
         tensors, scalars = super().snapshot()
-        tally = self._tangents.tally
-        tensors |= {"Z": self._tangents.Z, "C": self._tangents.C}
-        tensors |= {f"tally.{name}": tensor for name, tensor in tally.tensors().items()}
-        lists = {"reached": list(self._tangents.reached), "products": list(tally.products)}
+        ranks, (Z, C, reached, tally) = self._ranks, self._tangents
+        rows = Z, C, tally.clipped_products, tally.finite
+        tensors |= {name: ranks.gather(own) for name, own in zip(ROWS, rows, strict=True)}
+        tensors["tally.clipped_gradients"] = tally.clipped_gradients
+        lists = {"reached": ranks.collect(reached), "products": ranks.collect(tally.products)}
         return tensors, scalars | lists
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
-        """Continue from a snapshot."""
-        super().restore(tensors, scalars)
+        """Continue from a snapshot, which need not be of the same number of ranks."""
+        share = list(self._ranks.share(len(self.contributing)))
         device = self.state.theta.device
+        rows = {name: tensors[name][share].to(device) for name in ROWS}
+        super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
         reached, products = scalars["reached"], scalars["products"]
         assert isinstance(reached, list)
         assert isinstance(products, list)
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
         tally = Tally(
             self.step,
-            moved["tally.clipped_gradients"],
-            moved["tally.clipped_products"],
-            tuple(products),
-            moved["tally.finite"],
+            tensors["tally.clipped_gradients"].to(device),
+            rows["tally.clipped_products"],
+            tuple(products[row] for row in share),
+            rows["tally.finite"],
         )
-        self._tangents = Tangents(moved["Z"], moved["C"], tuple(reached), tally)
+        own = tuple(reached[row] for row in share)
+        self._tangents = Tangents(rows["Z"], rows["C"], own, tally)
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.state, self._tangents, loss, predictions = forward_step(
@@ -109,6 +122,7 @@ class ForwardRun(ScheduledRun):
             self.step,
             self.horizon,
             self._options,
+            self._ranks,
         )
         return loss, predictions
 
@@ -142,7 +156,6 @@ class ReverseRun(ScheduledRun):
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
         self._back = 0, 0
 
-    @property
     def cost(self) -> tuple[int, int]:
         """Gradient evaluations and Hessian products so far, there and back."""
         gradients, products = self._back

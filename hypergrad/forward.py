@@ -25,6 +25,7 @@ from torch import Tensor
 from hypergrad.curvature import STRATEGIES, gradient_and_products
 from hypergrad.flat import FlatModel
 from hypergrad.hypergradient import Hypergradients, contributing_steps, validation_gradients
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.rows import Rows, rows_at
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
@@ -35,6 +36,7 @@ __all__ = [
     "ForwardOptions",
     "Tangents",
     "advance",
+    "begin",
     "forward_step",
     "hypergradients",
     "project",
@@ -77,6 +79,8 @@ class ForwardOptions:
 class Tangents(NamedTuple):
     """Derivatives of the inner state with respect to every value of the schedule.
 
+    Where several ranks carry them, `N` is the number of those in this rank's share.
+
     Attributes:
         Z: `(N, D)` derivatives of theta.
         C: `(N, D)` derivatives of v.
@@ -105,6 +109,7 @@ def forward_step(
     step: int,
     horizon: int,
     options: ForwardOptions,
+    ranks: Ranks = ALONE,
 ) -> tuple[InnerState, Tangents, Tensor, Tensor]:
     """Take inner step `step` and carry the tangents through it.
 
@@ -117,13 +122,17 @@ def forward_step(
         step: 0-based inner step.
         horizon: `T`, inner steps.
         options: Clipping, truncation, strategy.
+        ranks: Who else takes the step, with other tangents; all leave it with one state.
 
     Returns:
         The next state, the next tangents, the loss (scalar) and the predictions on the minibatch.
     """
-    rows = rows_at(schedule, step, horizon, options.truncation, tangents.reached)
+    share = ranks.share(sum(schedule.counts))
+    rows = rows_at(schedule, step, horizon, options.truncation, tangents.reached, share)
     values = schedule.at(step, horizon)
-    return advance(model, state, tangents, batch, values, rows, options)
+    taken = advance(model, state, tangents, batch, values, rows, options)
+    ranks.agree(taken[0].tensors())
+    return taken
 
 
 def advance(
@@ -198,7 +207,12 @@ def advance(
 
 
 def settle(
-    model: FlatModel, theta: Tensor, batch: Batch, count: int, options: ForwardOptions
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    count: int,
+    options: ForwardOptions,
+    ranks: Ranks = ALONE,
 ) -> ForwardOptions:
     """Return options whose strategy fits the network: `auto` is replaced by the fastest.
 
@@ -208,6 +222,7 @@ def settle(
         batch: A minibatch of the training.
         count: `N`, tangents to carry.
         options: What is asked for.
+        ranks: Who carries them; rank 0 decides.
 
     Returns:
         The same, with another strategy at most.
@@ -218,7 +233,8 @@ def settle(
     check_strategy(model, options.strategy, batch)
     if options.strategy != "auto":
         return options
-    return replace(options, strategy=choose_strategy(model, theta, batch, count).strategy)
+    choice = choose_strategy(model, theta, batch, len(ranks.share(count)))
+    return replace(options, strategy=ranks.said(choice.strategy))
 
 
 def hypergradients(
@@ -229,6 +245,7 @@ def hypergradients(
     schedule: Schedule,
     horizon: int,
     options: ForwardOptions = ForwardOptions(),  # noqa: B008 (frozen)
+    ranks: Ranks = ALONE,
 ) -> Hypergradients:
     """Train for `horizon` steps and return the hypergradient of every value of the schedule.
 
@@ -240,6 +257,8 @@ def hypergradients(
         schedule: The values in use.
         horizon: `T`, inner steps.
         options: Clipping, truncation, strategy; exact by default.
+        ranks: Processes that share the tangents, from `join_ranks`; each calls this with the same
+            network, data and values, and all get the same result.
 
     Returns:
         Hypergradients, contributing steps, and the final inner state.
@@ -249,14 +268,33 @@ def hypergradients(
             the network.
     """
     contributing = contributing_steps(schedule.counts, horizon, options.truncation)
-    options = settle(model, theta, batch_at(0), len(contributing), options)
-    state = InnerState.start(theta, model.buffers())
-    tangents = Tangents.start(theta, len(contributing))
+    options = settle(model, theta, batch_at(0), len(contributing), options, ranks)
+    state, tangents = begin(model, theta, len(contributing), ranks)
     for step in range(horizon):
         state, tangents, _, _ = forward_step(
-            model, state, tangents, batch_at(step), schedule, step, horizon, options
+            model, state, tangents, batch_at(step), schedule, step, horizon, options, ranks
         )
-    return project(model, state, tangents, validation, contributing)
+    return project(model, state, tangents, validation, contributing, ranks)
+
+
+def begin(
+    model: FlatModel, theta: Tensor, count: int, ranks: Ranks = ALONE
+) -> tuple[InnerState, Tangents]:
+    """Return state and tangents before the first step.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        count: `N`, tangents to carry.
+        ranks: Who carries them: all begin where rank 0 does.
+
+    Returns:
+        The state, and the all-zero tangents of this rank's share.
+    """
+    state = InnerState.start(theta, model.buffers())
+    ranks.agree(state.tensors())
+    ranks.agree_on_randomness(theta.device)
+    return state, Tangents.start(theta, len(ranks.share(count)))
 
 
 def project(
@@ -265,6 +303,7 @@ def project(
     tangents: Tangents,
     validation: Iterable[Batch],
     contributing: tuple[int, ...],
+    ranks: Ranks = ALONE,
 ) -> Hypergradients:
     """Return `Z_T g`, each entry divided by its number of contributing steps.
 
@@ -273,7 +312,8 @@ def project(
         state: Where the inner loop ended.
         tangents: Its tangents there.
         validation: Batches of validation data; `g` is the gradient of their mean loss.
-        contributing: Contributing steps, one count a row.
+        contributing: Contributing steps, one count a value.
+        ranks: Who carries the tangents; each gets the hypergradients of all.
 
     Returns:
         The hypergradients, with their spread over the batches.
@@ -285,13 +325,19 @@ def project(
     for size, g in validation_gradients(model, state.theta, validation, state.buffers):
         total += size * g
         count += size
-        samples.append(tangents.Z @ g)
+        samples.append(_by_row(tangents.Z, g))
     if not samples:
         raise ValueError("no validation data: give at least one batch")
-    raw = (tangents.Z @ (total / count)).tolist()
-    values = tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
+    raw = _by_row(tangents.Z, total / count).tolist()
     trust = tangents.tally.trust(tangents.Z, torch.stack(samples))
-    return Hypergradients(values, contributing, state, trust)
+    found = ranks.collect(list(zip(raw, trust, strict=True)))
+    values = tuple(h / steps for (h, _), steps in zip(found, contributing, strict=True))
+    return Hypergradients(values, contributing, state, tuple(trust for _, trust in found))
+
+
+def _by_row(Z: Tensor, g: Tensor) -> Tensor:
+    """`Z g`, rounded in the same way however many rows there are, and wherever they lie."""
+    return torch.stack([z.clone() @ g for z in Z]) if len(Z) else Z @ g
 
 
 def _index(rows: tuple[int, ...], count: int) -> slice | list[int]:

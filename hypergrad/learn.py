@@ -128,7 +128,7 @@ class Learner:
         self.loop.journal.append(
             "outer", ({"seed": self.loop.seed, "outer_step": now.outer_step, **row} for row in rows)
         )
-        gradients, products = inner.cost
+        gradients, products = inner.cost()
         seconds = now.seconds + time.monotonic() - began
         cost = Spent(seconds, gradients, products, trials=1)
         now.spend(self.loop.seed, cost)

@@ -86,11 +86,3 @@ class Tally(NamedTuple):
             )
             for ratio, clipped, products, not_finite, finite in rows
         )
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint needs, by name."""
-        return {
-            "clipped_gradients": self.clipped_gradients,
-            "clipped_products": self.clipped_products,
-            "finite": self.finite,
-        }
