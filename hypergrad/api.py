@@ -15,6 +15,7 @@ from hypergrad.forward import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
 
@@ -60,6 +61,7 @@ def learn_schedule(
     criterion: Criterion = F.cross_entropy,
     seed: int = 0,
     on_step: Callable[[OuterStep], None] = lambda step: None,
+    ranks: Ranks = ALONE,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier, from all-zero values.
 
@@ -84,6 +86,8 @@ def learn_schedule(
         criterion: Maps (predictions, labels) to a mean loss.
         seed: Of splits and batches.
         on_step: Is called after every outer step.
+        ranks: Processes that share the tangents, from `join_ranks` under torchrun. Each calls this
+            with the same arguments, on its own device, and all get the same history.
 
     Returns:
         The outer steps in order; `best` picks one. The last one may be the worst.
@@ -119,13 +123,13 @@ def learn_schedule(
         state = state or start(counts, step_sizes)
         schedule = Schedule.from_flat(state.values, counts)
         if isinstance(options, ForwardOptions):  # `auto` decides once
-            options = settle(model, theta, minibatches.at(0), sum(counts), options)
-        inner = differentiated(model, theta, minibatches, horizon, schedule, options)
+            options = settle(model, theta, minibatches.at(0), sum(counts), options, ranks)
+        inner = differentiated(model, theta, minibatches, horizon, schedule, options, ranks)
         while not inner.done:
             inner.advance()
-        loss, accuracy = model.evaluate(
-            inner.state.theta, inner.state.buffers, in_batches(held_out_images, _BATCH)
-        )
+        batches = in_batches(held_out_images, _BATCH)
+        seen = model.evaluate(inner.state.theta, inner.state.buffers, batches)
+        loss, accuracy = ranks.said(seen)
         found = None
         if inner.is_finite():
             size = validation_batch(batch_size, len(held_out_images))

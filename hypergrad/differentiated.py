@@ -214,6 +214,7 @@ def differentiated(
     epochs: int,
     schedule: Schedule,
     options: ForwardOptions | ReverseOptions,
+    ranks: Ranks = ALONE,
 ) -> ForwardRun | ReverseRun:
     """Return the inner run that the options ask for.
 
@@ -224,13 +225,19 @@ def differentiated(
         epochs: The horizon, in epochs.
         schedule: The values.
         options: Of forward mode, or of reverse mode.
+        ranks: Processes that share the tangents.
 
     Returns:
         A run at its start.
 
     Raises:
-        ValueError: If the windows do not fit the horizon, or the network or memory the mode.
+        ValueError: If the windows do not fit the horizon, or the network or memory the mode; for
+            several ranks in reverse mode, which has no tangents to share.
     """
     if isinstance(options, ReverseOptions):
+        if ranks.size > 1:
+            raise ValueError(
+                f"{ranks.size} ranks: reverse mode has nothing to share; use ForwardOptions, or one"
+            )
         return ReverseRun(model, theta, minibatches, epochs, schedule, options)
-    return ForwardRun(model, theta, minibatches, epochs, schedule, options)
+    return ForwardRun(model, theta, minibatches, epochs, schedule, options, ranks)

@@ -1,4 +1,4 @@
-"""Several processes that share the tangents of one inner loop: who they are, and what they exchange.
+"""Several processes that share the tangents of one inner loop: who they are, what they exchange.
 
 Given the trajectory, the rows of `Z` and `C` do not depend on each other, so each process (a
 *rank*) carries some of them along the same trajectory. Rank 0's trajectory is the one that counts:
@@ -80,12 +80,11 @@ class Ranks:
         if cuda is not None:
             torch.cuda.set_rng_state(cuda, device)
 
-    def said(self, thing: T) -> T:
+    def said(self, thing: T | None = None) -> T:
         """Return what rank 0 gave for `thing`, on every rank."""
-        if self.size == 1:
-            return thing
-        told = [thing]
-        dist.broadcast_object_list(told, 0, group=self.words)
+        told: list = [thing]
+        if self.size > 1:
+            dist.broadcast_object_list(told, 0, group=self.words)
         return told[0]
 
     def told(self, number: int) -> int:
@@ -150,12 +149,12 @@ def join_ranks() -> Ranks:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return ALONE
         local = int(os.environ["LOCAL_RANK"])
-        backend = "gloo"
         if local < torch.cuda.device_count():
             torch.cuda.set_device(local)
-            backend = "cpu:gloo,cuda:nccl"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=PATIENCE)
     if dist.get_world_size() == 1:
         return ALONE
     words = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(words, dist.ProcessGroup), "every rank is in the group of all"
     return Ranks(dist.get_rank(), dist.get_world_size(), words)
