@@ -13,6 +13,7 @@ from hypergrad.data import DataError
 from hypergrad.launch import again, launch
 from hypergrad.outcome import RunFailed
 from hypergrad.parts_report import NOT_ASKED, parts_headline, report_parts
+from hypergrad.ranks import join_ranks
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupted, catch_signals
 from hypergrad.schema import RunConfig
@@ -65,7 +66,7 @@ def start_parts(experiment: str, overrides: Sequence[str]) -> int:
     members = members_of(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
     for one in (config, *(member.config for member in members)):
-        check_ranks(one)
+        check_ranks(one, join_ranks())
     absent = _absent([member.config for member in members])
     asked = {subject_of(member.config) for member in members}
     if asked <= absent.keys():
@@ -91,7 +92,7 @@ def resume_parts(run: RunDirectory, config: RunConfig) -> int:
     left = [part for name in run.read_summary()["parts"] if not _is_done(part := run.part(name))]
     members = [_config_of(part) for part in left]
     for one in (config, *members):
-        check_ranks(one)
+        check_ranks(one, join_ranks())
     return _see_through(run, config, _absent(members))
 
 

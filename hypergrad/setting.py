@@ -60,8 +60,8 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
             set, too little memory for reverse mode, a device that is not there, or more ranks than
             have anything to do; one line that names the remedy.
     """
-    check_ranks(config)
     ranks = join_ranks()
+    check_ranks(config, ranks)
     device = _device(config.device, ranks)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -84,16 +84,17 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     return Setting(config, data, device, layout, model.size, ranks)
 
 
-def check_ranks(config: RunConfig) -> None:
+def check_ranks(config: RunConfig, ranks: Ranks) -> None:
     """Refuse several ranks to what has no tangents that they could share.
 
     Args:
         config: The run's configuration.
+        ranks: The processes that torchrun started.
 
     Raises:
         ConfigError: One line that says what to do instead.
     """
-    size = join_ranks().size
+    size = ranks.size
     if size == 1:
         return
     if config.driver != "learn":
