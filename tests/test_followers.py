@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_faults import start, the_run, wait_for
-from test_ranks import TORCHRUN
+from test_ranks import launcher
 from tiny import OVERRIDES, everything, table
 
 from hypergrad.config import compose
@@ -25,8 +24,7 @@ LONG = [*TINY, "model.curvature=loop", "epochs=100", "outer.steps=4", "outer.tol
 
 def on(size: int, *arguments: str) -> list[str]:
     """The command for a number of ranks."""
-    launcher = [sys.executable] if size == 1 else [*TORCHRUN, str(size)]
-    return [*launcher, *HYPERGRAD, *arguments]
+    return [*launcher(size), *HYPERGRAD, *arguments]
 
 
 def finish(command: list[str], errors: Path) -> None:

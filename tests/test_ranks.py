@@ -23,6 +23,11 @@ HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
+def launcher(size: int) -> list[str]:
+    """How to start Python on a number of ranks."""
+    return [sys.executable] if size == 1 else [*TORCHRUN, str(size)]
+
+
 def environment() -> dict[str, str]:
     path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
@@ -33,7 +38,7 @@ def find(folder: Path, *sizes: int) -> dict[int, dict]:
     files = {size: folder / f"{size}.json" for size in sizes}
     running = [
         subprocess.Popen(
-            [*TORCHRUN, str(size), str(HERE / "ranked.py"), str(file)],
+            [*launcher(size), str(HERE / "ranked.py"), str(file)],
             env=environment(),
             stderr=subprocess.PIPE,
             text=True,
