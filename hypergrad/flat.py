@@ -59,6 +59,11 @@ class FlatModel:
         return bool(self._dropouts)
 
     @property
+    def normalises(self) -> bool:
+        """Whether there are layers of batch normalisation."""
+        return any(isinstance(layer, _BatchNorm) for layer in self._net.modules())
+
+    @property
     def size(self) -> int:
         """`D`, the number of parameters."""
         return sum(self._sizes)

@@ -61,7 +61,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("model.name is empty: name your network, as in mynets:SmallNet")
-        _one_of("model.curvature", self.curvature, ("auto", "loop", "vmap", "stacked", "fused"))
+        known = ("auto", "loop", "vmap", "stacked", "fused", "compiled")
+        _one_of("model.curvature", self.curvature, known)
 
 
 @dataclass

@@ -305,7 +305,7 @@ def test_float32_agrees_with_float64(strategy: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "fused"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "fused", "compiled"])
 def test_cuda_agrees_with_the_cpu(strategy: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")

@@ -1,9 +1,10 @@
 """How layers without weights carry all tangent columns at once, and the loss at their end.
 
-A layer maps `x` to `y`. Along column `n` the weights move by `dw[n]`, hence `x` by `dx[:, n]`, which
-`push` maps to `dy`. On the way back the gradient of the loss with respect to `y` is `gy[:, 0]`, and
-its derivatives along the columns, the rest of `gy`, are carried beside it: `pull` maps `gy` to `gx`
-and adds what belongs to the layer's own weights, gradient and products, to the rows of `G`.
+A layer maps `x` to `y`. Along column `n` the weights move by `dw[n]`, hence `x` by `dx[:, n]`,
+which `push` maps to `dy`. On the way back the gradient of the loss with respect to `y` is
+`gy[:, 0]`, and its derivatives along the columns, the rest of `gy`, are carried beside it: `pull`
+maps `gy` to `gx` and adds what belongs to the layer's own weights, gradient and products, to the
+rows of `G`.
 Activations are `(B, N, ...)`, example before column: so the columns fold into the batch or into the
 channels without a copy, and every product is one plain kernel call.
 """

@@ -45,13 +45,30 @@ class Kernels(NamedTuple):
 
 
 @cache
-def compiled() -> Kernels:
-    """Return kernels that PyTorch's compiler makes of the plain ones: one sweep, not one an operation.
+def compiled(device: str = "cpu") -> Kernels:
+    """Return kernels that PyTorch's compiler makes of the plain ones: few sweeps over the memory.
 
-    The first calls take seconds; what is compiled is kept on disk, beside other things of
-    `torch.compile`.
+    The first calls take seconds; what is compiled is kept on disk, where `torch.compile` keeps all.
+
+    Args:
+        device: Kind of device: `cpu` or `cuda`.
+
+    Raises:
+        ValueError: If nothing can be compiled for it here.
     """
-    return Kernels(*(torch.compile(kernel, dynamic=False) for kernel in PLAIN))
+    kernels = Kernels(
+        torch.compile(_forward, dynamic=True),
+        torch.compile(_backward, dynamic=True),
+        torch.compile(_double_backward, dynamic=True),
+    )
+    try:
+        kernels.forward(torch.zeros(4, 2, device=device), None, None, True)
+    except RuntimeError as error:
+        raise ValueError(
+            "strategy compiled needs a compiler that torch.compile can use (for C++ on a CPU, "
+            "Triton on a GPU), and there is none: use fused (model.curvature=fused)"
+        ) from error
+    return kernels
 
 
 def _forward(h: Tensor, g: Tensor | None, b: Tensor | None, rectified: bool) -> Tensor:

@@ -76,7 +76,7 @@ def gradient_and_products(
         return stacked_products(primal or loss, theta, Z)
     looped = strategy != "vmap" and len(Z) > 0
     point = theta.detach().requires_grad_()
-    with _mode(strategy) if looped else nullcontext():
+    with _mode(strategy, point) if looped else nullcontext():
         value = (primal or loss)(point)
     g = torch.autograd.grad(value, point, create_graph=looped)[0]
     if not len(Z):
@@ -85,12 +85,12 @@ def gradient_and_products(
     return g.detach(), HZ
 
 
-def _mode(strategy: str) -> AbstractContextManager:
+def _mode(strategy: str, point: Tensor) -> AbstractContextManager:
     match strategy:
         case "fused":
             return Fused()
         case "compiled":
-            return Fused(compiled())
+            return Fused(compiled(point.device.type))
         case _:
             return nullcontext()
 

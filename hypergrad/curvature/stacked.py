@@ -1,8 +1,8 @@
 """Hessian products of a chain of layers, all tangent columns carried through it at once.
 
 The R-operator (Pearlmutter, 1994), layer by layer: one ordinary pass gives every layer's input; a
-sweep forward carries their derivatives along all columns; a sweep backward carries the gradient, and
-its derivatives beside it. What does not depend on the column is computed once.
+sweep forward carries their derivatives along all columns; a sweep backward carries the gradient,
+and its derivatives beside it. What does not depend on the column is computed once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
