@@ -121,6 +121,7 @@ class _NormalisationBackward(Function):
     ) -> tuple[Tensor | None, ...]:
         X, G, B = grad_outputs
         g, h, s, a, u, S0, S1 = map(_value, ctx.saved_tensors)
+        assert h is not None
         along_u, along_x, along_g = ctx.kernels.double_backward(
             _table(X, h), G, B, _table(h), g, s, _table(a), u, S0, S1
         )
