@@ -58,7 +58,9 @@ def difference_step(
     def take() -> tuple[Tensor, Tensor]:
         after = [train_step(model, there, batch, used, limit)[0] for there, used in ends]
         Z_next, C_next = (
-            torch.stack([(up - down) / (2 * size) for up, down in zip(x[::2], x[1::2], strict=True)])
+            torch.stack(
+                [(up - down) / (2 * size) for up, down in zip(x[::2], x[1::2], strict=True)]
+            )
             for x in ([end.theta for end in after], [end.v for end in after])
         )
         return Z_next, C_next

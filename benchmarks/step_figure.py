@@ -57,15 +57,13 @@ def draw_steps(measured: Path, picture: Path) -> None:
     rows["milliseconds"] = 1e3 * rows["seconds"]
     models = list(dict.fromkeys(rows["model"]))
     seen = [name for name in dict.fromkeys(rows["contender"]) if name != "gradient"]
-    shown = sorted(seen, key=lambda name: (list(LOOKS).index(name) if name in LOOKS else 99))
+    shown = sorted(seen, key=lambda name: list(LOOKS).index(name) if name in LOOKS else 99)
     with style.house_style():
         handles = [_handle(name) for name in shown]
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label=BOUND))
         top = style.legend_height(len(handles), 3) + 0.35
         room = style.Margins(0.62, 0.12, 0.45, top, across=0.5)
-        figure, panels = style.panel_grid(
-            PANEL + room.bottom + room.top, (1, len(models)), room
-        )
+        figure, panels = style.panel_grid(PANEL + room.bottom + room.top, (1, len(models)), room)
         for axes, model in zip(panels, models, strict=True):
             _draw_panel(axes, rows[rows["model"] == model], shown)
             axes.set_title(f"{model}, batch {rows[rows['model'] == model]['batch_size'].iloc[0]}")

@@ -33,7 +33,9 @@ class Stopwatch:
         Args:
             places: Classes and names of methods, by the name to watch them under.
         """
-        kept = [(owner, name, vars(owner)[name]) for part in places.values() for owner, name in part]
+        kept = [
+            (owner, name, vars(owner)[name]) for part in places.values() for owner, name in part
+        ]
         try:
             for label, part in places.items():
                 for owner, name in part:
