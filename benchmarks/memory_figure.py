@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from hypergrad.figures import style
 
@@ -64,5 +65,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, modes: list[str]) -> None:
     axes.plot(horizons, states, color=style.GREY, linestyle="--", zorder=1)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(style.tick_format())
     axes.set_xlabel("inner steps T")

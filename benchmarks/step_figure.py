@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from hypergrad.figures import style
 
@@ -56,24 +55,24 @@ def draw_steps(measured: Path, picture: Path) -> None:
     rows = pd.read_csv(measured)
     rows["milliseconds"] = 1e3 * rows["seconds"]
     models = list(dict.fromkeys(rows["model"]))
+    columns = sorted(set(rows["columns"]))
     seen = [name for name in dict.fromkeys(rows["contender"]) if name != "gradient"]
     shown = sorted(seen, key=lambda name: list(LOOKS).index(name) if name in LOOKS else 99)
     with style.house_style():
         handles = [_handle(name) for name in shown]
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label=BOUND))
         top = style.legend_height(len(handles), 3) + 0.35
-        room = style.Margins(0.62, 0.12, 0.45, top, across=0.5)
+        room = style.Margins(0.78, 0.12, 0.45, top, across=0.5)
         figure, panels = style.panel_grid(PANEL + room.bottom + room.top, (1, len(models)), room)
         for axes, model in zip(panels, models, strict=True):
-            _draw_panel(axes, rows[rows["model"] == model], shown)
+            _draw_panel(axes, rows[rows["model"] == model], shown, columns)
             axes.set_title(f"{model}, batch {rows[rows['model'] == model]['batch_size'].iloc[0]}")
-        panels[0].set_ylabel("ms a step (median, quartiles)")
+        panels[0].set_ylabel("ms a step\n(median, quartiles)")
         style.legend_above(figure, handles, 3, 0.0)
         figure.savefig(picture)
 
 
-def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str]) -> None:
-    columns = np.array(sorted(set(rows["columns"])))
+def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str], columns: list[int]) -> None:
     for name in shown:
         of_way = rows[rows["contender"] == name].groupby("columns")["milliseconds"]
         low, middle, high = (of_way.quantile(q) for q in (0.25, 0.5, 0.75))
@@ -87,13 +86,15 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str]) -> None:
             elinewidth=0.8,
         )
     gradient = rows[rows["contender"] == "gradient"].groupby("columns")["milliseconds"].median()
-    bound = [two_gradients(int(n), float(gradient[n])) for n in columns]
-    axes.plot(columns, bound, color=style.GREY, linestyle="--", zorder=1)
+    bound = [two_gradients(int(n), float(took)) for n, took in gradient.items()]
+    axes.plot(gradient.index, bound, color=style.GREY, linestyle="--", zorder=1)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(columns.tolist()))
+    axes.xaxis.set_major_locator(FixedLocator(columns))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(style.tick_format())
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(style.tick_format())
     axes.set_xlim(0.8 * columns[0], 1.25 * columns[-1])
     axes.set_xlabel("columns N")
