@@ -120,8 +120,8 @@ def inexact_products(
 
 @contextmanager
 def tensor_cores() -> Iterator[None]:
-    """Let CUDA round the inputs of float32 matrix products and convolutions to TF32; then as before."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    """Let CUDA round what enters float32 matrix products and convolutions to TF32, for a while."""
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [place.fp32_precision for place in places]
     try:
         for place in places:
@@ -160,8 +160,8 @@ def check_inexact(
     examples = len(batch[1])
     if round(batch_fraction * examples) < 1:
         raise ValueError(
-            f"batch_fraction={batch_fraction} of {examples} examples is none: use a larger part, or "
-            "larger minibatches"
+            f"batch_fraction={batch_fraction} of {examples} examples is none: use a larger "
+            "part, or larger minibatches"
         )
     if model.has_dropout:
         raise ValueError(

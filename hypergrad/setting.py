@@ -69,9 +69,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
         train, size, strategy = data.train, config.method.batch_size, config.model.curvature
         batch, given = (train.images[:size], train.labels[:size]), config.curvature
         check_strategy(model, strategy, batch)
-        check_inexact(
-            model, model.theta(), batch, strategy, given.batch_fraction, given.precision
-        )
+        check_inexact(model, model.theta(), batch, strategy, given.batch_fraction, given.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
     windows = max(config.method.counts(1))  # unshared values fit any horizon

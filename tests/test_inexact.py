@@ -210,9 +210,14 @@ def test_auto_chooses_for_the_part_in_its_precision() -> None:
 def test_tf32_is_switched_on_for_the_products_alone() -> None:
     places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [place.fp32_precision for place in places]
-    with pytest.raises(KeyError), tensor_cores():
-        assert [place.fp32_precision for place in places] == ["tf32", "tf32"]
-        raise KeyError
+
+    def within() -> None:
+        with tensor_cores():
+            assert [place.fp32_precision for place in places] == ["tf32", "tf32"]
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        within()
     assert [place.fp32_precision for place in places] == before
 
 
