@@ -121,7 +121,7 @@ def inexact_products(
 @contextmanager
 def tensor_cores() -> Iterator[None]:
     """Let CUDA round what enters float32 matrix products and convolutions to TF32, for a while."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
     try:
         for place in places:
