@@ -94,12 +94,14 @@ def print_report(learning: pd.DataFrame, agreement: pd.DataFrame) -> None:
             f"{len(first)}/{len(own)}",
             _spread(first["products"], ".0f"),
         )
+    console = Console(width=150)
+    console.print(table)
+    if agreement.empty:
+        return
     signs = Table("", "values", "same sign", "median error", "largest")
     for way, row in agreement_of(agreement).iterrows():
         cells = f"{row['signs']:.1%}", f"{row['error']:.2%}", f"{row['largest']:.0%}"
         signs.add_row(NAMES[str(way)], f"{row['values']:.0f}", *cells)
-    console = Console(width=150)
-    console.print(table)
     console.print(signs)
 
 
@@ -112,9 +114,11 @@ def draw(learning: pd.DataFrame, agreement: pd.DataFrame, folder: Path) -> None:
         folder: Where `shortcuts.png` goes.
     """
     with house_style():
-        figure, (left, right) = panel_grid(2.9, (1, 2), Margins(0.6, 0.1, 0.45, 0.3, 0.7))
-        _draw_learning(left, learning)
-        _draw_agreement(right, agreement)
+        shape = 1, 1 if agreement.empty else 2
+        figure, panels = panel_grid(2.9, shape, Margins(0.6, 0.1, 0.45, 0.3, 0.7))
+        _draw_learning(panels[0], learning)
+        if not agreement.empty:
+            _draw_agreement(panels[1], agreement)
         figure.savefig(folder / "shortcuts.png")
 
 
