@@ -188,5 +188,5 @@ class CrossEntropy:
         The Hessian of one example's loss is `diag(p) - p p'`, whatever its label.
         """
         p = self._logits.softmax(1)[:, None]
-        share = (self._counted / self._counted.sum()).to(p.dtype)[:, None, None]
+        share = (self._counted.to(p.dtype) / self._counted.sum())[:, None, None]
         return share * p * (dy - (p * dy).sum(2, keepdim=True))
