@@ -53,7 +53,7 @@ class Recorder:
         self,
         device: torch.device,
         strict: bool = False,
-        note: Callable[[str], None] = lambda text: warnings.warn(text, stacklevel=2),
+        note: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.obstacle: str | None = None
         self._device = device

@@ -5,6 +5,7 @@ sums in place, and asks the host for nothing. Which rows of the tangents it touc
 arithmetic: there is one recording a plan (`rows.Rows`), of which a run has few.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -152,7 +153,10 @@ class Replay:
 
 
 def replay_for(
-    model: FlatModel, device: torch.device, wanted: str, note: Callable[[str], None]
+    model: FlatModel,
+    device: torch.device,
+    wanted: str,
+    note: Callable[[str], None] = warnings.warn,
 ) -> Replay | None:
     """Return what takes the inner steps of a network, or None if they are simply taken.
 

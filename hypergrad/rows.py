@@ -74,7 +74,7 @@ def rows_at(
 
 
 def spans(rows: Sequence[int]) -> list[slice]:
-    """Return rising rows as slices: unlike a list, these index a tensor without a copy from the host.
+    """Return rising rows as slices, which unlike a list ask the host for no index tensor.
 
     >>> spans((0, 1, 2, 5))
     [slice(0, 3, None), slice(5, 6, None)]

@@ -1,4 +1,4 @@
-"""Replayed steps are the steps: on a CPU, where the recorded function is called, to the last bit."""
+"""Replayed steps are the steps: to the last bit on a CPU, where what was recorded is called."""
 
 from collections.abc import Callable
 from dataclasses import replace
