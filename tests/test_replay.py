@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from problems import Problem, digits_problem
+from tiny import Watcher, everything, go, new_run, tiny_setting
 from torch import Tensor, nn
 
+from hypergrad.api import learn_schedule
 from hypergrad.data import Images
 from hypergrad.differentiated import ForwardRun
 from hypergrad.flat import FlatModel
@@ -16,6 +19,7 @@ from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.recorder import WARM_UP, Recorder
 from hypergrad.replay import Replay, replay_for
 from hypergrad.rows import spans
+from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.schedule import Schedule
 
 SCHEDULE = Schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
@@ -234,3 +238,48 @@ def test_a_step_is_called_a_few_times_and_then_replayed() -> None:
 def test_spans_cover_the_rows() -> None:
     for rows in [(), (3,), (0, 1, 2), (0, 2, 3, 7)]:
         assert [row for span in spans(rows) for row in range(span.start, span.stop)] == list(rows)
+
+
+def test_the_driver_writes_the_same_files_with_replay(tmp_path: Path) -> None:
+    written = []
+    for replay in ("never", "always"):
+        setting = tiny_setting(f"replay={replay}")
+        run = new_run(*setting, tmp_path / replay)
+        go(setting[0], run)
+        written.append(everything(run))
+    assert written[0] == written[1]
+
+
+def test_a_replayed_driver_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    setting = tiny_setting("replay=always", "repeats=1")
+    whole, stopped = (new_run(*setting, tmp_path / name) for name in ("whole", "stopped"))
+    go(setting[0], whole)
+    interrupt = Interrupt()
+
+    def stop(steps: int) -> None:
+        if steps == 17:  # in the third outer step, whose plans are recorded
+            interrupt.requested = "SIGINT"
+
+    with pytest.raises(Interrupted):
+        go(setting[0], stopped, Watcher(stop), interrupt)
+    go(setting[0], stopped, resume=True)
+    assert everything(stopped) == everything(whole)
+
+
+def test_a_schedule_for_ones_own_model_is_the_same_with_replay() -> None:
+    problem = normalised()
+    found = [
+        learn_schedule(
+            problem.model.module,
+            problem.images[:100],
+            problem.labels[:100],
+            epochs=2,
+            batch_size=10,
+            outer_steps=3,
+            counts=(2, 1, 1),
+            validation=0.2,
+            replay=replay,
+        )
+        for replay in ("never", "always")
+    ]
+    assert found[0] == found[1]
