@@ -6,6 +6,7 @@ a sweep backward those of the latter. What does not depend on the column is comp
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,9 @@ class _Chain(TorchFunctionMode):
         self.criterion: CrossEntropy | None = None
         self.value: Tensor | None = None
         self._point = point
+        # Not a method: layers keep it, and a circle of references would keep all activations of
+        # a step until Python looks for circles, which is rarely.
+        self._slot = partial(_slot, point)
 
     def __torch_function__(
         self,
@@ -133,7 +137,7 @@ class _Chain(TorchFunctionMode):
             result = func(*args, **kwargs)
         matters = isinstance(result, Tensor) and result.requires_grad
         # What begins at a slice of the parameters lays them out; otherwise the chain breaks there.
-        begins = not isinstance(x, Tensor) or self._is_slice(x)
+        begins = not isinstance(x, Tensor) or _is_slice(self._point, x)
         if self.criterion is None and not begins and (matters or func is Tensor.__setitem__):
             self._note(func, result, args, kwargs)
         return result
@@ -161,17 +165,18 @@ class _Chain(TorchFunctionMode):
         else:
             self.layers.append(layer)
 
-    def _is_slice(self, t: Tensor) -> bool:
-        own = self._point.untyped_storage().data_ptr()
-        return t.requires_grad and t.untyped_storage().data_ptr() == own
 
-    def _slot(self, weight: Tensor | None) -> Slot | None:
-        """Where a weight lies in the parameters; None for a constant."""
-        if weight is None or not weight.requires_grad:
-            return None
-        if not self._is_slice(weight) or not weight.is_contiguous():
-            raise _refusal("a weight that is computed from the parameters")
-        return Slot(int(weight.storage_offset() - self._point.storage_offset()), weight.shape)
+def _is_slice(point: Tensor, t: Tensor) -> bool:
+    return t.requires_grad and t.untyped_storage().data_ptr() == point.untyped_storage().data_ptr()
+
+
+def _slot(point: Tensor, weight: Tensor | None) -> Slot | None:
+    """Where a weight lies in the parameters; None for a constant."""
+    if weight is None or not weight.requires_grad:
+        return None
+    if not _is_slice(point, weight) or not weight.is_contiguous():
+        raise _refusal("a weight that is computed from the parameters")
+    return Slot(int(weight.storage_offset() - point.storage_offset()), weight.shape)
 
 
 def _max_pool2d(
