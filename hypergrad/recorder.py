@@ -18,7 +18,7 @@ import torch
 
 from hypergrad.synchrony import HostTraffic
 
-__all__ = ["Recorder"]
+__all__ = ["WARM_UP", "Recorder"]
 
 WARM_UP = 3  # calls before a recording; those of PyTorch's own examples
 
