@@ -15,6 +15,7 @@ from hypergrad.forward import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start
+from hypergrad.replay import replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
 
@@ -63,6 +64,7 @@ def learn_schedule(
     options: ForwardOptions | ReverseOptions = PAPER_OPTIONS,
     criterion: Criterion = F.cross_entropy,
     seed: int = 0,
+    replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier, from all-zero values.
@@ -88,6 +90,8 @@ def learn_schedule(
             mode.
         criterion: Maps (predictions, labels) to a mean loss.
         seed: Of splits and batches.
+        replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
+            can), `always`, `never`. What a module counts in Python does not count then.
         on_step: Is called after every outer step.
 
     Returns:
@@ -111,6 +115,7 @@ def learn_schedule(
         )
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
+    steps = replay_for(model, theta.device, replay)
     state = None
     history: list[OuterStep] = []
     for number in range(outer_steps):
@@ -125,7 +130,7 @@ def learn_schedule(
         schedule = Schedule.from_flat(state.values, counts)
         if isinstance(options, ForwardOptions):  # `auto` decides once
             options = settle(model, theta, minibatches.at(0), sum(counts), options)
-        inner = differentiated(model, theta, minibatches, horizon, schedule, options)
+        inner = differentiated(model, theta, minibatches, horizon, schedule, options, steps)
         while not inner.done:
             inner.advance()
         loss, accuracy = model.evaluate(

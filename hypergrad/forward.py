@@ -26,7 +26,7 @@ from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
 from hypergrad.flat import FlatModel
 from hypergrad.hypergradient import Hypergradients, contributing_steps, validation_gradients
 from hypergrad.inexact import PRECISIONS, check_inexact, inexact_products, is_exact, reduced
-from hypergrad.rows import Rows, rows_at
+from hypergrad.rows import Rows, rows_at, spans
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
 from hypergrad.strategy import check_strategy, choose_strategy
@@ -163,7 +163,7 @@ def advance(
         As `forward_step`.
     """
     x, y = batch
-    live = list(rows.live)
+    live = spans(rows.live)
     noted: list[Tensor] = []
     # The training step updates the buffers; its Hessian is that of the loss before.
     buffers = {name: buffer.clone() for name, buffer in state.buffers.items()} if live else {}
@@ -173,7 +173,7 @@ def advance(
         noted.extend((loss.detach(), predictions.detach()))
         return loss
 
-    Z, shortcuts = tangents.Z[live], (options.batch_fraction, options.precision)
+    Z, shortcuts = _gathered(tangents.Z, live), (options.batch_fraction, options.precision)
     if live and not is_exact(*shortcuts):
         g = gradient(primal, state.theta)
         HZ = inexact_products(model, state.theta, Z, batch, buffers, options.strategy, *shortcuts)
@@ -196,20 +196,23 @@ def advance(
     theta, v = sgd_step(state.theta, state.v, g, values)
 
     Z, C = tangents.Z.clone(), tangents.C.clone()
-    moving = _index(rows.moving, len(Z))
-    C[moving] = values.beta * C[moving] + values.mu * Z[moving]
-    C[_index(rows.live, len(Z))] += HZ
+    moving = spans(rows.moving)
+    for span in moving:
+        C[span] = values.beta * C[span] + values.mu * Z[span]
+    for span, part in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
+        C[span] += part
     if rows.beta is not None:
         C[rows.beta] += state.v
     if rows.mu is not None:
         C[rows.mu] += state.theta
-    Z[moving] -= values.alpha * C[moving]
+    for span in moving:
+        Z[span] -= values.alpha * C[span]
     if rows.alpha is not None:
         Z[rows.alpha] -= v
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
-        Tangents(Z, C, rows.reached, tangents.tally.after(Z, live, clipped, touched)),
+        Tangents(Z, C, rows.reached, tangents.tally.after(Z, rows.live, clipped, touched)),
         loss,
         predictions,
     )
@@ -316,6 +319,6 @@ def project(
     return Hypergradients(values, contributing, state, trust)
 
 
-def _index(rows: tuple[int, ...], count: int) -> slice | list[int]:
-    """Rows as an index: a slice, which copies nothing, where it is all of them."""
-    return slice(None) if len(rows) == count else list(rows)
+def _gathered(Z: Tensor, live: list[slice]) -> Tensor:
+    """The rows of some slices; a view, which copies nothing, of a single one."""
+    return Z[live[0]] if len(live) == 1 else torch.cat([Z[:0], *(Z[span] for span in live)])

@@ -28,6 +28,7 @@ from hypergrad.loop import Loop
 from hypergrad.outer import has_converged, has_lost_its_way, move, start
 from hypergrad.plan import Plan
 from hypergrad.progress import Evaluation, as_lists, as_state, outer_rows
+from hypergrad.replay import Replay, replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import KINDS, Schedule
 from hypergrad.schema import RunConfig
@@ -82,6 +83,7 @@ class Learner:
         self._guess = data.test.labels.bincount().max().item() / len(data.test)
         self._options = differentiation(config)
         self._model: FlatModel | None = None
+        self._replay: Replay | None = None
         self._theta = torch.empty(0)
 
     def run(self) -> None:
@@ -117,7 +119,9 @@ class Learner:
             now.outer = as_lists(start(counts, config.outer.step_sizes))
         state = as_state(now.outer)
         schedule = Schedule.from_flat(state.values, counts)
-        inner = differentiated(self._net, self._theta, minibatches, epochs, schedule, self._options)
+        inner = differentiated(
+            *(self._net, self._theta, minibatches, epochs, schedule, self._options), self._replay
+        )
         seen = self.loop.go(inner, validation)
         found, began = None, time.monotonic()
         if inner.done and inner.is_finite():
@@ -216,6 +220,7 @@ class Learner:
             config.epochs,
             schedule,
             config.method.clip_gradient,
+            self._replay,
         )
         self._note_result(inner, self.loop.go(inner, None))
         self._next()
@@ -263,6 +268,8 @@ class Learner:
         if self._model is None:
             self._model = self._make_model(self.loop.seed)
             self._theta = self._model.theta()
+            device, note = self._theta.device, self.loop.watch.note
+            self._replay = replay_for(self._model, device, self.config.replay, note)
 
     def _next(self) -> None:
         """Go to the next part of this seed, or to the next seed."""
@@ -274,7 +281,7 @@ class Learner:
             return
         now.seed_index += 1
         now.method, now.outer, now.best = self._parts[0], {}, None
-        self._model = None
+        self._model = self._replay = None
 
     def _split(self, outer_step: int) -> tuple[Images, Images]:
         train, validation = train_validation_split(

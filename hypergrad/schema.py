@@ -340,6 +340,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "float32"
     threads: int | None = None
+    replay: str = "auto"
     jobs: int = 1
     outputs: str = "outputs"
     checkpoint_seconds: float = 60.0
@@ -364,6 +365,7 @@ class RunConfig:
         _at_least("seed", self.seed, 0)
         _at_least("threads", self.threads, 1)
         _one_of("precision", self.precision, ("float32", "float64"))
+        _one_of("replay", self.replay, ("auto", "always", "never"))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device={self.device}: use auto, cpu, cuda or cuda:N")
         _not_negative("checkpoint_seconds", self.checkpoint_seconds)
