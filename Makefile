@@ -48,7 +48,7 @@ smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
 
-bench: install  ## how fast an inner step with tangents is, in every way (many minutes)
+bench: install  ## speed, memory and overheads, beside code written plainly (about half an hour)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv and caches; outputs stay

@@ -5,20 +5,26 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.differences import difference_step
 from benchmarks.reference import reference_step
 from hypergrad.curvature import STRATEGIES, gradient
 from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions, Tangents, forward_step
 from hypergrad.models import build
+from hypergrad.recorder import WARM_UP, Recorder
+from hypergrad.replay import Replay
 from hypergrad.reverse import reverse_step
+from hypergrad.rows import rows_at
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 from hypergrad.strategy import check_strategy
 from hypergrad.training import train_step
 
-__all__ = ["SETTINGS", "Setting", "contenders"]
+__all__ = ["REPLAYED", "SETTINGS", "Setting", "contenders", "schedule_of"]
 
 LIMIT, HORIZON = 3.0, 1000
+REPLAYED = ", replayed"  # after the name of a strategy
+DIFFERENCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
 class Setting(NamedTuple):
@@ -26,48 +32,86 @@ class Setting(NamedTuple):
 
     Attributes:
         name: Of the network, for `models.build`.
+        options: Its options.
         shape: (channels, height, width) of an image.
         batch_size: Examples.
         batched: Columns beyond which `vmap` is left out: it holds the activations of all of them.
+        columns: Numbers of columns that a CPU gets through in minutes.
     """
 
     name: str
+    options: Mapping[str, int | float]
     shape: tuple[int, int, int]
     batch_size: int
     batched: int
+    columns: tuple[int, ...]
 
 
+ALL_COLUMNS = (1, 2, 3, 7, 16, 32)
 SETTINGS: Mapping[str, Setting] = {
-    "mlp": Setting("mlp", (1, 28, 28), 128, 32),
-    "lenet": Setting("lenet", (1, 28, 28), 128, 32),
-    "wrn_16_1": Setting("wrn", (3, 32, 32), 256, 4),
+    "mlp": Setting("mlp", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
+    "lenet": Setting("lenet", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
+    "wrn_16_1": Setting("wrn", {"width": 1}, (3, 32, 32), 256, 4, (1, 7)),
+    "wrn_16_4": Setting("wrn", {"width": 4}, (3, 32, 32), 128, 0, (1,)),
 }
 
 
+def schedule_of(columns: int) -> Schedule:
+    """Return a schedule of so many values.
+
+    Args:
+        columns: `N`, at least 1: a learning rate, then a momentum, a weight decay, and further
+            learning rates.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: If `N` is below 1.
+
+    >>> schedule_of(7).counts
+    (5, 1, 1)
+    """
+    if columns < 1:
+        raise ValueError(f"{columns} columns: give at least 1")
+    return Schedule(
+        (0.01,) * max(1, columns - 2),
+        (0.9,) if columns > 1 else (),
+        (1e-3,) if columns > 2 else (),
+    )
+
+
 def contenders(
-    setting: Setting, columns: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+    setting: Setting,
+    columns: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    replay: bool = False,
 ) -> dict[str, Callable[[], object]]:
     """Return what there is to time, by name.
 
     Args:
         setting: The network and the size of its batches, which are random numbers.
-        columns: `N`, tangents, at least 3.
+        columns: `N`, tangents, at least 1.
         device: Where to compute.
         dtype: In what.
+        replay: Whether to add each strategy on fixed tensors, on CUDA replayed from a graph.
 
     Returns:
         `gradient`: the gradient alone, in units of which the others can be seen. `reference` and
         the library's strategies: the inner step with all tangents. `reverse`: the step and the way
-        back through it, which does not depend on `N`.
+        back through it, which does not depend on `N`. `finite_differences`: one step of each of
+        `2 N` trainings.
     """
     torch.manual_seed(0)
-    module = build(setting.name, setting.shape, 10).to(device, dtype)
+    options = dict(setting.options)
+    module = build(setting.name, setting.shape, 10, options=options).to(device, dtype)
     model = FlatModel(module)
     theta = model.theta()
     x = torch.randn(setting.batch_size, *setting.shape, device=device, dtype=dtype)
     batch = x, torch.arange(setting.batch_size, device=device) % 10
-    schedule = Schedule((0.01,) * (columns - 2), (0.9,), (1e-3,))
-    values = schedule.at(HORIZON - 1, HORIZON)
+    schedule = schedule_of(columns)
+    values, counts = schedule.at(HORIZON - 1, HORIZON), schedule.counts
     Z = 1e-2 * torch.randn(columns, len(theta), device=device, dtype=dtype)
     state = InnerState.start(theta, model.buffers())
     tangents = Tangents.start(theta, columns)._replace(Z=Z, C=Z, reached=(True,) * columns)
@@ -76,19 +120,52 @@ def contenders(
         options = ForwardOptions(LIMIT, strategy=strategy)
         return forward_step(model, state, tangents, batch, schedule, HORIZON - 1, HORIZON, options)
 
+    def reference() -> object:
+        return reference_step(model, theta, state.v, Z, Z, batch, values[:3], counts, LIMIT)
+
     def there_and_back() -> object:
         train_step(model, state, batch, values, LIMIT)
         return reverse_step(model, state, batch, values, Z[:1], Z[:1], LIMIT)
 
     found: dict[str, Callable[[], object]] = {
         "gradient": lambda: gradient(lambda point: model.loss(point, *batch), theta),
-        "reference": lambda: reference_step(model, theta, state.v, Z, Z, batch, values[:3], LIMIT),
+        "reference": reference,
         "reverse": there_and_back,
+        "finite_differences": difference_step(
+            model, state, Z, Z, batch, values, counts, LIMIT, DIFFERENCE[dtype]
+        ),
     }
     for strategy in STRATEGIES:
         if _fits(model, strategy, batch) and not (strategy == "vmap" and columns > setting.batched):
             found[strategy] = lambda strategy=strategy: step(strategy)
+            if replay:
+                options = ForwardOptions(LIMIT, strategy=strategy)
+                found[strategy + REPLAYED] = _replayed(
+                    model, state, tangents, batch, schedule, options
+                )
     return found
+
+
+def _replayed(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    schedule: Schedule,
+    options: ForwardOptions,
+) -> Callable[[], object]:
+    replay = Replay(model, Recorder(state.theta.device, strict=True))
+    replay.place(state, torch.zeros(2, dtype=torch.float64, device=state.theta.device))
+    replay.place_tangents(tangents)
+    values = schedule.at(HORIZON - 1, HORIZON)
+    rows = rows_at(schedule, HORIZON - 1, HORIZON, 0.0, tangents.reached)
+
+    def step() -> None:
+        replay.forward(batch, values, rows, options)
+
+    for _ in range(WARM_UP + 1):
+        step()
+    return step
 
 
 def _fits(model: FlatModel, strategy: str, batch: tuple[torch.Tensor, torch.Tensor]) -> bool:

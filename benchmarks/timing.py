@@ -1,5 +1,6 @@
 """Timing on a machine that others use too: all contenders in turn, round after round."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
@@ -10,6 +11,7 @@ import torch
 __all__ = ["CLOCKS", "Timed", "alternate", "summarise"]
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+FEWEST = 2  # rounds: fewer have no spread
 
 
 class Timed(NamedTuple):
@@ -28,7 +30,10 @@ class Timed(NamedTuple):
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: str = "wall"
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: str = "wall",
+    limit: float = math.inf,
 ) -> dict[str, list[float]]:
     """Time contenders in turn.
 
@@ -37,20 +42,24 @@ def alternate(
         rounds: Timed calls of each, after one that is not.
         clock: `wall`, or `cpu`: this process' own time over all its threads, which other
             processes disturb less; it says nothing of a GPU, and waiting threads count.
+        limit: Seconds on the wall, from the first call on, after which no further round begins,
+            once there are two.
 
     Returns:
         Seconds of each round, by name.
     """
-    now = CLOCKS[clock]
+    now, began = CLOCKS[clock], time.monotonic()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
+        if number > FEWEST and time.monotonic() - began > limit:
+            break
         for name, call in contenders.items():
-            began = now()
+            start = now()
             call()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if number:
-                seconds[name].append(now() - began)
+                seconds[name].append(now() - start)
     return seconds
 
 
@@ -64,6 +73,6 @@ def summarise(seconds: Sequence[float], reference: Sequence[float]) -> Timed:
     Returns:
         Median, spread and gain.
     """
-    low, middle, high = quantiles(seconds, n=4)
+    low, middle, high = quantiles(seconds, n=4, method="inclusive")
     gain = median(there / here for there, here in zip(reference, seconds, strict=True))
     return Timed(middle, (high - low) / middle, gain)

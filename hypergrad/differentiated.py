@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, begin, forward_step, project, settle
+from hypergrad.forward import ForwardOptions, Tangents, forward_step, project, settle
 from hypergrad.hypergradient import Hypergradients, contributing_steps
 from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.ranks import ALONE, Ranks
+from hypergrad.replay import Replay
 from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
+from hypergrad.rows import rows_at
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 from hypergrad.tally import Tally
@@ -40,6 +42,7 @@ class ForwardRun(ScheduledRun):
         epochs: The horizon, in epochs.
         schedule: The values.
         options: Clipping, truncation, strategy.
+        replay: As for `ScheduledRun`.
         ranks: Processes that share the tangents: whatever is called on one, is called on all.
     """
 
@@ -51,18 +54,22 @@ class ForwardRun(ScheduledRun):
         epochs: int,
         schedule: Schedule,
         options: ForwardOptions,
+        replay: Replay | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient, replay)
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         count = len(self.contributing)
-        self._ranks = ranks
+        self._ranks, self._share = ranks, ranks.share(count)
         self._options = settle(model, theta, minibatches.at(0), count, options, ranks)
-        self.state, self._tangents = begin(model, theta, count, ranks)
+        self._tangents = Tangents.start(theta, len(self._share))
+        self._settle_tangents()
+        ranks.meet(self.state.tensors())
 
     def cost(self) -> tuple[int, int]:
-        """Return how many gradient evaluations and Hessian products there were so far."""
-        return self.step, sum(self._ranks.collect(self._tangents.tally.products))
+        """Return gradients and Hessian products so far, in those of whole minibatches."""
+        products = sum(self._ranks.collect(self._tangents.tally.products))
+        return self.step, round(self._options.batch_fraction * products)
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
@@ -76,9 +83,11 @@ class ForwardRun(ScheduledRun):
         Returns:
             One averaged hypergradient a value, with its spread over the batches.
         """
-        return project(
-            self.model, self.state, self._tangents, validation, self.contributing, self._ranks
-        )
+        state = self.state
+        if self._replay is not None:  # the next run steps on the same tensors
+            state = InnerState(state.theta.clone(), state.v.clone(), state.buffers).copied()
+        given = validation, self.contributing, self._ranks
+        return project(self.model, state, self._tangents, *given)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON.
@@ -89,13 +98,13 @@ class ForwardRun(ScheduledRun):
         ranks, (Z, C, reached, tally) = self._ranks, self._tangents
         rows = Z, C, tally.clipped_products, tally.finite
         tensors |= {name: ranks.gather(own) for name, own in zip(ROWS, rows, strict=True)}
-        tensors["tally.clipped_gradients"] = tally.clipped_gradients
+        tensors["tally.clipped_gradients"] = tally.clipped_gradients.clone()
         lists = {"reached": ranks.collect(reached), "products": ranks.collect(tally.products)}
         return tensors, scalars | lists
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, which need not be of the same number of ranks."""
-        share = list(self._ranks.share(len(self.contributing)))
+        share = list(self._share)
         device = self.state.theta.device
         rows = {name: tensors[name][share].to(device) for name in ROWS}
         super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
@@ -111,6 +120,30 @@ class ForwardRun(ScheduledRun):
         )
         own = tuple(reached[row] for row in share)
         self._tangents = Tangents(rows["Z"], rows["C"], own, tally)
+        self._settle_tangents()
+
+    def _settle_tangents(self) -> None:
+        if self._replay is not None:
+            self._tangents = self._replay.place_tangents(self._tangents)
+
+    def _go(self, batch: Batch) -> None:
+        if self._replay is None:
+            super()._go(batch)
+            return
+        assert self._replay.state is self.state, "another run has taken the tensors over"
+        rows = rows_at(
+            self._schedule,
+            self.step,
+            self.horizon,
+            self._options.truncation,
+            self._tangents.reached,
+            self._share,
+        )
+        values = self._schedule.at(self.step, self.horizon)
+        self._replay.forward(batch, values, rows, self._options)
+        tally = self._tangents.tally.counted(rows.live)
+        self._tangents = self._tangents._replace(reached=rows.reached, tally=tally)
+        self._ranks.agree(self.state.tensors())
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.state, self._tangents, loss, predictions = forward_step(
@@ -214,6 +247,7 @@ def differentiated(
     epochs: int,
     schedule: Schedule,
     options: ForwardOptions | ReverseOptions,
+    replay: Replay | None = None,
     ranks: Ranks = ALONE,
 ) -> ForwardRun | ReverseRun:
     """Return the inner run that the options ask for.
@@ -225,6 +259,7 @@ def differentiated(
         epochs: The horizon, in epochs.
         schedule: The values.
         options: Of forward mode, or of reverse mode.
+        replay: Takes the steps of forward mode.
         ranks: Processes that share the tangents.
 
     Returns:
@@ -240,4 +275,4 @@ def differentiated(
                 f"{ranks.size} ranks: reverse mode has nothing to share; use ForwardOptions, or one"
             )
         return ReverseRun(model, theta, minibatches, epochs, schedule, options)
-    return ForwardRun(model, theta, minibatches, epochs, schedule, options, ranks)
+    return ForwardRun(model, theta, minibatches, epochs, schedule, options, replay, ranks)

@@ -22,6 +22,7 @@ from hypergrad.inner import Minibatches
 from hypergrad.outcome import RunFailed
 from hypergrad.portions import minibatches_of, split, validation_batches
 from hypergrad.ranks import Ranks, join_ranks
+from hypergrad.replay import Replay, replay_for
 from hypergrad.schedule import Schedule
 from hypergrad.schema import RunConfig
 from hypergrad.setting import Setting, make_model, prepare
@@ -68,19 +69,24 @@ class LedRun(ForwardRun):
 
     Args:
         task: What it is.
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
+        model: The network, with its initial parameters, and its loss.
         minibatches: Training data.
+        replay: Takes its steps, or None.
         ranks: The ranks, of which this is the first.
     """
 
     def __init__(
-        self, task: Task, model: FlatModel, theta: Tensor, minibatches: Minibatches, ranks: Ranks
+        self,
+        task: Task,
+        model: FlatModel,
+        minibatches: Minibatches,
+        replay: Replay | None,
+        ranks: Ranks,
     ) -> None:
         ranks.told(Order.BEGIN)
         ranks.said(task)
-        given = task.epochs, task.schedule, task.options, ranks
-        super().__init__(model, theta, minibatches, *given)
+        given = task.epochs, task.schedule, task.options, replay, ranks
+        super().__init__(model, model.theta(), minibatches, *given)
 
     def advance(self) -> None:
         """Take one inner step."""
@@ -121,27 +127,9 @@ def follow() -> None:
     ranks = join_ranks()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    setting: Setting | None = None
-    inner: ForwardRun | None = None
-    validation: list[Batch] = []
+    follower = _Follower(ranks)
     while (order := _hear(ranks)) != Order.END:
-        if order == Order.BEGIN:
-            task: Task = ranks.said()
-            if setting is None or setting.config != task.config:
-                setting = prepare(task.config)
-            inner, validation = _begin(task, setting)
-            continue
-        assert inner is not None, "rank 0 begins before it goes on"
-        if order == Order.STEP:
-            inner.advance()
-        elif order == Order.COUNT:
-            inner.cost()
-        elif order == Order.PROJECT:
-            inner.hypergradients(validation)
-        elif order == Order.SNAPSHOT:
-            inner.snapshot()
-        elif order == Order.RESTORE:
-            inner.restore(*ranks.said())
+        follower.obey(order)
     ranks.leave()
 
 
@@ -160,12 +148,47 @@ def _hear(ranks: Ranks) -> Order:
         raise RunFailed(f"rank {ranks.rank}: rank 0 is gone") from error
 
 
-def _begin(task: Task, setting: Setting) -> tuple[ForwardRun, list[Batch]]:
-    """Return this rank's share of an inner run, at its start, and what it is validated on."""
-    config, data = task.config, setting.data
-    model = make_model(config, data, task.seed)
-    train, held_out = split(config, data, task.seed, task.outer_step)
-    minibatches = minibatches_of(config, train, task.seed, "ours", task.outer_step)
-    given = task.epochs, task.schedule, task.options, setting.ranks
-    inner = ForwardRun(model, model.theta(), minibatches, *given)
-    return inner, validation_batches(config, held_out)
+class _Follower:
+    """A rank that is not the first, and what it has at hand."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._setting: Setting | None = None
+        self._seed: int | None = None
+        self._inner: ForwardRun | None = None
+        self._validation: list[Batch] = []
+
+    def obey(self, order: Order) -> None:
+        """Do what rank 0 does."""
+        if order == Order.BEGIN:
+            self._begin(self._ranks.said())
+            return
+        assert self._inner is not None, "rank 0 begins before it goes on"
+        match order:
+            case Order.STEP:
+                self._inner.advance()
+            case Order.COUNT:
+                self._inner.cost()
+            case Order.PROJECT:
+                self._inner.hypergradients(self._validation)
+            case Order.SNAPSHOT:
+                self._inner.snapshot()
+            case Order.RESTORE:
+                self._inner.restore(*self._ranks.said())
+
+    def _begin(self, task: Task) -> None:
+        config, seed, outer_step = task.config, task.seed, task.outer_step
+        if self._setting is None or self._setting.config != config:
+            self._setting, self._seed = prepare(config), None
+        data = self._setting.data
+        if self._seed != seed:
+            self._seed, self._model = seed, make_model(config, data, seed)
+            # Rank 0 has said already what cannot be recorded.
+            self._replay = replay_for(
+                self._model, self._setting.device, config.replay, lambda text: None
+            )
+        train, held_out = split(config, data, seed, outer_step)
+        minibatches = minibatches_of(config, train, seed, "ours", outer_step)
+        given = task.epochs, task.schedule, task.options, self._replay, self._ranks
+        self._inner = ForwardRun(self._model, self._model.theta(), minibatches, *given)
+        self._validation = validation_batches(config, held_out)

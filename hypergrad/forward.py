@@ -22,11 +22,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.curvature import STRATEGIES, gradient_and_products
+from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
 from hypergrad.flat import FlatModel
 from hypergrad.hypergradient import Hypergradients, contributing_steps, validation_gradients
+from hypergrad.inexact import PRECISIONS, check_inexact, inexact_products, is_exact, reduced
 from hypergrad.ranks import ALONE, Ranks
-from hypergrad.rows import Rows, rows_at
+from hypergrad.rows import Rows, rows_at, spans
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
 from hypergrad.strategy import check_strategy, choose_strategy
@@ -36,7 +37,6 @@ __all__ = [
     "ForwardOptions",
     "Tangents",
     "advance",
-    "begin",
     "forward_step",
     "hypergradients",
     "project",
@@ -57,12 +57,18 @@ class ForwardOptions:
             tangents of its kind untouched and do not count in the average.
         strategy: How Hessian products are computed: see `curvature`. `auto` takes the fastest of
             those that fit the network, by a short trial; all are exact, but the last bits differ.
+        batch_fraction: Share of a minibatch, in (0, 1], whose Hessian products stand for those of
+            the whole: its first examples, so minibatches must be in random order. 1 is exact.
+        precision: `tf32` (CUDA) or `bfloat16`: Hessian products, and nothing else, in that
+            precision. None is that of the parameters.
     """
 
     clip_gradient: float | None = None
     clip_products: float | None = None
     truncation: float = 0.0
     strategy: str = "loop"
+    batch_fraction: float = 1.0
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("clip_gradient", "clip_products"):
@@ -74,6 +80,12 @@ class ForwardOptions:
         known = ("auto", *STRATEGIES)
         if self.strategy not in known:
             raise ValueError(f"unknown strategy {self.strategy!r}: use one of {known}")
+        if not 0 < self.batch_fraction <= 1:
+            raise ValueError(f"batch_fraction={self.batch_fraction} must be in (0, 1]; 1 is exact")
+        if self.precision not in (None, *PRECISIONS):
+            raise ValueError(
+                f"unknown precision {self.precision!r}: use one of {PRECISIONS}, or None"
+            )
 
 
 class Tangents(NamedTuple):
@@ -153,13 +165,13 @@ def advance(
         batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
         values: `alpha_t`, `beta_t`, `mu_t`: numbers, or scalars on the device.
         rows: What the step touches.
-        options: Clipping, strategy.
+        options: Clipping, and how Hessian products are computed.
 
     Returns:
         As `forward_step`.
     """
     x, y = batch
-    live = list(rows.live)
+    live = spans(rows.live)
     noted: list[Tensor] = []
     # The training step updates the buffers; its Hessian is that of the loss before.
     buffers = {name: buffer.clone() for name, buffer in state.buffers.items()} if live else {}
@@ -169,13 +181,18 @@ def advance(
         noted.extend((loss.detach(), predictions.detach()))
         return loss
 
-    g, HZ = gradient_and_products(
-        lambda theta: model.loss(theta, x, y, buffers),
-        state.theta,
-        tangents.Z[live],
-        options.strategy,
-        primal,
-    )
+    Z, shortcuts = _gathered(tangents.Z, live), (options.batch_fraction, options.precision)
+    if live and not is_exact(*shortcuts):
+        g = gradient(primal, state.theta)
+        HZ = inexact_products(model, state.theta, Z, batch, buffers, options.strategy, *shortcuts)
+    else:
+        g, HZ = gradient_and_products(
+            lambda theta: model.loss(theta, x, y, buffers),
+            state.theta,
+            Z,
+            options.strategy,
+            primal,
+        )
     clipped = share_above(g, options.clip_gradient)
     g, passes = clip_gradient(g, options.clip_gradient)
     if passes is not None:
@@ -186,21 +203,11 @@ def advance(
         HZ = HZ.clamp(-limit, limit)
     theta, v = sgd_step(state.theta, state.v, g, values)
 
-    Z, C = tangents.Z.clone(), tangents.C.clone()
-    moving = _index(rows.moving, len(Z))
-    C[moving] = values.beta * C[moving] + values.mu * Z[moving]
-    C[_index(rows.live, len(Z))] += HZ
-    if rows.beta is not None:
-        C[rows.beta] += state.v
-    if rows.mu is not None:
-        C[rows.mu] += state.theta
-    Z[moving] -= values.alpha * C[moving]
-    if rows.alpha is not None:
-        Z[rows.alpha] -= v
+    Z, C = _recursion(tangents, HZ, state, v, values, rows)
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
-        Tangents(Z, C, rows.reached, tangents.tally.after(Z, live, clipped, touched)),
+        Tangents(Z, C, rows.reached, tangents.tally.after(Z, rows.live, clipped, touched)),
         loss,
         predictions,
     )
@@ -228,13 +235,19 @@ def settle(
         The same, with another strategy at most.
 
     Raises:
-        ValueError: For a strategy that does not fit: see `strategy.check_strategy`.
+        ValueError: For a strategy that does not fit, or inexact products that cannot be had: see
+            `strategy.check_strategy` and `inexact.check_inexact`.
     """
+    shortcuts = options.batch_fraction, options.precision
     check_strategy(model, options.strategy, batch)
+    check_inexact(model, theta, batch, options.strategy, *shortcuts)
     if options.strategy != "auto":
         return options
-    choice = choose_strategy(model, theta, batch, len(ranks.share(count)))
-    return replace(options, strategy=ranks.said(choice.strategy))
+    strategy = None
+    if ranks.rank == 0:
+        given = *reduced(model, theta, batch, *shortcuts), len(ranks.share(count))
+        strategy = choose_strategy(*given).strategy
+    return replace(options, strategy=ranks.said(strategy))
 
 
 def hypergradients(
@@ -269,32 +282,14 @@ def hypergradients(
     """
     contributing = contributing_steps(schedule.counts, horizon, options.truncation)
     options = settle(model, theta, batch_at(0), len(contributing), options, ranks)
-    state, tangents = begin(model, theta, len(contributing), ranks)
+    state = InnerState.start(theta, model.buffers())
+    ranks.meet(state.tensors())
+    tangents = Tangents.start(theta, len(ranks.share(len(contributing))))
     for step in range(horizon):
         state, tangents, _, _ = forward_step(
             model, state, tangents, batch_at(step), schedule, step, horizon, options, ranks
         )
     return project(model, state, tangents, validation, contributing, ranks)
-
-
-def begin(
-    model: FlatModel, theta: Tensor, count: int, ranks: Ranks = ALONE
-) -> tuple[InnerState, Tangents]:
-    """Return state and tangents before the first step.
-
-    Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        count: `N`, tangents to carry.
-        ranks: Who carries them: all begin where rank 0 does.
-
-    Returns:
-        The state, and the all-zero tangents of this rank's share.
-    """
-    state = InnerState.start(theta, model.buffers())
-    ranks.agree(state.tensors())
-    ranks.agree_on_randomness(theta.device)
-    return state, Tangents.start(theta, len(ranks.share(count)))
 
 
 def project(
@@ -340,6 +335,38 @@ def _by_row(Z: Tensor, g: Tensor) -> Tensor:
     return torch.stack([z.clone() @ g for z in Z]) if len(Z) else Z @ g
 
 
-def _index(rows: tuple[int, ...], count: int) -> slice | list[int]:
-    """Rows as an index: a slice, which copies nothing, where it is all of them."""
-    return slice(None) if len(rows) == count else list(rows)
+def _recursion(
+    tangents: Tangents, HZ: Tensor, state: InnerState, v: Tensor, values: Rates, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Return the next `Z` and `C`, by the equations at the top; few sweeps over the memory."""
+    still = len(rows.moving) < len(tangents.Z)
+    Z, C = (t.clone() if still else torch.empty_like(t) for t in (tangents.Z, tangents.C))
+    moving = spans(rows.moving)
+    for span in moving:
+        torch.mul(tangents.C[span], values.beta, out=C[span])
+        _add_multiple(C[span], tangents.Z[span], values.mu, C[span])
+    live = spans(rows.live)
+    for span, part in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
+        C[span] += part
+    if rows.beta is not None:
+        C[rows.beta] += state.v
+    if rows.mu is not None:
+        C[rows.mu] += state.theta
+    for span in moving:
+        _add_multiple(tangents.Z[span], C[span], -values.alpha, Z[span])
+    if rows.alpha is not None:
+        Z[rows.alpha] -= v
+    return Z, C
+
+
+def _add_multiple(t: Tensor, more: Tensor, factor: float | Tensor, out: Tensor) -> None:
+    """Write `t + factor more` to `out`: the same bits for a number and for a scalar tensor."""
+    if isinstance(factor, Tensor):
+        torch.addcmul(t, more, factor, out=out)
+    else:
+        torch.add(t, more, alpha=factor, out=out)
+
+
+def _gathered(Z: Tensor, live: list[slice]) -> Tensor:
+    """The rows of some slices; a view, which copies nothing, of a single one."""
+    return Z[live[0]] if len(live) == 1 else torch.cat([Z[:0], *(Z[span] for span in live)])

@@ -70,10 +70,16 @@ class Ranks:
                 for tensor, part in zip(alike, parts, strict=True):
                     tensor.copy_(part.view_as(tensor))
 
-    def agree_on_randomness(self, device: torch.device) -> None:
-        """Take over the global generators of rank 0, which dropout draws from."""
+    def meet(self, tensors: Sequence[Tensor]) -> None:
+        """Begin where rank 0 does: with its tensors, and its global generators for dropout.
+
+        Args:
+            tensors: As for `agree`; at least one, on the device of the generator.
+        """
         if self.size == 1:
             return
+        self.agree(tensors)
+        device = tensors[0].device
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         state, cuda = self.said((torch.get_rng_state(), cuda))
         torch.set_rng_state(state)
@@ -109,13 +115,13 @@ class Ranks:
         return [parts[row % self.size][row // self.size] for row in range(count)]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return a tensor of all rows at rank 0, on the CPU; the other ranks keep their own.
+        """Return a copy with all rows at rank 0, on the CPU; the other ranks get their own rows.
 
         Args:
             rows: `(n, ...)`, one entry a row of this rank's share.
         """
         if self.size == 1:
-            return rows
+            return rows.clone()
         rows = rows.cpu()
         parts: list[Tensor] | None = [rows] * self.size if self.rank == 0 else None
         dist.gather_object(rows, parts, group=self.words)

@@ -1,11 +1,12 @@
 """Hessian products of a chain of layers, all tangent columns carried through it at once.
 
-The R-operator (Pearlmutter, 1994), layer by layer: one ordinary pass gives every layer's input and
-the gradient of its output; a sweep forward carries the derivatives of the former along all columns,
-a sweep backward those of the latter. What does not depend on the column is computed once.
+The R-operator (Pearlmutter, 1994), layer by layer: one ordinary pass gives every layer's input; a
+sweep forward carries their derivatives along all columns; a sweep backward carries the gradient,
+and its derivatives beside it. What does not depend on the column is computed once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -65,16 +66,16 @@ def stacked_products(loss: Loss, theta: Tensor, Z: Tensor) -> tuple[Tensor, Tens
             conv, pool, len(Z)
         ):
             layers = [PooledConv2d(conv, pool), *rest]
-    g, *slopes = torch.autograd.grad(value, [point, *(layer.y for layer in layers)])
-    HZ = torch.zeros_like(Z)
+    gy = torch.autograd.grad(value, layers[-1].y)[0][:, None]
+    G = Z.new_zeros(1 + len(Z), Z.shape[1])
     with torch.no_grad():
         dy = layers[0].push(None, Z)
         for layer in layers[1:]:
             dy = layer.push(dy, Z)
-        dgy = criterion.push(dy)
-        for layer, gy in zip(reversed(layers), reversed(slopes), strict=True):
-            dgy = layer.pull(gy, dgy, HZ)
-    return g, HZ
+        gy = torch.cat([gy, criterion.push(dy)], dim=1)
+        for layer in reversed(layers):
+            gy = layer.pull(gy, G)
+    return G[0], G[1:]
 
 
 def check_stackable(loss: Loss, theta: Tensor) -> None:
@@ -112,6 +113,9 @@ class _Chain(TorchFunctionMode):
         self.criterion: CrossEntropy | None = None
         self.value: Tensor | None = None
         self._point = point
+        # Not a method: layers keep it, and a circle of references would keep all activations of
+        # a step until Python looks for circles, which is rarely.
+        self._slot = partial(_slot, point)
 
     def __torch_function__(
         self,
@@ -133,7 +137,7 @@ class _Chain(TorchFunctionMode):
             result = func(*args, **kwargs)
         matters = isinstance(result, Tensor) and result.requires_grad
         # What begins at a slice of the parameters lays them out; otherwise the chain breaks there.
-        begins = not isinstance(x, Tensor) or self._is_slice(x)
+        begins = not isinstance(x, Tensor) or _is_slice(self._point, x)
         if self.criterion is None and not begins and (matters or func is Tensor.__setitem__):
             self._note(func, result, args, kwargs)
         return result
@@ -161,17 +165,18 @@ class _Chain(TorchFunctionMode):
         else:
             self.layers.append(layer)
 
-    def _is_slice(self, t: Tensor) -> bool:
-        own = self._point.untyped_storage().data_ptr()
-        return t.requires_grad and t.untyped_storage().data_ptr() == own
 
-    def _slot(self, weight: Tensor | None) -> Slot | None:
-        """Where a weight lies in the parameters; None for a constant."""
-        if weight is None or not weight.requires_grad:
-            return None
-        if not self._is_slice(weight) or not weight.is_contiguous():
-            raise _refusal("a weight that is computed from the parameters")
-        return Slot(int(weight.storage_offset() - self._point.storage_offset()), weight.shape)
+def _is_slice(point: Tensor, t: Tensor) -> bool:
+    return t.requires_grad and t.untyped_storage().data_ptr() == point.untyped_storage().data_ptr()
+
+
+def _slot(point: Tensor, weight: Tensor | None) -> Slot | None:
+    """Where a weight lies in the parameters; None for a constant."""
+    if weight is None or not weight.requires_grad:
+        return None
+    if not _is_slice(point, weight) or not weight.is_contiguous():
+        raise _refusal("a weight that is computed from the parameters")
+    return Slot(int(weight.storage_offset() - point.storage_offset()), weight.shape)
 
 
 def _max_pool2d(

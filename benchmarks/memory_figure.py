@@ -1,0 +1,71 @@
+"""Memory of an inner run beyond what it started with, against its number of steps."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from hypergrad.figures import style
+
+__all__ = ["draw_memory"]
+
+LOOKS = {
+    "forward": (style.METHOD_COLOURS["shared"], "o", "forward mode"),
+    "reverse": (style.METHOD_COLOURS["unshared"], "s", "reverse mode, all states kept"),
+    "checkpointed": (style.OKABE_ITO[1], "D", "reverse mode, every √T-th state"),
+}
+PANEL = 2.3  # inches
+
+
+def draw_memory(measured: Path, picture: Path) -> None:
+    """Draw what `memory` measured.
+
+    Args:
+        measured: Its CSV.
+        picture: Where to save.
+    """
+    rows = pd.read_csv(measured)
+    rows["extra"] = (rows["peak"] - rows["before"]) / 2**20
+    models = list(dict.fromkeys(rows["model"]))
+    modes = [mode for mode in LOOKS if mode in set(rows["mode"])]
+    with style.house_style():
+        handles = [
+            Line2D([], [], color=colour, marker=marker, label=label)
+            for colour, marker, label in (LOOKS[mode] for mode in modes)
+        ]
+        handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="T states"))
+        top = style.legend_height(len(handles), 4) + 0.35
+        room = style.Margins(0.72, 0.12, 0.45, top, across=0.6)
+        figure, panels = style.panel_grid(PANEL + room.bottom + room.top, (1, len(models)), room)
+        for axes, model in zip(panels, models, strict=True):
+            _draw_panel(axes, rows[rows["model"] == model], modes)
+            axes.set_title(model)
+        panels[0].set_ylabel("MiB beyond the start\n(median, extremes)")
+        style.legend_above(figure, handles, 4, 0.0)
+        figure.savefig(picture)
+
+
+def _draw_panel(axes: Axes, rows: pd.DataFrame, modes: list[str]) -> None:
+    for mode in modes:
+        extra = rows[rows["mode"] == mode].groupby("horizon")["extra"]
+        low, middle, high = extra.min(), extra.median(), extra.max()
+        colour, marker, _ = LOOKS[mode]
+        axes.errorbar(
+            middle.index,
+            middle,
+            yerr=[middle - low, high - middle],
+            color=colour,
+            marker=marker,
+            elinewidth=0.8,
+        )
+    horizons = sorted(set(rows["horizon"]))
+    states = [horizon * rows["state"].iloc[0] / 2**20 for horizon in horizons]
+    axes.plot(horizons, states, color=style.GREY, linestyle="--", zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(style.tick_format())
+    axes.set_xlabel("inner steps T")

@@ -1,0 +1,57 @@
+"""A benchmark's folder: one CSV, and where its numbers come from."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from hypergrad.allocator import keep_freed_memory
+from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.provenance import provenance
+
+__all__ = ["apply_settings", "device_name", "open_record"]
+
+
+def apply_settings(given: argparse.Namespace) -> bool:
+    """Set threads and allocator of this process as asked for.
+
+    Args:
+        given: `threads` and `keep_memory`.
+
+    Returns:
+        Whether freed memory is kept.
+    """
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    return given.keep_memory and keep_freed_memory()
+
+
+def open_record(folder: Path, columns: Sequence[str], given: argparse.Namespace) -> CsvLog:
+    """Begin a benchmark's record; one that is there already is replaced.
+
+    Args:
+        folder: Is made where it is missing.
+        columns: Of `measured.csv`.
+        given: `device`, and what `apply_settings` takes.
+
+    Returns:
+        The CSV, still empty.
+    """
+    kept = apply_settings(given)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "measured.csv"
+    path.unlink(missing_ok=True)
+    about = provenance(device_name(given.device), [0], ["python -m benchmarks", *sys.argv[1:]])
+    about |= {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
+    (folder / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
+    return CsvLog(path, columns)
+
+
+def device_name(device: str) -> str:
+    """Return the device with the name of its hardware, where PyTorch knows it."""
+    if torch.device(device).type != "cuda":
+        return device
+    return f"{device} ({torch.cuda.get_device_name(device)})"
