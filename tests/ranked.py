@@ -68,7 +68,7 @@ def hypergradients_of(case: str, ranks: Ranks) -> dict:
 
 
 def history(ranks: Ranks) -> list:
-    """What `learn_schedule` returns, as plain numbers."""
+    """What `learn_schedule` returns, as plain numbers; its steps are those a GPU would replay."""
     problem = digits_problem("mlp", hidden=8)
     steps = learn_schedule(
         problem.model.module,
@@ -78,9 +78,10 @@ def history(ranks: Ranks) -> list:
         batch_size=32,
         outer_steps=3,
         counts=(2, 1, 1),
+        replay="always",
         ranks=ranks,
     )
-    return [[step.schedule.flat, *step[1:4]] for step in steps]
+    return [[step.schedule.flat, *step[1:4], step.gradients, step.products] for step in steps]
 
 
 def main() -> None:

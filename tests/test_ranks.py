@@ -14,7 +14,7 @@ from ranked import CASES, SCHEDULE
 from hypergrad.data import Images
 from hypergrad.differentiated import differentiated
 from hypergrad.inner import Minibatches
-from hypergrad.ranks import ALONE, Ranks
+from hypergrad.ranks import Ranks
 from hypergrad.reverse import ReverseOptions
 from hypergrad.rows import rows_at
 
@@ -118,5 +118,5 @@ def test_reverse_mode_refuses_ranks() -> None:
     minibatches = Minibatches(Images(problem.images, problem.labels), 32, (0,))
     given = problem.model, problem.theta, minibatches, 1, SCHEDULE, ReverseOptions()
     with pytest.raises(ValueError, match="2 ranks: reverse mode has nothing to share"):
-        differentiated(*given, Ranks(0, 2))
-    assert differentiated(*given, ALONE).horizon == minibatches.steps_per_epoch
+        differentiated(*given, ranks=Ranks(0, 2))
+    assert differentiated(*given).horizon == minibatches.steps_per_epoch
