@@ -35,6 +35,8 @@ class OuterStep(NamedTuple):
         validation_loss: At the end of training.
         validation_accuracy: In [0, 1].
         trust: How far to trust each hypergradient; empty if training diverged.
+        gradients: Gradient evaluations that it took.
+        products: Hessian products likewise, in those of whole minibatches.
     """
 
     schedule: Schedule
@@ -42,6 +44,8 @@ class OuterStep(NamedTuple):
     validation_loss: float
     validation_accuracy: float
     trust: tuple[Trust, ...] = ()
+    gradients: int = 0
+    products: int = 0
 
 
 def learn_schedule(
@@ -79,7 +83,8 @@ def learn_schedule(
             `first_horizons=()`.
         step_sizes: Initial outer step of each kind. Smaller ones for short horizons.
         validation: Share of the inputs to validate on, drawn anew for every outer step.
-        first_horizons: Epochs of the first outer steps; at zero the weights do not move.
+        first_horizons: Epochs of the first outer steps: at zero the weights do not move, and later
+            windows stretch to a longer horizon.
         tolerance: Stop when every step size is under this share of its value.
         options: Forward mode (clipping, truncation, how Hessian products are computed), or reverse
             mode.
@@ -94,7 +99,7 @@ def learn_schedule(
 
     Raises:
         ValueError: For arguments out of range, batches or windows that do not fit the data, or
-            dropout with `vmap`.
+            dropout with `vmap` or with inexact Hessian products.
     """
     for name, given in (("counts", counts), ("step_sizes", step_sizes)):
         if given is not None and len(given) != 3:
@@ -138,7 +143,7 @@ def learn_schedule(
         state = move(state, None if found is None else found.values)
         values = (math.nan,) * len(state.values) if found is None else found.values
         trust = () if found is None else found.trust
-        history.append(OuterStep(schedule, values, loss, accuracy, trust))
+        history.append(OuterStep(schedule, values, loss, accuracy, trust, *inner.cost))
         _warn(number, found, schedule)
         on_step(history[-1])
         if has_converged(state, tolerance):

@@ -61,8 +61,9 @@ class ForwardRun(ScheduledRun):
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Gradient evaluations and Hessian products so far."""
-        return self.step, sum(self._tangents.tally.products)
+        """Gradient evaluations and Hessian products so far, in those of whole minibatches."""
+        products = sum(self._tangents.tally.products)
+        return self.step, round(self._options.batch_fraction * products)
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore

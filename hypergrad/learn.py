@@ -22,6 +22,7 @@ from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions
 from hypergrad.greedy_run import GreedyRun
 from hypergrad.hypergradient import Hypergradients, validation_batch
+from hypergrad.inexact import reduced
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import Loop
 from hypergrad.outer import has_converged, has_lost_its_way, move, start
@@ -45,7 +46,12 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     if method.mode == "reverse":
         return ReverseOptions(method.clip_gradient, config.reverse.memory_gb, config.reverse.parts)
     return ForwardOptions(
-        method.clip_gradient, method.clip_products, method.truncation, config.model.curvature
+        method.clip_gradient,
+        method.clip_products,
+        method.truncation,
+        config.model.curvature,
+        config.curvature.batch_fraction,
+        config.curvature.precision,
     )
 
 
@@ -154,10 +160,12 @@ class Learner:
 
     def _affords(self, last: Spent) -> bool:
         """Whether the budget pays for another outer step, which costs what the last one did."""
-        now, allowance = self.loop.progress, self.config.allowance
-        if allowance is None or now.outer_step <= len(self.config.outer.first_horizons):
-            return True  # the short ones at the beginning say nothing about the others
-        return allowance.allows(now.spent_by(self.loop.seed), last)
+        config, now, allowance = self.config, self.loop.progress, self.config.allowance
+        if allowance is None or now.outer_step == 1:
+            return True  # the first one has no products, and says nothing about the others
+        horizons = [config.outer.horizon(now.outer_step - back, config.epochs) for back in (0, 1)]
+        cost = last.over(horizons[0] / horizons[1])
+        return allowance.allows(now.spent_by(self.loop.seed), cost)
 
     def _complain(self, found: Hypergradients | None, schedule: Schedule, step: int) -> None:
         """Say what was not a finite number, by name and step."""
@@ -242,7 +250,8 @@ class Learner:
             self._prepare_model()
             batch = self._minibatches(self._split(0)[0], "ours", 0).at(0)
             count = sum(self.config.method.counts(1))
-            choice = choose_strategy(self._net, self._theta, batch, count)
+            given = options.batch_fraction, options.precision
+            choice = choose_strategy(*reduced(self._net, self._theta, batch, *given), count)
             now.curvature = choice._asdict()
             self.loop.watch.note(f"{choice}; model.curvature={choice.strategy} skips the trial")
             self.loop.save(None)
