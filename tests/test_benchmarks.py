@@ -13,7 +13,7 @@ from benchmarks import plain
 from benchmarks.__main__ import main
 from benchmarks.contenders import SETTINGS, contenders, schedule_of
 from benchmarks.memory import peak_of
-from benchmarks.overheads import shares
+from benchmarks.overheads import shares, start_up
 from benchmarks.stand_in import stand_in
 from benchmarks.step_figure import two_gradients
 from benchmarks.stopwatch import Stopwatch
@@ -196,3 +196,8 @@ def test_the_time_of_a_run_is_divided_among_all_it_does() -> None:
     seconds = shares(run, "cpu")
     assert set(seconds) == {"training", "minibatches", "evaluation", "logging", "checkpoints"}
     assert all(took > 0 for took in seconds.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_start_costs_seconds_of_a_processor() -> None:
+    assert 0.2 < start_up("cpu") < 60.0  # PyTorch is imported, and nothing is trained yet
