@@ -57,7 +57,7 @@ SIGN = "outer step 0"  # what a run says when its first inner step comes next
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this benchmark takes."""
     add = parser.add_argument
-    add("--runs", nargs="+", default=RUNS, help="experiment and overrides, quoted; may be none")
+    add("--runs", nargs="*", default=RUNS, help="experiment and overrides, quoted; may be none")
     add("--rounds", type=int, default=5, help="starts of `hypergrad run`, at least 2")
     add("--clock", default="wall", choices=list(CLOCKS))
 

@@ -1,5 +1,6 @@
 """Milliseconds of an inner step against the number of columns, one panel a network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -45,14 +46,14 @@ def two_gradients(columns: int, gradient: float) -> float:
     return (1 + 2 * columns) * gradient
 
 
-def draw_steps(measured: Path, picture: Path) -> None:
+def draw_steps(measured: Sequence[Path], picture: Path) -> None:
     """Draw what `step` measured.
 
     Args:
-        measured: Its CSV.
+        measured: Its CSVs.
         picture: Where to save.
     """
-    rows = pd.read_csv(measured)
+    rows = pd.concat([pd.read_csv(path) for path in measured])
     rows["milliseconds"] = 1e3 * rows["seconds"]
     models = list(dict.fromkeys(rows["model"]))
     columns = sorted(set(rows["columns"]))

@@ -120,6 +120,9 @@ def test_times_are_written_one_row_each(tmp_path: Path, capsys: pytest.CaptureFi
     assert (rows.seconds > 0).all()
     assert "mlp, N = 2" in capsys.readouterr().out
     assert (tmp_path / "step.png").stat().st_size > 10_000
+    measured = str(tmp_path / "measured.csv")
+    main(["step", "--draw", measured, measured, "--output", str(tmp_path / "again")])
+    assert (tmp_path / "again" / "step.png").stat().st_size > 10_000
     about = json.loads((tmp_path / "provenance.json").read_text())
     assert about["command"][0] == "python -m benchmarks"
 
