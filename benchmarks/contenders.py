@@ -11,15 +11,19 @@ from hypergrad.curvature import STRATEGIES, gradient
 from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions, Tangents, forward_step
 from hypergrad.models import build
+from hypergrad.recorder import WARM_UP, Recorder
+from hypergrad.replay import Replay
 from hypergrad.reverse import reverse_step
+from hypergrad.rows import rows_at
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 from hypergrad.strategy import check_strategy
 from hypergrad.training import train_step
 
-__all__ = ["SETTINGS", "Setting", "contenders", "schedule_of"]
+__all__ = ["REPLAYED", "SETTINGS", "Setting", "contenders", "schedule_of"]
 
 LIMIT, HORIZON = 3.0, 1000
+REPLAYED = ", replayed"  # after the name of a strategy
 DIFFERENCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
@@ -78,7 +82,11 @@ def schedule_of(columns: int) -> Schedule:
 
 
 def contenders(
-    setting: Setting, columns: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+    setting: Setting,
+    columns: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    replay: bool = False,
 ) -> dict[str, Callable[[], object]]:
     """Return what there is to time, by name.
 
@@ -87,6 +95,7 @@ def contenders(
         columns: `N`, tangents, at least 1.
         device: Where to compute.
         dtype: In what.
+        replay: Whether to add each strategy on fixed tensors, on CUDA replayed from a graph.
 
     Returns:
         `gradient`: the gradient alone, in units of which the others can be seen. `reference` and
@@ -129,7 +138,34 @@ def contenders(
     for strategy in STRATEGIES:
         if _fits(model, strategy, batch) and not (strategy == "vmap" and columns > setting.batched):
             found[strategy] = lambda strategy=strategy: step(strategy)
+            if replay:
+                options = ForwardOptions(LIMIT, strategy=strategy)
+                found[strategy + REPLAYED] = _replayed(
+                    model, state, tangents, batch, schedule, options
+                )
     return found
+
+
+def _replayed(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    schedule: Schedule,
+    options: ForwardOptions,
+) -> Callable[[], object]:
+    replay = Replay(model, Recorder(state.theta.device, strict=True))
+    replay.place(state, torch.zeros(2, dtype=torch.float64, device=state.theta.device))
+    replay.place_tangents(tangents)
+    values = schedule.at(HORIZON - 1, HORIZON)
+    rows = rows_at(schedule, HORIZON - 1, HORIZON, 0.0, tangents.reached)
+
+    def step() -> None:
+        replay.forward(batch, values, rows, options)
+
+    for _ in range(WARM_UP + 1):
+        step()
+    return step
 
 
 def _fits(model: FlatModel, strategy: str, batch: tuple[torch.Tensor, torch.Tensor]) -> bool:

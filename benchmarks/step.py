@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--columns", nargs="+", type=int, help="tangents N; default: what a CPU can do in minutes")
     add("--rounds", type=int, default=15, help="timed calls of each contender, at least 2")
     add("--limit", type=float, default=150.0, help="seconds of a table, once it has 2 rounds")
+    add("--replay", action="store_true", help="also replay each strategy: meant for CUDA")
     add("--clock", default="wall", choices=list(CLOCKS))
     add("--draw", nargs="+", type=Path, metavar="CSV", help="only draw what was measured before")
 
@@ -52,7 +53,7 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
 
 def _measure(name: str, columns: int, given: argparse.Namespace, log: CsvLog) -> None:
     setting = SETTINGS[name]
-    ways = contenders(setting, columns, given.device)
+    ways = contenders(setting, columns, given.device, replay=given.replay)
     seconds = alternate(ways, given.rounds, given.clock, given.limit)
     fixed = {
         "model": name,

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from benchmarks.contenders import REPLAYED
 from hypergrad.figures import style
 
 __all__ = ["draw_steps", "two_gradients"]
@@ -77,15 +79,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str], columns: list[
     for name in shown:
         of_way = rows[rows["contender"] == name].groupby("columns")["milliseconds"]
         low, middle, high = (of_way.quantile(q) for q in (0.25, 0.5, 0.75))
-        colour, marker = LOOKS.get(name, OTHER)
-        axes.errorbar(
-            middle.index,
-            middle,
-            yerr=[middle - low, high - middle],
-            color=colour,
-            marker=marker,
-            elinewidth=0.8,
-        )
+        errors = [middle - low, high - middle]
+        axes.errorbar(middle.index, middle, yerr=errors, elinewidth=0.8, **_look(name))
     gradient = rows[rows["contender"] == "gradient"].groupby("columns")["milliseconds"].median()
     bound = [two_gradients(int(n), float(took)) for n, took in gradient.items()]
     axes.plot(gradient.index, bound, color=style.GREY, linestyle="--", zorder=1)
@@ -102,5 +97,12 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str], columns: list[
 
 
 def _handle(name: str) -> Line2D:
-    colour, marker = LOOKS.get(name, OTHER)
-    return Line2D([], [], color=colour, marker=marker, label=NAMES.get(name, name))
+    return Line2D([], [], label=NAMES.get(name, name), **_look(name))
+
+
+def _look(name: str) -> dict[str, Any]:
+    """Colour and marker of a way; replayed, it is dotted and hollow."""
+    way = name.removesuffix(REPLAYED)
+    colour, marker = LOOKS.get(way, OTHER)
+    hollow = {} if way == name else {"markerfacecolor": "white", "linestyle": ":"}
+    return {"color": colour, "marker": marker, **hollow}

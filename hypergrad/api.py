@@ -15,6 +15,7 @@ from hypergrad.forward import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start
+from hypergrad.replay import replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
 
@@ -34,6 +35,8 @@ class OuterStep(NamedTuple):
         validation_loss: At the end of training.
         validation_accuracy: In [0, 1].
         trust: How far to trust each hypergradient; empty if training diverged.
+        gradients: Gradient evaluations that it took.
+        products: Hessian products likewise, in those of whole minibatches.
     """
 
     schedule: Schedule
@@ -41,6 +44,8 @@ class OuterStep(NamedTuple):
     validation_loss: float
     validation_accuracy: float
     trust: tuple[Trust, ...] = ()
+    gradients: int = 0
+    products: int = 0
 
 
 def learn_schedule(
@@ -59,6 +64,7 @@ def learn_schedule(
     options: ForwardOptions | ReverseOptions = PAPER_OPTIONS,
     criterion: Criterion = F.cross_entropy,
     seed: int = 0,
+    replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier, from all-zero values.
@@ -77,12 +83,15 @@ def learn_schedule(
             `first_horizons=()`.
         step_sizes: Initial outer step of each kind. Smaller ones for short horizons.
         validation: Share of the inputs to validate on, drawn anew for every outer step.
-        first_horizons: Epochs of the first outer steps; at zero the weights do not move.
+        first_horizons: Epochs of the first outer steps: at zero the weights do not move, and later
+            windows stretch to a longer horizon.
         tolerance: Stop when every step size is under this share of its value.
         options: Forward mode (clipping, truncation, how Hessian products are computed), or reverse
             mode.
         criterion: Maps (predictions, labels) to a mean loss.
         seed: Of splits and batches.
+        replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
+            can), `always`, `never`. What a module counts in Python does not count then.
         on_step: Is called after every outer step.
 
     Returns:
@@ -90,7 +99,7 @@ def learn_schedule(
 
     Raises:
         ValueError: For arguments out of range, batches or windows that do not fit the data, or
-            dropout with `vmap`.
+            dropout with `vmap` or with inexact Hessian products.
     """
     for name, given in (("counts", counts), ("step_sizes", step_sizes)):
         if given is not None and len(given) != 3:
@@ -106,6 +115,7 @@ def learn_schedule(
         )
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
+    steps = replay_for(model, theta.device, replay)
     state = None
     history: list[OuterStep] = []
     for number in range(outer_steps):
@@ -120,7 +130,7 @@ def learn_schedule(
         schedule = Schedule.from_flat(state.values, counts)
         if isinstance(options, ForwardOptions):  # `auto` decides once
             options = settle(model, theta, minibatches.at(0), sum(counts), options)
-        inner = differentiated(model, theta, minibatches, horizon, schedule, options)
+        inner = differentiated(model, theta, minibatches, horizon, schedule, options, steps)
         while not inner.done:
             inner.advance()
         loss, accuracy = model.evaluate(
@@ -133,7 +143,7 @@ def learn_schedule(
         state = move(state, None if found is None else found.values)
         values = (math.nan,) * len(state.values) if found is None else found.values
         trust = () if found is None else found.trust
-        history.append(OuterStep(schedule, values, loss, accuracy, trust))
+        history.append(OuterStep(schedule, values, loss, accuracy, trust, *inner.cost))
         _warn(number, found, schedule)
         on_step(history[-1])
         if has_converged(state, tolerance):

@@ -17,7 +17,7 @@ class Spent(NamedTuple):
     Attributes:
         seconds: Computing time of its trainings, added up over the processes that shared them.
         gradients: Gradient evaluations on minibatches, those behind Hessian products not counted.
-        products: Hessian products.
+        products: Hessian products; those of a part of a minibatch count as that part.
         trials: Trainings: settings tried, restarts, outer steps.
     """
 
@@ -33,6 +33,15 @@ class Spent(NamedTuple):
             self.gradients + other.gradients,
             self.products + other.products,
             self.trials + other.trials,
+        )
+
+    def over(self, horizon: float) -> "Spent":
+        """Return what the same trainings would cost at `horizon` times their length."""
+        return Spent(
+            self.seconds * horizon,
+            round(self.gradients * horizon),
+            round(self.products * horizon),
+            self.trials,
         )
 
 

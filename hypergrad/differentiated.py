@@ -12,7 +12,9 @@ from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions, Tangents, forward_step, project, settle
 from hypergrad.hypergradient import Hypergradients, contributing_steps
 from hypergrad.inner import Minibatches, ScheduledRun
+from hypergrad.replay import Replay
 from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
+from hypergrad.rows import rows_at
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 from hypergrad.tally import Tally
@@ -37,6 +39,7 @@ class ForwardRun(ScheduledRun):
         epochs: The horizon, in epochs.
         schedule: The values.
         options: Clipping, truncation, strategy.
+        replay: As for `ScheduledRun`.
     """
 
     def __init__(
@@ -47,17 +50,20 @@ class ForwardRun(ScheduledRun):
         epochs: int,
         schedule: Schedule,
         options: ForwardOptions,
+        replay: Replay | None = None,
     ) -> None:
-        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient, replay)
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         count = len(self.contributing)
         self._options = settle(model, theta, minibatches.at(0), count, options)
         self._tangents = Tangents.start(theta, count)
+        self._settle_tangents()
 
     @property
     def cost(self) -> tuple[int, int]:
-        """Gradient evaluations and Hessian products so far."""
-        return self.step, sum(self._tangents.tally.products)
+        """Gradient evaluations and Hessian products so far, in those of whole minibatches."""
+        products = sum(self._tangents.tally.products)
+        return self.step, round(self._options.batch_fraction * products)
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
@@ -71,14 +77,18 @@ class ForwardRun(ScheduledRun):
         Returns:
             One averaged hypergradient a value, with its spread over the batches.
         """
-        return project(self.model, self.state, self._tangents, validation, self.contributing)
+        state = self.state
+        if self._replay is not None:  # the next run steps on the same tensors
+            state = InnerState(state.theta.clone(), state.v.clone(), state.buffers).copied()
+        return project(self.model, state, self._tangents, validation, self.contributing)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON."""
         tensors, scalars = super().snapshot()
         tally = self._tangents.tally
-        tensors |= {"Z": self._tangents.Z, "C": self._tangents.C}
-        tensors |= {f"tally.{name}": tensor for name, tensor in tally.tensors().items()}
+        own = {"Z": self._tangents.Z, "C": self._tangents.C}
+        own |= {f"tally.{name}": tensor for name, tensor in tally.tensors().items()}
+        tensors |= {name: tensor.clone() for name, tensor in own.items()}
         lists = {"reached": list(self._tangents.reached), "products": list(tally.products)}
         return tensors, scalars | lists
 
@@ -98,6 +108,28 @@ class ForwardRun(ScheduledRun):
             moved["tally.finite"],
         )
         self._tangents = Tangents(moved["Z"], moved["C"], tuple(reached), tally)
+        self._settle_tangents()
+
+    def _settle_tangents(self) -> None:
+        if self._replay is not None:
+            self._tangents = self._replay.place_tangents(self._tangents)
+
+    def _go(self, batch: Batch) -> None:
+        if self._replay is None:
+            super()._go(batch)
+            return
+        assert self._replay.state is self.state, "another run has taken the tensors over"
+        rows = rows_at(
+            self._schedule,
+            self.step,
+            self.horizon,
+            self._options.truncation,
+            self._tangents.reached,
+        )
+        values = self._schedule.at(self.step, self.horizon)
+        self._replay.forward(batch, values, rows, self._options)
+        tally = self._tangents.tally.counted(rows.live)
+        self._tangents = self._tangents._replace(reached=rows.reached, tally=tally)
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.state, self._tangents, loss, predictions = forward_step(
@@ -201,6 +233,7 @@ def differentiated(
     epochs: int,
     schedule: Schedule,
     options: ForwardOptions | ReverseOptions,
+    replay: Replay | None = None,
 ) -> ForwardRun | ReverseRun:
     """Return the inner run that the options ask for.
 
@@ -211,6 +244,7 @@ def differentiated(
         epochs: The horizon, in epochs.
         schedule: The values.
         options: Of forward mode, or of reverse mode.
+        replay: Takes the steps of forward mode.
 
     Returns:
         A run at its start.
@@ -220,4 +254,4 @@ def differentiated(
     """
     if isinstance(options, ReverseOptions):
         return ReverseRun(model, theta, minibatches, epochs, schedule, options)
-    return ForwardRun(model, theta, minibatches, epochs, schedule, options)
+    return ForwardRun(model, theta, minibatches, epochs, schedule, options, replay)

@@ -52,11 +52,17 @@ class FlatModel:
             layer for layer in self._net.modules() if isinstance(layer, _DropoutNd) and layer.p > 0
         ]
         self._mode = ""
+        self._others: dict[torch.dtype, FlatModel] = {}
 
     @property
     def has_dropout(self) -> bool:
         """Whether two evaluations of the training loss can differ."""
         return bool(self._dropouts)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether there are layers of batch normalisation."""
+        return any(isinstance(layer, _BatchNorm) for layer in self._net.modules())
 
     @property
     def size(self) -> int:
@@ -71,6 +77,13 @@ class FlatModel:
     def buffers(self) -> dict[str, Tensor]:
         """Return copies of the module's own buffers, by name."""
         return {name: buffer.detach().clone() for name, buffer in self.module.named_buffers()}
+
+    def to(self, dtype: torch.dtype) -> "FlatModel":
+        """Return the same network and loss in another precision; it is made once."""
+        if dtype not in self._others:
+            module = copy.deepcopy(self.module).to(dtype)
+            self._others[dtype] = FlatModel(module, self.criterion)
+        return self._others[dtype]
 
     def parameters(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the views of `theta` by parameter name; differentiable."""

@@ -22,10 +22,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.curvature import STRATEGIES, gradient_and_products
+from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
 from hypergrad.flat import FlatModel
 from hypergrad.hypergradient import Hypergradients, contributing_steps, validation_gradients
-from hypergrad.rows import Rows, rows_at
+from hypergrad.inexact import PRECISIONS, check_inexact, inexact_products, is_exact, reduced
+from hypergrad.rows import Rows, rows_at, spans
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
 from hypergrad.strategy import check_strategy, choose_strategy
@@ -55,12 +56,18 @@ class ForwardOptions:
             tangents of its kind untouched and do not count in the average.
         strategy: How Hessian products are computed: see `curvature`. `auto` takes the fastest of
             those that fit the network, by a short trial; all are exact, but the last bits differ.
+        batch_fraction: Share of a minibatch, in (0, 1], whose Hessian products stand for those of
+            the whole: its first examples, so minibatches must be in random order. 1 is exact.
+        precision: `tf32` (CUDA) or `bfloat16`: Hessian products, and nothing else, in that
+            precision. None is that of the parameters.
     """
 
     clip_gradient: float | None = None
     clip_products: float | None = None
     truncation: float = 0.0
     strategy: str = "loop"
+    batch_fraction: float = 1.0
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("clip_gradient", "clip_products"):
@@ -72,6 +79,12 @@ class ForwardOptions:
         known = ("auto", *STRATEGIES)
         if self.strategy not in known:
             raise ValueError(f"unknown strategy {self.strategy!r}: use one of {known}")
+        if not 0 < self.batch_fraction <= 1:
+            raise ValueError(f"batch_fraction={self.batch_fraction} must be in (0, 1]; 1 is exact")
+        if self.precision not in (None, *PRECISIONS):
+            raise ValueError(
+                f"unknown precision {self.precision!r}: use one of {PRECISIONS}, or None"
+            )
 
 
 class Tangents(NamedTuple):
@@ -144,13 +157,13 @@ def advance(
         batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
         values: `alpha_t`, `beta_t`, `mu_t`: numbers, or scalars on the device.
         rows: What the step touches.
-        options: Clipping, strategy.
+        options: Clipping, and how Hessian products are computed.
 
     Returns:
         As `forward_step`.
     """
     x, y = batch
-    live = list(rows.live)
+    live = spans(rows.live)
     noted: list[Tensor] = []
     # The training step updates the buffers; its Hessian is that of the loss before.
     buffers = {name: buffer.clone() for name, buffer in state.buffers.items()} if live else {}
@@ -160,13 +173,18 @@ def advance(
         noted.extend((loss.detach(), predictions.detach()))
         return loss
 
-    g, HZ = gradient_and_products(
-        lambda theta: model.loss(theta, x, y, buffers),
-        state.theta,
-        tangents.Z[live],
-        options.strategy,
-        primal,
-    )
+    Z, shortcuts = _gathered(tangents.Z, live), (options.batch_fraction, options.precision)
+    if live and not is_exact(*shortcuts):
+        g = gradient(primal, state.theta)
+        HZ = inexact_products(model, state.theta, Z, batch, buffers, options.strategy, *shortcuts)
+    else:
+        g, HZ = gradient_and_products(
+            lambda theta: model.loss(theta, x, y, buffers),
+            state.theta,
+            Z,
+            options.strategy,
+            primal,
+        )
     clipped = share_above(g, options.clip_gradient)
     g, passes = clip_gradient(g, options.clip_gradient)
     if passes is not None:
@@ -178,20 +196,23 @@ def advance(
     theta, v = sgd_step(state.theta, state.v, g, values)
 
     Z, C = tangents.Z.clone(), tangents.C.clone()
-    moving = _index(rows.moving, len(Z))
-    C[moving] = values.beta * C[moving] + values.mu * Z[moving]
-    C[_index(rows.live, len(Z))] += HZ
+    moving = spans(rows.moving)
+    for span in moving:
+        C[span] = values.beta * C[span] + values.mu * Z[span]
+    for span, part in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
+        C[span] += part
     if rows.beta is not None:
         C[rows.beta] += state.v
     if rows.mu is not None:
         C[rows.mu] += state.theta
-    Z[moving] -= values.alpha * C[moving]
+    for span in moving:
+        Z[span] -= values.alpha * C[span]
     if rows.alpha is not None:
         Z[rows.alpha] -= v
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
-        Tangents(Z, C, rows.reached, tangents.tally.after(Z, live, clipped, touched)),
+        Tangents(Z, C, rows.reached, tangents.tally.after(Z, rows.live, clipped, touched)),
         loss,
         predictions,
     )
@@ -213,12 +234,16 @@ def settle(
         The same, with another strategy at most.
 
     Raises:
-        ValueError: For a strategy that does not fit: see `strategy.check_strategy`.
+        ValueError: For a strategy that does not fit, or inexact products that cannot be had: see
+            `strategy.check_strategy` and `inexact.check_inexact`.
     """
+    shortcuts = options.batch_fraction, options.precision
     check_strategy(model, options.strategy, batch)
+    check_inexact(model, theta, batch, options.strategy, *shortcuts)
     if options.strategy != "auto":
         return options
-    return replace(options, strategy=choose_strategy(model, theta, batch, count).strategy)
+    choice = choose_strategy(*reduced(model, theta, batch, *shortcuts), count)
+    return replace(options, strategy=choice.strategy)
 
 
 def hypergradients(
@@ -294,6 +319,6 @@ def project(
     return Hypergradients(values, contributing, state, trust)
 
 
-def _index(rows: tuple[int, ...], count: int) -> slice | list[int]:
-    """Rows as an index: a slice, which copies nothing, where it is all of them."""
-    return slice(None) if len(rows) == count else list(rows)
+def _gathered(Z: Tensor, live: list[slice]) -> Tensor:
+    """The rows of some slices; a view, which copies nothing, of a single one."""
+    return Z[live[0]] if len(live) == 1 else torch.cat([Z[:0], *(Z[span] for span in live)])

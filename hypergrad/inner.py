@@ -12,9 +12,10 @@ from torch import Tensor
 
 from hypergrad.data import Augmentation, Epoch, Images
 from hypergrad.flat import FlatModel
+from hypergrad.replay import Replay
 from hypergrad.schedule import Schedule, StepValues
 from hypergrad.sgd import InnerState
-from hypergrad.training import train_step
+from hypergrad.training import add_scores, train_step
 
 __all__ = ["InnerRun", "Minibatches", "ScheduledRun"]
 
@@ -100,9 +101,7 @@ class InnerRun:
     def advance(self) -> None:
         """Take one inner step."""
         batch = self.minibatches.at(self.step)
-        loss, predictions = self._take(batch)
-        correct = (predictions.argmax(-1) == batch[1]).sum(-1)
-        self._sums += torch.stack([loss.double() * len(batch[1]), correct.double()], dim=-1)
+        self._go(batch)
         self._count += len(batch[1])
         self.step += 1
 
@@ -117,10 +116,11 @@ class InnerRun:
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON."""
-        tensors = {"theta": self.state.theta, "v": self.state.v, "sums": self._sums.clone()}
-        buffers = self.state.copied().buffers
+        theta, v, buffers = self.state
+        tensors = {"theta": theta, "v": v, "sums": self._sums}
         tensors |= {f"buffer.{name}": value for name, value in buffers.items()}
-        return tensors, {"step": self.step, "count": self._count}
+        copies = {name: value.clone() for name, value in tensors.items()}
+        return copies, {"step": self.step, "count": self._count}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, on the device of the parameters that the run started with."""
@@ -148,6 +148,11 @@ class InnerRun:
         self._count = 0
         return means
 
+    def _go(self, batch: Batch) -> None:
+        """Take the step on a minibatch, and add up its scores."""
+        loss, predictions = self._take(batch)
+        add_scores(self._sums, loss, predictions, batch[1])
+
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
@@ -162,6 +167,7 @@ class ScheduledRun(InnerRun):
         epochs: The horizon, in epochs; the windows of the schedule stretch to it.
         schedule: The values.
         clip_gradient: `c_g`, or None.
+        replay: Takes the steps on tensors of its own, which the run before it leaves to this one.
     """
 
     def __init__(
@@ -172,15 +178,35 @@ class ScheduledRun(InnerRun):
         epochs: int,
         schedule: Schedule,
         clip_gradient: float | None,
+        replay: Replay | None = None,
     ) -> None:
         super().__init__(model, theta, minibatches, epochs)
         self._schedule = schedule
         self._clip = clip_gradient
+        self._replay = replay
+        self._settle_in()
 
     @property
     def values(self) -> StepValues:
         """The values that the last step used."""
         return self._schedule.at(max(self.step - 1, 0), self.horizon)
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot."""
+        super().restore(tensors, scalars)
+        self._settle_in()
+
+    def _settle_in(self) -> None:
+        """Move to the tensors that steps are replayed on, if they are."""
+        if self._replay is not None:
+            self.state, self._sums = self._replay.place(self.state, self._sums)
+
+    def _go(self, batch: Batch) -> None:
+        if self._replay is None:
+            super()._go(batch)
+            return
+        assert self._replay.state is self.state, "another run has taken the tensors over"
+        self._replay.train(batch, self._schedule.at(self.step, self.horizon), self._clip)
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         values = self._schedule.at(self.step, self.horizon)

@@ -29,6 +29,11 @@ from hypergrad.tally_display import TallyDisplay
 
 __all__ = ["again", "launch"]
 
+# What a result depends on only in its last bits, or not at all.
+NOT_IN_DIGEST = (
+    *("seed", "repeats", "budget", "jobs", "threads", "replay", "outputs", "checkpoint_seconds"),
+)
+
 Drive = Callable[[Setting, RunDirectory, Interrupt, bool], None]
 
 
@@ -199,7 +204,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
 def _digest(config: RunConfig) -> str:
     """A name for all that a result depends on but seeds, the budget, and how the work is shared."""
     settings = asdict(config)
-    for key in ("seed", "repeats", "budget", "jobs", "threads", "outputs", "checkpoint_seconds"):
+    for key in NOT_IN_DIGEST:
         del settings[key]
     for key in ("ensemble", "executor", "gpus", "trials"):
         del settings["search"][key]

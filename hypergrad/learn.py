@@ -22,11 +22,13 @@ from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions
 from hypergrad.greedy_run import GreedyRun
 from hypergrad.hypergradient import Hypergradients, validation_batch
+from hypergrad.inexact import reduced
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import Loop
 from hypergrad.outer import has_converged, has_lost_its_way, move, start
 from hypergrad.plan import Plan
 from hypergrad.progress import Evaluation, as_lists, as_state, outer_rows
+from hypergrad.replay import Replay, replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import KINDS, Schedule
 from hypergrad.schema import RunConfig
@@ -44,7 +46,12 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     if method.mode == "reverse":
         return ReverseOptions(method.clip_gradient, config.reverse.memory_gb, config.reverse.parts)
     return ForwardOptions(
-        method.clip_gradient, method.clip_products, method.truncation, config.model.curvature
+        method.clip_gradient,
+        method.clip_products,
+        method.truncation,
+        config.model.curvature,
+        config.curvature.batch_fraction,
+        config.curvature.precision,
     )
 
 
@@ -76,6 +83,7 @@ class Learner:
         self._guess = data.test.labels.bincount().max().item() / len(data.test)
         self._options = differentiation(config)
         self._model: FlatModel | None = None
+        self._replay: Replay | None = None
         self._theta = torch.empty(0)
 
     def run(self) -> None:
@@ -111,7 +119,9 @@ class Learner:
             now.outer = as_lists(start(counts, config.outer.step_sizes))
         state = as_state(now.outer)
         schedule = Schedule.from_flat(state.values, counts)
-        inner = differentiated(self._net, self._theta, minibatches, epochs, schedule, self._options)
+        inner = differentiated(
+            *(self._net, self._theta, minibatches, epochs, schedule, self._options), self._replay
+        )
         seen = self.loop.go(inner, validation)
         found, began = None, time.monotonic()
         if inner.done and inner.is_finite():
@@ -150,10 +160,12 @@ class Learner:
 
     def _affords(self, last: Spent) -> bool:
         """Whether the budget pays for another outer step, which costs what the last one did."""
-        now, allowance = self.loop.progress, self.config.allowance
-        if allowance is None or now.outer_step <= len(self.config.outer.first_horizons):
-            return True  # the short ones at the beginning say nothing about the others
-        return allowance.allows(now.spent_by(self.loop.seed), last)
+        config, now, allowance = self.config, self.loop.progress, self.config.allowance
+        if allowance is None or now.outer_step == 1:
+            return True  # the first one has no products, and says nothing about the others
+        horizons = [config.outer.horizon(now.outer_step - back, config.epochs) for back in (0, 1)]
+        cost = last.over(horizons[0] / horizons[1])
+        return allowance.allows(now.spent_by(self.loop.seed), cost)
 
     def _complain(self, found: Hypergradients | None, schedule: Schedule, step: int) -> None:
         """Say what was not a finite number, by name and step."""
@@ -208,6 +220,7 @@ class Learner:
             config.epochs,
             schedule,
             config.method.clip_gradient,
+            self._replay,
         )
         self._note_result(inner, self.loop.go(inner, None))
         self._next()
@@ -237,7 +250,8 @@ class Learner:
             self._prepare_model()
             batch = self._minibatches(self._split(0)[0], "ours", 0).at(0)
             count = sum(self.config.method.counts(1))
-            choice = choose_strategy(self._net, self._theta, batch, count)
+            given = options.batch_fraction, options.precision
+            choice = choose_strategy(*reduced(self._net, self._theta, batch, *given), count)
             now.curvature = choice._asdict()
             self.loop.watch.note(f"{choice}; model.curvature={choice.strategy} skips the trial")
             self.loop.save(None)
@@ -254,6 +268,8 @@ class Learner:
         if self._model is None:
             self._model = self._make_model(self.loop.seed)
             self._theta = self._model.theta()
+            device, note = self._theta.device, self.loop.watch.note
+            self._replay = replay_for(self._model, device, self.config.replay, note)
 
     def _next(self) -> None:
         """Go to the next part of this seed, or to the next seed."""
@@ -265,7 +281,7 @@ class Learner:
             return
         now.seed_index += 1
         now.method, now.outer, now.best = self._parts[0], {}, None
-        self._model = None
+        self._model = self._replay = None
 
     def _split(self, outer_step: int) -> tuple[Images, Images]:
         train, validation = train_validation_split(

@@ -4,12 +4,13 @@ There are few different plans in a run, a window or two each, so whatever is pre
 (a recorded graph of kernels, say) serves many steps.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hypergrad.hypergradient import skipped
 from hypergrad.schedule import KINDS, Schedule, Window
 
-__all__ = ["Rows", "rows_at"]
+__all__ = ["Rows", "rows_at", "spans"]
 
 
 class Rows(NamedTuple):
@@ -70,3 +71,18 @@ def rows_at(
     )
     live = tuple(row for row in moving if reached[row]) if curved else ()
     return Rows(alpha, beta, mu, tuple(moving), live, after)
+
+
+def spans(rows: Sequence[int]) -> list[slice]:
+    """Return rising rows as slices, which unlike a list ask the host for no index tensor.
+
+    >>> spans((0, 1, 2, 5))
+    [slice(0, 3, None), slice(5, 6, None)]
+    """
+    found: list[slice] = []
+    for row in rows:
+        if found and found[-1].stop == row:
+            found[-1] = slice(found[-1].start, row + 1)
+        else:
+            found.append(slice(row, row + 1))
+    return found

@@ -10,6 +10,7 @@ from hypergrad.budget import Budget
 __all__ = [
     "BaselineConfig",
     "ConfigError",
+    "CurvatureConfig",
     "DataConfig",
     "GreedyConfig",
     "HypervarianceConfig",
@@ -61,7 +62,27 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("model.name is empty: name your network, as in mynets:SmallNet")
-        _one_of("model.curvature", self.curvature, ("auto", "loop", "vmap", "stacked", "fused"))
+        known = ("auto", "loop", "vmap", "stacked", "fused", "compiled")
+        _one_of("model.curvature", self.curvature, known)
+
+
+@dataclass
+class CurvatureConfig:
+    """Hessian products for less work than exact ones: see `hypergrad.inexact`."""
+
+    batch_fraction: float = 1.0
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.batch_fraction <= 1:
+            raise ConfigError(f"curvature.batch_fraction={self.batch_fraction}: must be in (0, 1]")
+        if self.precision is not None:
+            _one_of("curvature.precision", self.precision, ("tf32", "bfloat16"))
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is saved."""
+        return self.batch_fraction == 1 and self.precision is None
 
 
 @dataclass
@@ -319,6 +340,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "float32"
     threads: int | None = None
+    replay: str = "auto"
     jobs: int = 1
     outputs: str = "outputs"
     checkpoint_seconds: float = 60.0
@@ -326,6 +348,7 @@ class RunConfig:
     test_curves: bool = True
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    curvature: CurvatureConfig = field(default_factory=CurvatureConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     reverse: ReverseConfig = field(default_factory=ReverseConfig)
@@ -342,6 +365,7 @@ class RunConfig:
         _at_least("seed", self.seed, 0)
         _at_least("threads", self.threads, 1)
         _one_of("precision", self.precision, ("float32", "float64"))
+        _one_of("replay", self.replay, ("auto", "always", "never"))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device={self.device}: use auto, cpu, cuda or cuda:N")
         _not_negative("checkpoint_seconds", self.checkpoint_seconds)
@@ -357,11 +381,29 @@ class RunConfig:
                     "method=unshared has a value for every inner step, so all outer steps need the "
                     "same horizon: outer.first_horizons=[]"
                 )
-
+        self._check_curvature()
         if self.budget is not None:
             _check_budget("budget", self.budget)
         if self.driver == "search":
             self._check_search()
+
+    def _check_curvature(self) -> None:
+        given, reverse = self.curvature, self.method.mode == "reverse"
+        if not given.exact and (reverse or self.driver == "hypervariance"):
+            raise ConfigError(
+                "reverse mode has exact products: curvature.batch_fraction=1 "
+                "curvature.precision=null, or method.mode=forward"
+            )
+        if given.precision is not None and self.precision != "float32":
+            raise ConfigError(
+                f"curvature.precision={given.precision} is for precision=float32, not "
+                f"{self.precision}: use curvature.precision=null"
+            )
+        if round(given.batch_fraction * self.method.batch_size) < 1:
+            raise ConfigError(
+                f"curvature.batch_fraction={given.batch_fraction} of method.batch_size="
+                f"{self.method.batch_size} is no example: use a larger part"
+            )
 
     def _check_search(self) -> None:
         search = self.search

@@ -12,6 +12,7 @@ from hypergrad import data as datasets
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.flat import FlatModel
+from hypergrad.inexact import check_inexact
 from hypergrad.models import MODELS, build
 from hypergrad.plan import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.reverse import check_reversible
@@ -65,8 +66,10 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     if config.driver == "hypervariance" or config.method.mode == "reverse":
         check_reversible(model)
     elif config.driver == "learn":
-        train = data.train
-        check_strategy(model, config.model.curvature, (train.images[:2], train.labels[:2]))
+        train, size, strategy = data.train, config.method.batch_size, config.model.curvature
+        batch, given = (train.images[:size], train.labels[:size]), config.curvature
+        check_strategy(model, strategy, batch)
+        check_inexact(model, model.theta(), batch, strategy, given.batch_fraction, given.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
     windows = max(config.method.counts(1))  # unshared values fit any horizon

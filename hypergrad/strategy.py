@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.curvature import check_stackable, gradient_and_products
+from hypergrad.curvature import check_stackable, compiled, gradient_and_products
 from hypergrad.flat import FlatModel
 
 __all__ = ["Choice", "check_strategy", "choose_strategy"]
@@ -15,7 +15,7 @@ __all__ = ["Choice", "check_strategy", "choose_strategy"]
 Batch = tuple[Tensor, Tensor]
 
 # Where times are within the margin the earlier one wins, so that noise seldom decides.
-PREFERENCE = ("stacked", "fused", "vmap", "loop")
+PREFERENCE = ("stacked", "fused", "compiled", "vmap", "loop")
 MARGIN = 1.15
 ROUNDS = 3
 HOPELESS = 3.0  # times the best: not worth another call
@@ -50,8 +50,11 @@ def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
 
     Raises:
         ValueError: For dropout with `vmap`, which would draw another mask than the gradient did;
-            for anything but a chain of known layers with `stacked`.
+            for anything but a chain of known layers with `stacked`; for `compiled` where there is
+            no compiler.
     """
+    if strategy == "compiled":
+        compiled(batch[0].device.type)
     if strategy == "vmap" and model.has_dropout:
         raise ValueError(
             "the network has dropout, and strategy vmap would draw another mask for the Hessian "
@@ -85,7 +88,7 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
         return model.tracked_loss(point, x, y, buffers)[0]
 
     def fits(strategy: str) -> bool:
-        if strategy in BATCHED and large:
+        if (strategy in BATCHED and large) or (strategy == "compiled" and not model.normalises):
             return False
         try:
             check_strategy(model, strategy, batch)

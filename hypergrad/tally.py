@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hypergrad.hypergradient import Trust, signal_to_noise
+from hypergrad.rows import spans
 
 __all__ = ["Tally"]
 
@@ -36,7 +37,7 @@ class Tally(NamedTuple):
         zeros = torch.zeros(count, dtype=torch.float64, device=theta.device)
         return cls(0, zeros.new_zeros(()), zeros, (0,) * count, zeros.clone())
 
-    def after(self, Z: Tensor, live: list[int], clipped: Tensor, touched: Tensor) -> "Tally":
+    def after(self, Z: Tensor, live: tuple[int, ...], clipped: Tensor, touched: Tensor) -> "Tally":
         """Return the tally after one more step.
 
         Args:
@@ -51,11 +52,20 @@ class Tally(NamedTuple):
         clipped_products = self.clipped_products
         if live:
             clipped_products = clipped_products.clone()
-            clipped_products[live] += touched
+            rows = spans(live)
+            parts = touched.split([span.stop - span.start for span in rows])
+            for span, part in zip(rows, parts, strict=True):
+                clipped_products[span] += part
+        return self.counted(live)._replace(
+            clipped_gradients=self.clipped_gradients + clipped,
+            clipped_products=clipped_products,
+            finite=self.finite + Z.abs().amax(dim=1).isfinite(),
+        )
+
+    def counted(self, live: tuple[int, ...]) -> "Tally":
+        """Return the tally with one more step and its products: what the host counts."""
         products = tuple(n + (row in live) for row, n in enumerate(self.products))
-        finite = self.finite + Z.abs().amax(dim=1).isfinite()
-        gradients = self.clipped_gradients + clipped
-        return Tally(self.steps + 1, gradients, clipped_products, products, finite)
+        return self._replace(steps=self.steps + 1, products=products)
 
     def trust(self, Z: Tensor, samples: Tensor) -> tuple[Trust, ...]:
         """Return how far to trust each row's hypergradient.

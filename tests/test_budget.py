@@ -34,6 +34,7 @@ def test_a_hessian_product_counts_as_two_gradients() -> None:
     assert Budget.parse("1s").of(spent) == 3
     assert Budget.parse("1trials").of(spent) == 1
     assert spent.plus(spent) == Spent(6.0, 20, 8, 2)
+    assert spent.over(1.5) == Spent(4.5, 15, 6, 1)
 
 
 @pytest.mark.parametrize(("spent", "allowed"), [(80, True), (90, True), (90.1, False), (99, False)])

@@ -304,24 +304,6 @@ def test_float32_agrees_with_float64(strategy: str) -> None:
     assert relative_error(ours, summed(double, schedule, 40, ForwardOptions())) < 1e-4
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "fused"])
-def test_cuda_agrees_with_the_cpu(strategy: str) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device on this machine")
-    problem = digits_problem("wrn", depth=10)
-    schedule, options = SCHEDULES["momentum"], ForwardOptions(strategy=strategy)
-    on_cpu = summed(problem, schedule, 20, options)
-    moved = Problem(
-        FlatModel(problem.model.module.cuda()),
-        problem.theta.cuda(),
-        problem.images.cuda(),
-        problem.labels.cuda(),
-        problem.batch_size,
-    )
-    assert relative_error(summed(moved, schedule, 20, options), on_cpu) < 1e-8
-
-
 def test_inputs_are_left_as_they_were() -> None:
     problem = digits_problem("wrn", depth=10)
     tangents = Tangents.start(problem.theta, 3)

@@ -1,5 +1,10 @@
 """Hand-written double backward passes, layer by layer, against the loop and the dense Hessian."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,15 +78,19 @@ def problem(net: nn.Module) -> tuple[FlatModel, Tensor, Tensor, Tensor]:
     return model, x, y, torch.randn(3, model.size, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_every_layer_equals_the_loop_and_the_dense_hessian(name: str) -> None:
+COMPILED = ["normalised, rectified", "not affine, rectified", "one dimension"]  # takes seconds each
+CASES = [*((name, "fused") for name in NETS), *((name, "compiled") for name in COMPILED)]
+
+
+@pytest.mark.parametrize(("name", "strategy"), CASES)
+def test_every_layer_equals_the_loop_and_the_dense_hessian(name: str, strategy: str) -> None:
     model, x, y, Z = problem(NETS[name])
 
     def loss(theta: Tensor) -> Tensor:
         return model.loss(theta, x, y)
 
     theta = model.theta()
-    g, HZ = gradient_and_products(loss, theta, Z, "fused")
+    g, HZ = gradient_and_products(loss, theta, Z, strategy)
     expected = gradient_and_products(loss, theta, Z, "loop")
     torch.testing.assert_close((g, HZ), expected, rtol=1e-10, atol=1e-12)
     # Not torch.func.hessian, which is wrong for a normalisation with weights (its own asymmetry
@@ -144,7 +153,7 @@ def test_dropout_keeps_one_mask() -> None:
     torch.testing.assert_close(products("fused"), products("loop"), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("strategy", ["loop", "fused"])
+@pytest.mark.parametrize("strategy", ["loop", "fused", "compiled"])
 def test_float32_agrees_with_float64_on_a_smooth_network(strategy: str) -> None:
     net = block(nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 3, 2))
     model, x, y, Z = problem(net)
@@ -155,3 +164,23 @@ def test_float32_agrees_with_float64_on_a_smooth_network(strategy: str) -> None:
     )[1]
     error = torch.linalg.vector_norm(HZ.double() - exact) / torch.linalg.vector_norm(exact)
     assert float(error) < 1e-5  # float32 rounds at 6e-8; a missing term shows at 1e-1
+
+
+WITHOUT_A_COMPILER = """
+import torch
+from hypergrad.flat import FlatModel
+from hypergrad.strategy import check_strategy, choose_strategy
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten())
+model, batch = FlatModel(net), (torch.randn(8, 1, 4, 4), torch.arange(8))
+print(*choose_strategy(model, model.theta(), batch, 2).seconds)
+check_strategy(model, "compiled", batch)
+"""
+
+
+def test_compiled_is_refused_without_a_compiler(tmp_path: Path) -> None:
+    environment = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_A_COMPILER]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["fused", "vmap", "loop"]
+    assert "there is none: use fused (model.curvature=fused)" in done.stderr
+    assert done.returncode == 1

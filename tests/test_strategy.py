@@ -48,8 +48,12 @@ def test_the_fastest_wins_by_a_margin(
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), ["stacked", "fused", "vmap", "loop"]),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU()), ["fused", "vmap", "loop"]),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1)), ["fused", "loop"]),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10)),
+            ["fused", "compiled", "vmap", "loop"],
+        ),
     ],
-    ids=["a chain", "another network", "dropout"],
+    ids=["a chain", "another network", "dropout", "normalisation"],
 )
 def test_only_what_fits_is_tried(module: nn.Module, fitting: list[str]) -> None:
     problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(module)

@@ -44,21 +44,21 @@ class Affine(Layer):
             dy = dy.expand(len(self.y), len(Z), *self.y.shape[1:])
         return dy
 
-    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
-        """Add the products of weight and bias, and return those of the input."""
+    def pull(self, gy: Tensor, G: Tensor) -> Tensor:
+        """Add the rows of weight and bias, and return those of the input."""
         if self._slot is not None:
-            dgw = self._weight_dgy(dgy)
+            gw = self._weight_gy(gy)
             if self._dx is not None:
-                dgw += self._weight_dx(gy, self._dx)
-            self._slot.add(HZ, dgw)
+                gw[1:] += self._weight_dx(gy[:, 0], self._dx)
+            self._slot.add(G, gw)
         if self._bias is not None:
-            self._bias.add(HZ, dgy.flatten(3).sum((0, 3)) if dgy.dim() > 3 else dgy.sum(0))
+            self._bias.add(G, gy.flatten(3).sum((0, 3)) if gy.dim() > 3 else gy.sum(0))
         if self._dx is None:
-            return dgy
-        dgx = self._input_dgy(dgy)
+            return gy
+        gx = self._input_gy(gy)
         if self._dw is not None:
-            dgx += self._input_dw(gy, self._dw)
-        return dgx
+            gx[:, 1:] += self._input_dw(gy[:, 0], self._dw)
+        return gx
 
     def _forward_dx(self, dx: Tensor) -> Tensor:
         raise NotImplementedError
@@ -66,13 +66,13 @@ class Affine(Layer):
     def _forward_dw(self, dw: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _input_dgy(self, dgy: Tensor) -> Tensor:
+    def _input_gy(self, gy: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _input_dw(self, gy: Tensor, dw: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _weight_dgy(self, dgy: Tensor) -> Tensor:
+    def _weight_gy(self, gy: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _weight_dx(self, gy: Tensor, dx: Tensor) -> Tensor:
@@ -90,15 +90,15 @@ class Linear(Affine):
     def _forward_dw(self, dw: Tensor) -> Tensor:
         return (self.x @ dw.flatten(0, 1).T).unflatten(1, dw.shape[:2])
 
-    def _input_dgy(self, dgy: Tensor) -> Tensor:
-        return dgy @ self.w
+    def _input_gy(self, gy: Tensor) -> Tensor:
+        return gy @ self.w
 
     def _input_dw(self, gy: Tensor, dw: Tensor) -> Tensor:
         columns = dw.transpose(0, 1)
         return (gy @ columns.flatten(1)).unflatten(1, columns.shape[1:])
 
-    def _weight_dgy(self, dgy: Tensor) -> Tensor:
-        return (dgy.flatten(1).T @ self.x).unflatten(0, dgy.shape[1:])
+    def _weight_gy(self, gy: Tensor) -> Tensor:
+        return (gy.flatten(1).T @ self.x).unflatten(0, gy.shape[1:])
 
     def _weight_dx(self, gy: Tensor, dx: Tensor) -> Tensor:
         return (gy.T @ dx.flatten(1)).unflatten(1, dx.shape[1:]).transpose(0, 1)
@@ -145,7 +145,7 @@ class Conv2d(Affine):
         B, rows, _ = pixels.shape
         example = torch.arange(B, device=pixels.device)[:, None, None]
         group = torch.arange(rows, device=pixels.device)[:, None] * groups // rows
-        lines = (example * self.y[0, 0].numel() + pixels) * groups + group
+        lines = ((example * self.y[0, 0].numel() + pixels) * groups + group).int()  # picked faster
         return table.index_select(0, lines.transpose(0, 1).flatten()).unflatten(0, (rows, -1))
 
     def _forward_dx(self, dx: Tensor) -> Tensor:
@@ -156,21 +156,21 @@ class Conv2d(Affine):
         rows = self._fold(dw[None])[0]
         return self._unfold(F.conv2d(self.x, rows, None, *self._settings), len(dw))
 
-    def _input_dgy(self, dgy: Tensor) -> Tensor:
-        return self._transposed(dgy.flatten(0, 1), self.w).unflatten(0, dgy.shape[:2])
+    def _input_gy(self, gy: Tensor) -> Tensor:
+        return self._transposed(gy.flatten(0, 1), self.w).unflatten(0, gy.shape[:2])
 
     def _input_dw(self, gy: Tensor, dw: Tensor) -> Tensor:
         return self._unfold(self._transposed(gy, dw.transpose(0, 1).flatten(1, 2)), len(dw))
 
-    def _weight_dgy(self, dgy: Tensor) -> Tensor:
-        N, (rows, *others) = dgy.shape[1], self.w.shape
-        dgw = self._weight(self.x, (N * rows, *others), self._fold(dgy))
-        return self._unfold(dgw[None], N)[0]
+    def _weight_gy(self, gy: Tensor) -> Tensor:
+        N, (rows, *others) = gy.shape[1], self.w.shape
+        gw = self._weight(self.x, (N * rows, *others), self._fold(gy))
+        return self._unfold(gw[None], N)[0]
 
     def _weight_dx(self, gy: Tensor, dx: Tensor) -> Tensor:
         N, (rows, columns, *kernel) = dx.shape[1], self.w.shape
-        dgw = self._weight(self._fold(dx), (rows, N * columns, *kernel), gy)
-        return dgw.unflatten(1, (N, columns)).transpose(0, 1)
+        gw = self._weight(self._fold(dx), (rows, N * columns, *kernel), gy)
+        return gw.unflatten(1, (N, columns)).transpose(0, 1)
 
     def _transposed(self, gy: Tensor, w: Tensor) -> Tensor:
         stride, padding, dilation, groups = self._settings
@@ -214,6 +214,6 @@ class PooledConv2d(Affine):
         dy = dy.unflatten(2, (len(self.y), *self.y.shape[2:]))
         return dy.movedim(2, 0).transpose(1, 2).contiguous()
 
-    def _weight_dgy(self, dgy: Tensor) -> Tensor:
-        dgy = dgy.transpose(1, 2).movedim(0, 2).flatten(2)  # (rows, N, B P)
-        return (dgy @ self._patches).transpose(0, 1).unflatten(2, self.w.shape[1:])
+    def _weight_gy(self, gy: Tensor) -> Tensor:
+        gy = gy.transpose(1, 2).movedim(0, 2).flatten(2)  # (rows, N, B P)
+        return (gy @ self._patches).transpose(0, 1).unflatten(2, self.w.shape[1:])

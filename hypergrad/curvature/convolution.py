@@ -14,6 +14,9 @@ from torch.nn.modules.utils import _pair
 
 __all__ = ["convolution"]
 
+# What PyTorch's compiler makes of a convolution and a sum: one kernel of oneDNN, where it is there.
+ADDS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+
 Pair = int | tuple[int, int]
 Settings = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
 
@@ -84,21 +87,31 @@ class _ConvolutionBackward(Function):
     ) -> tuple[Tensor | None, ...]:
         gy, x, w = ctx.saved_tensors
         X, W, B = grad_outputs
-        terms = []
-        if X is not None:
-            terms.append(F.conv2d(X, w, None, *ctx.settings))
-        if W is not None:
-            terms.append(F.conv2d(x, W, None, *ctx.settings))
-        if B is not None:
-            terms.append(B[:, None, None].expand_as(gy))
         along_gy = None
-        for term in terms:
-            along_gy = term if along_gy is None else along_gy.add_(term)
+        if X is not None:
+            along_gy = F.conv2d(X, w, B, *ctx.settings)
+        if W is not None:
+            along_gy = _add_convolution(along_gy, x, W, None if X is not None else B, ctx.settings)
+        elif along_gy is None and B is not None:
+            along_gy = B[:, None, None].expand_as(gy)
         needs = ctx.needs_input_grad[1] and W is not None, X is not None, False
         along_x, along_w, _ = _backward(
             gy, x if X is None else X, w if W is None else W, needs, ctx.settings
         )
         return along_gy, along_x, along_w, None, None
+
+
+def _add_convolution(
+    total: Tensor | None, x: Tensor, w: Tensor, b: Tensor | None, settings: Settings
+) -> Tensor:
+    """Return `total + x * w + b`, in place of `total` if there is one."""
+    if total is None:
+        return F.conv2d(x, w, b, *settings)
+    if ADDS and x.device.type == "cpu" and x.dtype == torch.float32:
+        stride, padding, dilation, groups = settings
+        more = padding, stride, dilation, groups, "add", 1.0, None, [], None
+        return torch.ops.mkldnn._convolution_pointwise_.binary(total, x, w, b, *more)
+    return total.add_(F.conv2d(x, w, b, *settings))
 
 
 def _backward(

@@ -3,7 +3,8 @@
 PyTorch differentiates any gradient again, but at a price: the double backward of its convolution
 and of its batch normalisation goes through many small operations. Inside `Fused` those two are
 replaced, with a ReLU after a normalisation taken in; everything else stays PyTorch's own, so that
-any module that it can differentiate twice works.
+any module that it can differentiate twice works. What is left of a normalisation is elementwise and
+sums, bound by memory, which PyTorch's compiler can put into few sweeps.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from hypergrad.curvature.convolution import convolution
 from hypergrad.curvature.normalisation import Normalised, normalise
+from hypergrad.curvature.normalisation_kernels import PLAIN, Kernels
 
 __all__ = ["Fused"]
 
@@ -22,10 +24,15 @@ RELU = (F.relu, torch.relu, Tensor.relu)
 
 
 class Fused(TorchFunctionMode):
-    """While active, replaces the two operations in whatever is evaluated."""
+    """While active, replaces the two operations in whatever is evaluated.
 
-    def __init__(self) -> None:
+    Args:
+        kernels: Of the normalisation.
+    """
+
+    def __init__(self, kernels: Kernels = PLAIN) -> None:
         super().__init__()
+        self._kernels = kernels
         self._last: Normalised | None = None
 
     def __torch_function__(
@@ -40,7 +47,7 @@ class Fused(TorchFunctionMode):
         if func is F.conv2d:
             return convolution(*args, **kwargs)
         if func is F.batch_norm:
-            self._last = normalise(*args, **kwargs)
+            self._last = normalise(*args, **kwargs, kernels=self._kernels)
             return self._last.y
         if func in RELU and self._last is not None and args[0] is self._last.y:
             if not any((*args[1:], *kwargs.values())):  # in place, others may see it

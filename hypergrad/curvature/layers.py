@@ -1,10 +1,12 @@
 """How layers without weights carry all tangent columns at once, and the loss at their end.
 
-A layer maps `x` to `y`. Along column `n` the weights move by `dw[n]`, hence `x` by `dx[:, n]`, and
-the gradient `gy` of the loss with respect to `y` by `dgy[:, n]`. `push` maps `dx` to `dy`; `pull`
-maps `dgy` to `dgx`, and adds the products of the layer's own weights to `HZ`. Activations are
-`(B, N, ...)`, example before column: so the columns fold into the batch or into the channels
-without a copy, and every product is one plain kernel call.
+A layer maps `x` to `y`. Along column `n` the weights move by `dw[n]`, hence `x` by `dx[:, n]`,
+which `push` maps to `dy`. On the way back the gradient of the loss with respect to `y` is
+`gy[:, 0]`, and its derivatives along the columns, the rest of `gy`, are carried beside it: `pull`
+maps `gy` to `gx` and adds what belongs to the layer's own weights, gradient and products, to the
+rows of `G`.
+Activations are `(B, N, ...)`, example before column: so the columns fold into the batch or into the
+channels without a copy, and every product is one plain kernel call.
 """
 
 from collections.abc import Callable
@@ -36,9 +38,9 @@ class Slot(NamedTuple):
         """Return the `(N, *shape)` part of `(N, D)` rows."""
         return Z[:, self.start : self.start + self.shape.numel()].unflatten(1, self.shape)
 
-    def add(self, HZ: Tensor, part: Tensor) -> None:
+    def add(self, G: Tensor, part: Tensor) -> None:
         """Add `(N, *shape)` to that part of `(N, D)` rows; a tied weight is added to twice."""
-        HZ[:, self.start : self.start + self.shape.numel()] += part.flatten(1)
+        G[:, self.start : self.start + self.shape.numel()] += part.flatten(1)
 
 
 Locate = Callable[[Tensor | None], Slot | None]
@@ -66,8 +68,8 @@ class Layer:
         """Return `dy`; `dx` is None where `x` does not depend on the parameters."""
         raise NotImplementedError
 
-    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
-        """Return `dgx`, or anything if `x` does not depend on the parameters."""
+    def pull(self, gy: Tensor, G: Tensor) -> Tensor:
+        """Return `gx`, or anything if `x` does not depend on the parameters."""
         raise NotImplementedError
 
 
@@ -80,9 +82,9 @@ class Pointwise(Layer):
         self._slope = self._derivative()[:, None]
         return dx * self._slope
 
-    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+    def pull(self, gy: Tensor, G: Tensor) -> Tensor:
         """Scale by the slope."""
-        return dgy * self._slope
+        return gy * self._slope
 
     def _derivative(self) -> Tensor:
         raise NotImplementedError
@@ -103,9 +105,11 @@ class Tanh(Pointwise):
         self._dy = super().push(dx, Z)
         return self._dy
 
-    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+    def pull(self, gy: Tensor, G: Tensor) -> Tensor:
         """Scale by the slope, which has moved too."""
-        return super().pull(gy, dgy, HZ) - (2 * self.y * gy)[:, None] * self._dy
+        gx = super().pull(gy, G)
+        gx[:, 1:] -= (2 * self.y * gy[:, 0])[:, None] * self._dy
+        return gx
 
     def _derivative(self) -> Tensor:
         return 1 - self.y**2
@@ -132,11 +136,11 @@ class MaxPool2d(Layer):
         assert dx is not None
         return dx.flatten(3).gather(3, self._winners_of(dx)).unflatten(3, self.y.shape[2:])
 
-    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+    def pull(self, gy: Tensor, G: Tensor) -> Tensor:
         """Give back to the chosen; where windows overlap, one entry can win several times."""
-        dgx = dgy.new_zeros(*dgy.shape[:3], self.x[0, 0].numel())
-        dgx.scatter_add_(3, self._winners_of(dgy), dgy.flatten(3))
-        return dgx.unflatten(3, self.x.shape[2:])
+        gx = gy.new_zeros(*gy.shape[:3], self.x[0, 0].numel())
+        gx.scatter_add_(3, self._winners_of(gy), gy.flatten(3))
+        return gx.unflatten(3, self.x.shape[2:])
 
     def _winners_of(self, columns: Tensor) -> Tensor:
         return self.winners[:, None].expand(-1, columns.shape[1], -1, -1)
@@ -150,9 +154,9 @@ class Reshape(Layer):
         assert dx is not None
         return dx.reshape(*dx.shape[:2], *self.y.shape[1:])
 
-    def pull(self, gy: Tensor, dgy: Tensor, HZ: Tensor) -> Tensor:
+    def pull(self, gy: Tensor, G: Tensor) -> Tensor:
         """Reshape back."""
-        return dgy.reshape(*dgy.shape[:2], *self.x.shape[1:])
+        return gy.reshape(*gy.shape[:2], *self.x.shape[1:])
 
 
 class CrossEntropy:
@@ -184,5 +188,5 @@ class CrossEntropy:
         The Hessian of one example's loss is `diag(p) - p p'`, whatever its label.
         """
         p = self._logits.softmax(1)[:, None]
-        share = (self._counted / self._counted.sum()).to(p.dtype)[:, None, None]
+        share = (self._counted.to(p.dtype) / self._counted.sum())[:, None, None]
         return share * p * (dy - (p * dy).sum(2, keepdim=True))

@@ -1,17 +1,6 @@
 """Batch normalisation, and a ReLU after it, with a double backward pass in closed form.
 
-Over the `M` entries of a channel, `h = (x - mean) s` with `s = 1 / sqrt(var + eps)`, and
-`a = relu(g h + b)`. With `u` the gradient of `a` where `a > 0` (of `g h + b` without a ReLU),
-`S0 = sum u` and `S1 = sum u h`, the backward pass gives
-
-    gx = g s (u - S0/M - h S1/M)        gg = S1        gb = S0
-
-and its derivatives along `X` (of `gx`), `G` (of `gg`) and `B` (of `gb`) are, with `D0 = sum X`,
-`D1 = sum X h`, `T = sum X u - D0 S0/M - D1 S1/M`, `c = G - g s D1/M` and `k = g s S1/M`,
-
-    for u:  g s (X - D0/M) + c h + B
-    for x:  s (c u - k X) - s/M (c S0 - k D0) - s/M (c S1 - k D1 + g s T) h
-    for g:  s T
+The arithmetic is that of `normalisation_kernels`; here is what autograd must know of it.
 """
 
 from typing import NamedTuple
@@ -22,15 +11,15 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from hypergrad.curvature.normalisation_kernels import PLAIN, Kernels
+
 __all__ = ["Normalised", "normalise"]
 
 
 class _Context(FunctionCtx):
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
-
-
-_masked = torch.ops.aten.threshold_backward
+    kernels: Kernels
 
 
 class Normalised(NamedTuple):
@@ -39,16 +28,18 @@ class Normalised(NamedTuple):
     Attributes:
         y: The output.
         inputs: `x`, `g`, `b`, `h`, `s`; None if normalisation used running statistics.
+        kernels: What computes.
     """
 
     y: Tensor
     inputs: tuple[Tensor | None, ...] | None = None
+    kernels: Kernels = PLAIN
 
     def rectified(self) -> Tensor:
         """Return `relu(y)`."""
         if self.inputs is None:
             return F.relu(self.y)
-        return _apply(*self.inputs, True)
+        return _apply(*self.inputs, True, self.kernels)
 
 
 def normalise(
@@ -60,8 +51,9 @@ def normalise(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    kernels: Kernels = PLAIN,
 ) -> Normalised:
-    """Return what `torch.nn.functional.batch_norm` returns; arguments as there."""
+    """Return what `torch.nn.functional.batch_norm` returns; arguments as there, and kernels."""
     if not training or input.numel() == input.shape[1]:  # which PyTorch refuses
         given = input, running_mean, running_var, weight, bias, training, momentum, eps
         return Normalised(F.batch_norm(*given))
@@ -70,7 +62,7 @@ def normalise(
             input, None, None, running_mean, running_var, True, momentum, eps
         )
     inputs = input, weight, bias, h, s
-    return Normalised(_apply(*inputs, False), inputs)
+    return Normalised(_apply(*inputs, False, kernels), inputs, kernels)
 
 
 def _apply(*given: object) -> Tensor:
@@ -89,21 +81,20 @@ class _Normalisation(Function):
         h: Tensor,
         s: Tensor,
         rectified: bool,
+        kernels: Kernels,
     ) -> Tensor:
-        y = h.clone() if g is None else h * _wide(g, h)
-        if b is not None:
-            y += _wide(b, h)
-        if rectified:
-            y.relu_()
+        ctx.kernels = kernels
+        y = _image(kernels.forward(_table(h), _value(g), _value(b), rectified), h)
         # What is saved of `x` is `x` itself, through which the backward pass depends on it.
         ctx.save_for_backward(x, g, h, s, y if rectified else None)  # type: ignore[arg-type]
         return y
 
     @staticmethod
     def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        gx, gg, gb = _NormalisationBackward.apply(*grad_outputs, *ctx.saved_tensors)
+        found = _NormalisationBackward.apply(*grad_outputs, *ctx.saved_tensors, ctx.kernels)
+        gx, gg, gb = found
         needs = ctx.needs_input_grad
-        return gx, gg if needs[1] else None, gb if needs[2] else None, None, None, None
+        return gx, gg if needs[1] else None, gb if needs[2] else None, None, None, None, None
 
 
 class _NormalisationBackward(Function):
@@ -116,14 +107,12 @@ class _NormalisationBackward(Function):
         h: Tensor,
         s: Tensor,
         a: Tensor | None,
+        kernels: Kernels,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        M = h.numel() // len(s)
-        u = gy if a is None else _masked(gy, a, 0)
-        S0, S1 = _sum(u), _sum(u * h)
-        gs = s if g is None else g * s
-        gx = _combined(-gs * S0 / M, (u, gs), (h, -gs * S1 / M))
+        ctx.kernels = kernels
+        gx, u, S0, S1 = kernels.backward(_table(gy, h), _table(h), _value(g), s, _table(a))
         ctx.save_for_backward(g, h, s, a, u, S0, S1)  # type: ignore[arg-type]
-        return gx, S1, S0
+        return _image(gx, h), S1, S0
 
     @staticmethod
     @once_differentiable
@@ -131,36 +120,36 @@ class _NormalisationBackward(Function):
         ctx: _Context, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         X, G, B = grad_outputs
-        g, h, s, a, u, S0, S1 = ctx.saved_tensors
-        M = h.numel() // len(s)
-        gs = s if g is None else g * s
-        D0, D1 = _sum(X), _sum(X * h)
-        T = _sum(X * u) - (D0 * S0 + D1 * S1) / M
-        c, k = G - gs * D1 / M, gs * S1 / M
-        along_u = _combined(B - gs * D0 / M, (X, gs), (h, c))
-        if a is not None:
-            _masked.grad_input(along_u, a, 0, grad_input=along_u)
-        slope = (k * D1 - c * S1 - gs * T) * s / M
-        along_x = _combined((k * D0 - c * S0) * s / M, (u, s * c), (X, -s * k), (h, slope))
-        return along_u, along_x, None if g is None else s * T, None, None, None
+        g, h, s, a, u, S0, S1 = map(_value, ctx.saved_tensors)
+        assert h is not None
+        along_u, along_x, along_g = ctx.kernels.double_backward(
+            _table(X, h), G, B, _table(h), g, s, _table(a), u, S0, S1
+        )
+        along = _image(along_u, h), _image(along_x, h), None if g is None else along_g
+        return *along, None, None, None, None
 
 
-def _wide(channels: Tensor, like: Tensor) -> Tensor:
-    """One value a channel, to be combined with `(B, C, ...)`."""
-    return channels.view(-1, *[1] * (like.dim() - 2))
+def _value(t: Tensor | None) -> Tensor | None:
+    """Without its history, which a compiler would ask for."""
+    return None if t is None else t.detach()
 
 
-def _sum(t: Tensor) -> Tensor:
-    """Sums over all but the channels."""
-    return t.sum([dim for dim in range(t.dim()) if dim != 1])
+def _table(t: Tensor | None, like: Tensor | None = None) -> Tensor | None:
+    """A view as `(M, C)` where the channels are last in memory, which makes for plain loops."""
+    t = _value(t)
+    if t is None or not _channels_last(t if like is None else like):
+        return t
+    t = t.contiguous(memory_format=torch.channels_last)
+    return t.permute(0, 2, 3, 1).reshape(-1, t.shape[1])
 
 
-def _combined(
-    constant: Tensor, first: tuple[Tensor, Tensor], *more: tuple[Tensor, Tensor]
-) -> Tensor:
-    """A constant and multiples of tensors; the constant and the factors are one a channel."""
-    t, factor = first
-    total = torch.addcmul(_wide(constant, t), t, _wide(factor, t))
-    for t, factor in more:
-        total.addcmul_(t, _wide(factor, t))
-    return total
+def _image(t: Tensor, like: Tensor) -> Tensor:
+    """The way back from a table to the shape of `like`."""
+    if not _channels_last(like):
+        return t
+    B, C, H, W = like.shape
+    return t.view(B, H, W, C).permute(0, 3, 1, 2)
+
+
+def _channels_last(t: Tensor) -> bool:
+    return t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last)

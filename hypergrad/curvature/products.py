@@ -2,20 +2,21 @@
 
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from hypergrad.curvature.fused import Fused
+from hypergrad.curvature.normalisation_kernels import compiled
 from hypergrad.curvature.stacked import stacked_products
 
 __all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
 
 Loss = Callable[[Tensor], Tensor]
 
-STRATEGIES = ("loop", "vmap", "stacked", "fused")
+STRATEGIES = ("loop", "vmap", "stacked", "fused", "compiled")
 
 
 def gradient(loss: Loss, theta: Tensor) -> Tensor:
@@ -73,15 +74,25 @@ def gradient_and_products(
         raise ValueError(f"unknown curvature strategy {strategy!r}: use one of {STRATEGIES}")
     if strategy == "stacked" and len(Z):
         return stacked_products(primal or loss, theta, Z)
-    looped = strategy in ("loop", "fused") and len(Z) > 0
+    looped = strategy != "vmap" and len(Z) > 0
     point = theta.detach().requires_grad_()
-    with Fused() if strategy == "fused" and looped else nullcontext():
+    with _mode(strategy, point) if looped else nullcontext():
         value = (primal or loss)(point)
     g = torch.autograd.grad(value, point, create_graph=looped)[0]
     if not len(Z):
         return g, Z
     HZ = _loop(g, point, Z) if looped else _vmap(loss, theta.detach(), Z)
     return g.detach(), HZ
+
+
+def _mode(strategy: str, point: Tensor) -> AbstractContextManager:
+    match strategy:
+        case "fused":
+            return Fused()
+        case "compiled":
+            return Fused(compiled(point.device.type))
+        case _:
+            return nullcontext()
 
 
 def _loop(g: Tensor, point: Tensor, Z: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Hessian products of a chain of layers, all tangent columns carried through it at once.
 
-The R-operator (Pearlmutter, 1994), layer by layer: one ordinary pass gives every layer's input and
-the gradient of its output; a sweep forward carries the derivatives of the former along all columns,
-a sweep backward those of the latter. What does not depend on the column is computed once.
+The R-operator (Pearlmutter, 1994), layer by layer: one ordinary pass gives every layer's input; a
+sweep forward carries their derivatives along all columns; a sweep backward carries the gradient,
+and its derivatives beside it. What does not depend on the column is computed once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -66,16 +66,16 @@ def stacked_products(loss: Loss, theta: Tensor, Z: Tensor) -> tuple[Tensor, Tens
             conv, pool, len(Z)
         ):
             layers = [PooledConv2d(conv, pool), *rest]
-    g, *slopes = torch.autograd.grad(value, [point, *(layer.y for layer in layers)])
-    HZ = torch.zeros_like(Z)
+    gy = torch.autograd.grad(value, layers[-1].y)[0][:, None]
+    G = Z.new_zeros(1 + len(Z), Z.shape[1])
     with torch.no_grad():
         dy = layers[0].push(None, Z)
         for layer in layers[1:]:
             dy = layer.push(dy, Z)
-        dgy = criterion.push(dy)
-        for layer, gy in zip(reversed(layers), reversed(slopes), strict=True):
-            dgy = layer.pull(gy, dgy, HZ)
-    return g, HZ
+        gy = torch.cat([gy, criterion.push(dy)], dim=1)
+        for layer in reversed(layers):
+            gy = layer.pull(gy, G)
+    return G[0], G[1:]
 
 
 def check_stackable(loss: Loss, theta: Tensor) -> None:

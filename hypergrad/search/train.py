@@ -19,6 +19,7 @@ from hypergrad.greedy_run import GreedyRun
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import EVALUATION_BATCH
 from hypergrad.outer import rank
+from hypergrad.replay import Replay, replay_for
 from hypergrad.schedule import KINDS, Schedule
 from hypergrad.schema import RunConfig
 from hypergrad.search.candidates import Candidate
@@ -98,6 +99,7 @@ class Stage(NamedTuple):
     theta: Tensor
     minibatches: Minibatches
     validation: Images | None
+    replay: Replay | None
 
 
 class Trainer:
@@ -166,7 +168,7 @@ class Trainer:
         schedules = [trial.schedule or trial.candidate.over(horizon) for trial in trials]
         if others:
             return EnsembleRun(*start, schedules, clip)
-        return ScheduledRun(*start, schedules[0], clip)
+        return ScheduledRun(*start, schedules[0], clip, stage.replay)
 
     def _outcome(
         self, stage: Stage, trial: Trial, inner: InnerRun, member: int, loss: float, alive: int
@@ -219,7 +221,9 @@ def _make_stage(config: RunConfig, data: Dataset, seed: int, restart: int, final
         training, validation = data.train.take(kept), data.train.take(held_out)
     augment = Augmentation() if config.data.augment else None
     minibatches = Minibatches(training, config.method.batch_size, key, augment)
-    return Stage(own, model, model.theta(), minibatches, validation)
+    theta = model.theta()
+    replay = replay_for(model, theta.device, config.replay)
+    return Stage(own, model, theta, minibatches, validation, replay)
 
 
 def _go(inner: InnerRun, tick: Tick) -> tuple[list[float], list[int]]:

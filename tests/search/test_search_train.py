@@ -10,6 +10,7 @@ import torch
 from problems import digits_problem
 from small import setting
 
+from hypergrad.budget import Spent
 from hypergrad.data import Images
 from hypergrad.flat import FlatModel
 from hypergrad.inner import Minibatches, ScheduledRun
@@ -59,6 +60,19 @@ def test_a_trial_is_validated_on_a_split_and_is_the_same_whatever_came_before() 
     assert first.spent.trials == 1
     (other,) = trainer.train([Trial(GRID, seed=0)])
     assert other.train_loss != first.train_loss
+
+
+def test_replayed_trials_come_to_the_same() -> None:
+    """One recording serves all trials of a seed."""
+    outcomes = []
+    for replay in ("never", "always"):
+        given, _ = setting(f"replay={replay}")
+        trainer = Trainer(given.config, given.data)
+        trials = [Trial(candidate, seed=0) for candidate in (GRID, WILD, GRID)]
+        found = [trainer.train([trial])[0] for trial in trials]
+        outcomes.append([str(each._replace(spent=Spent())) for each in found])
+        assert outcomes[-1][0] == outcomes[-1][2]
+    assert outcomes[0] == outcomes[1]
 
 
 def test_the_test_set_is_left_alone_where_that_is_asked() -> None:

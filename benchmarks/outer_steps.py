@@ -1,0 +1,212 @@
+"""Outer steps for less work: what is learned for how much, and how hypergradients agree."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from hypergrad.api import OuterStep, best, learn_schedule
+from hypergrad.data import (
+    Dataset,
+    Images,
+    in_batches,
+    in_even_batches,
+    train_validation_split,
+)
+from hypergrad.differentiated import ForwardRun
+from hypergrad.flat import FlatModel
+from hypergrad.forward import ForwardOptions
+from hypergrad.hypergradient import validation_batch
+from hypergrad.inner import Minibatches, ScheduledRun
+from hypergrad.learn import differentiation
+from hypergrad.schedule import Schedule
+from hypergrad.schema import RunConfig
+
+__all__ = ["AGREEING", "VARIANTS", "Learned", "Variant", "compare", "learn"]
+
+Row = dict[str, int | float | str | None]
+_BATCH = 1000  # images at a time in evaluation
+
+
+class Variant(NamedTuple):
+    """A way to save work.
+
+    Attributes:
+        batch_fraction: As of `ForwardOptions`.
+        short: Outer steps with a horizon of one epoch; the first one always has.
+    """
+
+    batch_fraction: float = 1.0
+    short: int = 1
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "full": Variant(),
+    "half": Variant(0.5),
+    "quarter": Variant(0.25),
+    "early": Variant(short=4),
+    "quarter_early": Variant(0.25, short=4),
+}
+
+# What is set beside the exact hypergradients of a whole outer step. The first two are measures of
+# how exact those are: in float64, and with the training images in another order.
+AGREEING = ("float64", "other_order", "half", "quarter", "bfloat16")
+
+
+class Learned(NamedTuple):
+    """What a variant came to.
+
+    Attributes:
+        history: Its outer steps.
+        rows: One an outer step, as in `learning.csv`, without variant and seed.
+    """
+
+    history: list[OuterStep]
+    rows: list[Row]
+
+
+def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, given: Variant) -> Learned:
+    """Learn a schedule, and train with the best one so far after every outer step.
+
+    Args:
+        config: Epochs, batches, outer steps and all other settings.
+        model: The network with the initial weights of the seed.
+        data: The images.
+        seed: Of splits and batches.
+        given: What to save.
+
+    Returns:
+        The outer steps. Their `seconds` are processor time of learning alone, summed up as are
+        `gradients` and `products`; `test_accuracy` is that of a training on the whole training set
+        for all epochs with the schedule that is the best by validation so far.
+    """
+    options = differentiation(config)
+    assert isinstance(options, ForwardOptions)
+    history: list[OuterStep] = []
+    rows: list[Row] = []
+    tested: dict[Schedule, float] = {}
+    seconds, began = 0.0, time.process_time()
+
+    def note(step: OuterStep) -> None:
+        nonlocal seconds, began
+        seconds += time.process_time() - began
+        history.append(step)
+        chosen = best(history)
+        if chosen.schedule not in tested:
+            tested[chosen.schedule] = _retrain(config, model, data, seed, chosen.schedule)
+        rows.append(
+            {
+                "outer_step": len(history) - 1,
+                "seconds": seconds,
+                "gradients": sum(step.gradients for step in history),
+                "products": sum(step.products for step in history),
+                "validation_accuracy": step.validation_accuracy,
+                "best": history.index(chosen),
+                "test_accuracy": tested[chosen.schedule],
+            }
+        )
+        began = time.process_time()
+
+    learn_schedule(
+        model.module,
+        data.train.images,
+        data.train.labels,
+        epochs=config.epochs,
+        batch_size=config.method.batch_size,
+        outer_steps=config.outer.steps,
+        counts=config.method.counts(1),
+        step_sizes=config.outer.step_sizes,
+        validation=config.method.validation,
+        first_horizons=(1,) * given.short,
+        tolerance=config.outer.tolerance,
+        options=replace(options, batch_fraction=given.batch_fraction),
+        seed=seed,
+        on_step=note,
+    )
+    return Learned(history, rows)
+
+
+def compare(
+    config: RunConfig, model: FlatModel, train: Images, seed: int, number: int, exact: OuterStep
+) -> Iterator[Row]:
+    """Take an outer step again in several ways, and set their hypergradients beside its own.
+
+    Args:
+        config: As of `learn`.
+        model: Likewise.
+        train: The training images, before the split.
+        seed: Of splits and batches.
+        number: Which outer step, of full length.
+        exact: What it came to.
+
+    Yields:
+        A row a way and value, as in `agreement.csv`, without the seed.
+    """
+    options = differentiation(config)
+    assert isinstance(options, ForwardOptions)
+    for name in AGREEING:
+        low = "bfloat16" if name == "bfloat16" else None
+        fraction = VARIANTS[name].batch_fraction if name in VARIANTS else 1.0
+        asked = replace(options, batch_fraction=fraction, precision=low)
+        precise = name == "float64"
+        key = (seed, "other" if name == "other_order" else "ours", number)
+        found = _take_again(
+            config,
+            model.to(torch.float64) if precise else model,
+            model.theta().double() if precise else model.theta(),
+            Images(train.images.double(), train.labels) if precise else train,
+            key,
+            exact.schedule,
+            asked,
+        )
+        for (kind, index, value), own, other in zip(
+            exact.schedule.columns(), exact.hypergradients, found, strict=True
+        ):
+            yield {
+                "outer_step": number,
+                "way": name,
+                "kind": kind,
+                "index": index,
+                "value": value,
+                "exact": own,
+                "hypergradient": other,
+            }
+
+
+def _take_again(
+    config: RunConfig,
+    model: FlatModel,
+    theta: torch.Tensor,
+    data: Images,
+    key: tuple[int, str, int],
+    schedule: Schedule,
+    options: ForwardOptions,
+) -> tuple[float, ...]:
+    """The hypergradients of an outer step with the split of its seed and number."""
+    seed, _, number = key
+    size, share = config.method.batch_size, config.method.validation
+    train, held_out = train_validation_split(len(data), share, seed=seed, outer_step=number)
+    minibatches = Minibatches(data.take(train), size, key)
+    inner = ForwardRun(model, theta, minibatches, config.epochs, schedule, options)
+    while not inner.done:
+        inner.advance()
+    if not inner.is_finite():
+        return (math.nan,) * len(schedule.flat)
+    validation = in_even_batches(data.take(held_out), validation_batch(size, len(held_out)))
+    return inner.hypergradients(list(validation)).values
+
+
+def _retrain(
+    config: RunConfig, model: FlatModel, data: Dataset, seed: int, schedule: Schedule
+) -> float:
+    """Test accuracy after a training on the whole training set, as the command line's."""
+    minibatches = Minibatches(data.train, config.method.batch_size, (seed, "retrain", 0))
+    clip = config.method.clip_gradient
+    inner = ScheduledRun(model, model.theta(), minibatches, config.epochs, schedule, clip)
+    while not inner.done:
+        inner.advance()
+    test = in_batches(data.test, _BATCH)
+    return model.evaluate(inner.state.theta, inner.state.buffers, test)[1]

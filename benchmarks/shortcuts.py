@@ -1,0 +1,96 @@
+"""`python -m benchmarks.shortcuts`: what inexact Hessian products and short horizons are worth.
+
+A schedule is learned exactly and with each shortcut, for several seeds, in one thread; after every
+outer step the best schedule so far is trained with on the whole training set. Then whole outer
+steps are taken again with each shortcut from the same schedule, and hypergradients compared.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks.outer_steps import VARIANTS, compare, learn
+from benchmarks.shortcuts_report import draw, print_report
+from hypergrad.allocator import keep_freed_memory
+from hypergrad.config import compose
+from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.provenance import provenance
+from hypergrad.setting import make_model, prepare
+
+__all__ = ["main"]
+
+LEARNING = (
+    "variant seed outer_step seconds gradients products validation_accuracy best test_accuracy"
+).split()
+AGREEMENT = "seed outer_step way kind index value exact hypergradient".split()
+SETTING = ("data=mnist", "model=lenet", "scale=cpu")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark, print its tables, draw its figure.
+
+    Args:
+        arguments: As of the command line; None takes those.
+    """
+    given = _parse(arguments)
+    folder = given.output
+    if not given.draw:
+        _run(given)
+    learning = pd.read_csv(folder / "learning.csv")
+    agreement = pd.read_csv(folder / "agreement.csv")
+    print_report(learning, agreement)
+    draw(learning, agreement, folder)
+    print(f"written: {folder}")
+
+
+def _run(given: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    kept, folder = keep_freed_memory(), given.output
+    folder.mkdir(parents=True, exist_ok=True)
+    config, text = compose("fig1", [*SETTING, *given.overrides])
+    setting = prepare(config)
+    about = provenance(str(setting.device), config.seeds, sys.argv)
+    about |= {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
+    (folder / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / "config.yaml").write_text(text)
+    learning = CsvLog(folder / "learning.csv", LEARNING)
+    agreement = CsvLog(folder / "agreement.csv", AGREEMENT)
+    for seed in config.seeds:
+        model = make_model(config, setting.data, seed)
+        histories = {}
+        for name in ("full", *given.shortcuts):
+            histories[name], rows = learn(config, model, setting.data, seed, VARIANTS[name])
+            learning.append({"variant": name, "seed": seed, **row} for row in rows)
+            last = rows[-1]
+            print(f"seed {seed} {name}: {last['seconds']:.0f} s, {last['test_accuracy']:.2%}")
+        for number in given.compared:
+            if number < len(histories["full"]):
+                exact = histories["full"][number]
+                rows = compare(config, model, setting.data.train, seed, number, exact)
+                agreement.append({"seed": seed, **row} for row in rows)
+    agreement.sync()  # a file with a header, if nothing was compared
+    learning.close()
+    agreement.close()
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks.shortcuts", description=__doc__)
+    add = parser.add_argument
+    add("overrides", nargs="*", help="settings of `hypergrad run fig1`, such as data.root=FOLDER")
+    known = [name for name in VARIANTS if name != "full"]
+    add("--shortcuts", nargs="+", default=known, choices=known, help="which to set beside full")
+    add("--compared", nargs="*", type=int, default=[2, 5], help="outer steps to take again")
+    add("--output", type=Path, default=Path("outputs/shortcuts"), help="folder of CSV and figure")
+    add(
+        "--draw", action="store_true", help="only report and draw from the CSV files that are there"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
