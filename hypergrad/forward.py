@@ -195,20 +195,7 @@ def advance(
         HZ = HZ.clamp(-limit, limit)
     theta, v = sgd_step(state.theta, state.v, g, values)
 
-    Z, C = tangents.Z.clone(), tangents.C.clone()
-    moving = spans(rows.moving)
-    for span in moving:
-        C[span] = values.beta * C[span] + values.mu * Z[span]
-    for span, part in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
-        C[span] += part
-    if rows.beta is not None:
-        C[rows.beta] += state.v
-    if rows.mu is not None:
-        C[rows.mu] += state.theta
-    for span in moving:
-        Z[span] -= values.alpha * C[span]
-    if rows.alpha is not None:
-        Z[rows.alpha] -= v
+    Z, C = _recursion(tangents, HZ, state, v, values, rows)
     loss, predictions = noted
     return (
         InnerState(theta, v, state.buffers),
@@ -317,6 +304,38 @@ def project(
     values = tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
     trust = tangents.tally.trust(tangents.Z, torch.stack(samples))
     return Hypergradients(values, contributing, state, trust)
+
+
+def _recursion(
+    tangents: Tangents, HZ: Tensor, state: InnerState, v: Tensor, values: Rates, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Return the next `Z` and `C`, by the equations at the top; few sweeps over the memory."""
+    still = len(rows.moving) < len(tangents.Z)
+    Z, C = (t.clone() if still else torch.empty_like(t) for t in (tangents.Z, tangents.C))
+    moving = spans(rows.moving)
+    for span in moving:
+        torch.mul(tangents.C[span], values.beta, out=C[span])
+        _add_multiple(C[span], tangents.Z[span], values.mu, C[span])
+    live = spans(rows.live)
+    for span, part in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
+        C[span] += part
+    if rows.beta is not None:
+        C[rows.beta] += state.v
+    if rows.mu is not None:
+        C[rows.mu] += state.theta
+    for span in moving:
+        _add_multiple(tangents.Z[span], C[span], -values.alpha, Z[span])
+    if rows.alpha is not None:
+        Z[rows.alpha] -= v
+    return Z, C
+
+
+def _add_multiple(t: Tensor, more: Tensor, factor: float | Tensor, out: Tensor) -> None:
+    """Write `t + factor more` to `out`: the same bits for a number and for a scalar tensor."""
+    if isinstance(factor, Tensor):
+        torch.addcmul(t, more, factor, out=out)
+    else:
+        torch.add(t, more, alpha=factor, out=out)
 
 
 def _gathered(Z: Tensor, live: list[slice]) -> Tensor:
