@@ -20,10 +20,11 @@ LOOKS = {
     "vmap": (style.OKABE_ITO[1], "v"),
     "stacked": (style.OKABE_ITO[0], "o"),
     "fused": (style.OKABE_ITO[2], "^"),
+    "compiled": (style.OKABE_ITO[6], "X"),
     "finite_differences": (style.OKABE_ITO[5], "P"),
     "reverse": (style.OKABE_ITO[3], "*"),
 }
-OTHER = (style.OKABE_ITO[6], "X")
+OTHER = (style.GREY, "P")
 NAMES = {
     "reference": "reference: a second gradient a column",
     "finite_differences": "finite differences: 2N steps",
