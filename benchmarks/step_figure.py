@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.contenders import REPLAYED
 from hypergrad.figures import style
@@ -92,7 +92,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str], columns: list[
     axes.xaxis.set_major_formatter(style.tick_format())
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(style.tick_format())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.set_xlim(0.8 * columns[0], 1.25 * columns[-1])
     axes.set_xlabel("columns N")
 
