@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hypergrad.flat import FlatModel
     from hypergrad.forward import ForwardOptions, hypergradients
     from hypergrad.hypergradient import Hypergradients, Trust
+    from hypergrad.ranks import Ranks, join_ranks
     from hypergrad.reverse import ReverseOptions
     from hypergrad.schedule import Schedule
 
@@ -24,11 +25,13 @@ __all__ = [
     "ForwardOptions",
     "Hypergradients",
     "OuterStep",
+    "Ranks",
     "ReverseOptions",
     "Schedule",
     "Trust",
     "best",
     "hypergradients",
+    "join_ranks",
     "learn_schedule",
 ]
 
@@ -37,11 +40,13 @@ _HOMES = {
     "ForwardOptions": "forward",
     "Hypergradients": "hypergradient",
     "OuterStep": "api",
+    "Ranks": "ranks",
     "ReverseOptions": "reverse",
     "Schedule": "schedule",
     "Trust": "hypergradient",
     "best": "api",
     "hypergradients": "forward",
+    "join_ranks": "ranks",
     "learn_schedule": "api",
 }
 

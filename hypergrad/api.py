@@ -15,6 +15,7 @@ from hypergrad.forward import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.replay import replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
@@ -66,6 +67,7 @@ def learn_schedule(
     seed: int = 0,
     replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
+    ranks: Ranks = ALONE,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier, from all-zero values.
 
@@ -93,6 +95,8 @@ def learn_schedule(
         replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
             can), `always`, `never`. What a module counts in Python does not count then.
         on_step: Is called after every outer step.
+        ranks: Processes that share the tangents, from `join_ranks` under torchrun. Each calls this
+            with the same arguments, on its own device, and all get the same history.
 
     Returns:
         The outer steps in order; `best` picks one. The last one may be the worst.
@@ -129,13 +133,14 @@ def learn_schedule(
         state = state or start(counts, step_sizes)
         schedule = Schedule.from_flat(state.values, counts)
         if isinstance(options, ForwardOptions):  # `auto` decides once
-            options = settle(model, theta, minibatches.at(0), sum(counts), options)
-        inner = differentiated(model, theta, minibatches, horizon, schedule, options, steps)
+            options = settle(model, theta, minibatches.at(0), sum(counts), options, ranks)
+        given = minibatches, horizon, schedule, options, steps, ranks
+        inner = differentiated(model, theta, *given)
         while not inner.done:
             inner.advance()
-        loss, accuracy = model.evaluate(
-            inner.state.theta, inner.state.buffers, in_batches(held_out_images, _BATCH)
-        )
+        batches = in_batches(held_out_images, _BATCH)
+        seen = model.evaluate(inner.state.theta, inner.state.buffers, batches)
+        loss, accuracy = ranks.said(seen)
         found = None
         if inner.is_finite():
             size = validation_batch(batch_size, len(held_out_images))
@@ -143,7 +148,7 @@ def learn_schedule(
         state = move(state, None if found is None else found.values)
         values = (math.nan,) * len(state.values) if found is None else found.values
         trust = () if found is None else found.trust
-        history.append(OuterStep(schedule, values, loss, accuracy, trust, *inner.cost))
+        history.append(OuterStep(schedule, values, loss, accuracy, trust, *inner.cost()))
         _warn(number, found, schedule)
         on_step(history[-1])
         if has_converged(state, tolerance):

@@ -6,6 +6,7 @@ answers at once.
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -251,8 +252,30 @@ def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun sets it
+        sys.exit(_as_rank(int(os.environ["RANK"])))
+    sys.exit(_answer(_obey))
+
+
+def _obey() -> int | None:
+    return app(prog_name="hypergrad", standalone_mode=False)
+
+
+def _as_rank(rank: int) -> int:
+    """Be one of several processes: the first does what was typed, the others what it says."""
+    from hypergrad.followers import dismiss, follow
+
+    if rank > 0:
+        return _answer(follow)
+    code = _answer(_obey)
+    dismiss()
+    return code
+
+
+def _answer(command: Callable[[], int | None]) -> int:
+    """Call what is asked for; return the exit code."""
     try:
-        code = app(prog_name="hypergrad", standalone_mode=False)
+        code = command()
         sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -262,7 +285,7 @@ def main() -> None:
         code = FAILED
     except Exception as error:
         code = _complain(error)
-    sys.exit(code or 0)
+    return code or 0
 
 
 def _complain(error: Exception) -> int:

@@ -12,6 +12,7 @@ from hypergrad.flat import FlatModel
 from hypergrad.forward import ForwardOptions, Tangents, forward_step, project, settle
 from hypergrad.hypergradient import Hypergradients, contributing_steps
 from hypergrad.inner import Minibatches, ScheduledRun
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.replay import Replay
 from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
 from hypergrad.rows import rows_at
@@ -24,6 +25,8 @@ from hypergrad.trajectory import Trajectory
 __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
 Batch = tuple[Tensor, Tensor]
+
+ROWS = ("Z", "C", "tally.clipped_products", "tally.finite")  # of a snapshot; one entry a value
 
 
 def _ignore(steps: int) -> None: ...
@@ -40,6 +43,7 @@ class ForwardRun(ScheduledRun):
         schedule: The values.
         options: Clipping, truncation, strategy.
         replay: As for `ScheduledRun`.
+        ranks: Processes that share the tangents: whatever is called on one, is called on all.
     """
 
     def __init__(
@@ -51,18 +55,20 @@ class ForwardRun(ScheduledRun):
         schedule: Schedule,
         options: ForwardOptions,
         replay: Replay | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient, replay)
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         count = len(self.contributing)
-        self._options = settle(model, theta, minibatches.at(0), count, options)
-        self._tangents = Tangents.start(theta, count)
+        self._ranks, self._share = ranks, ranks.share(count)
+        self._options = settle(model, theta, minibatches.at(0), count, options, ranks)
+        self._tangents = Tangents.start(theta, len(self._share))
         self._settle_tangents()
+        ranks.meet(self.state.tensors())
 
-    @property
     def cost(self) -> tuple[int, int]:
-        """Gradient evaluations and Hessian products so far, in those of whole minibatches."""
-        products = sum(self._tangents.tally.products)
+        """Return gradients and Hessian products so far, in those of whole minibatches."""
+        products = sum(self._ranks.collect(self._tangents.tally.products))
         return self.step, round(self._options.batch_fraction * products)
 
     def hypergradients(
@@ -80,34 +86,40 @@ class ForwardRun(ScheduledRun):
         state = self.state
         if self._replay is not None:  # the next run steps on the same tensors
             state = InnerState(state.theta.clone(), state.v.clone(), state.buffers).copied()
-        return project(self.model, state, self._tangents, validation, self.contributing)
+        given = validation, self.contributing, self._ranks
+        return project(self.model, state, self._tangents, *given)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Return everything that `restore` needs: tensors, and values that fit JSON."""
+        """Return everything that `restore` needs: tensors, and values that fit JSON.
+
+        With several ranks that is rank 0's snapshot, which has the rows of all.
+        """
         tensors, scalars = super().snapshot()
-        tally = self._tangents.tally
-        own = {"Z": self._tangents.Z, "C": self._tangents.C}
-        own |= {f"tally.{name}": tensor for name, tensor in tally.tensors().items()}
-        tensors |= {name: tensor.clone() for name, tensor in own.items()}
-        lists = {"reached": list(self._tangents.reached), "products": list(tally.products)}
+        ranks, (Z, C, reached, tally) = self._ranks, self._tangents
+        rows = Z, C, tally.clipped_products, tally.finite
+        tensors |= {name: ranks.gather(own) for name, own in zip(ROWS, rows, strict=True)}
+        tensors["tally.clipped_gradients"] = tally.clipped_gradients.clone()
+        lists = {"reached": ranks.collect(reached), "products": ranks.collect(tally.products)}
         return tensors, scalars | lists
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
-        """Continue from a snapshot."""
-        super().restore(tensors, scalars)
+        """Continue from a snapshot, which need not be of the same number of ranks."""
+        share = list(self._share)
         device = self.state.theta.device
+        rows = {name: tensors[name][share].to(device) for name in ROWS}
+        super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
         reached, products = scalars["reached"], scalars["products"]
         assert isinstance(reached, list)
         assert isinstance(products, list)
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
         tally = Tally(
             self.step,
-            moved["tally.clipped_gradients"],
-            moved["tally.clipped_products"],
-            tuple(products),
-            moved["tally.finite"],
+            tensors["tally.clipped_gradients"].to(device),
+            rows["tally.clipped_products"],
+            tuple(products[row] for row in share),
+            rows["tally.finite"],
         )
-        self._tangents = Tangents(moved["Z"], moved["C"], tuple(reached), tally)
+        own = tuple(reached[row] for row in share)
+        self._tangents = Tangents(rows["Z"], rows["C"], own, tally)
         self._settle_tangents()
 
     def _settle_tangents(self) -> None:
@@ -125,11 +137,13 @@ class ForwardRun(ScheduledRun):
             self.horizon,
             self._options.truncation,
             self._tangents.reached,
+            self._share,
         )
         values = self._schedule.at(self.step, self.horizon)
         self._replay.forward(batch, values, rows, self._options)
         tally = self._tangents.tally.counted(rows.live)
         self._tangents = self._tangents._replace(reached=rows.reached, tally=tally)
+        self._ranks.agree(self.state.tensors())
 
     def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.state, self._tangents, loss, predictions = forward_step(
@@ -141,6 +155,7 @@ class ForwardRun(ScheduledRun):
             self.step,
             self.horizon,
             self._options,
+            self._ranks,
         )
         return loss, predictions
 
@@ -174,7 +189,6 @@ class ReverseRun(ScheduledRun):
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
         self._back = 0, 0
 
-    @property
     def cost(self) -> tuple[int, int]:
         """Gradient evaluations and Hessian products so far, there and back."""
         gradients, products = self._back
@@ -234,6 +248,7 @@ def differentiated(
     schedule: Schedule,
     options: ForwardOptions | ReverseOptions,
     replay: Replay | None = None,
+    ranks: Ranks = ALONE,
 ) -> ForwardRun | ReverseRun:
     """Return the inner run that the options ask for.
 
@@ -245,13 +260,19 @@ def differentiated(
         schedule: The values.
         options: Of forward mode, or of reverse mode.
         replay: Takes the steps of forward mode.
+        ranks: Processes that share the tangents.
 
     Returns:
         A run at its start.
 
     Raises:
-        ValueError: If the windows do not fit the horizon, or the network or memory the mode.
+        ValueError: If the windows do not fit the horizon, or the network or memory the mode; for
+            several ranks in reverse mode, which has no tangents to share.
     """
     if isinstance(options, ReverseOptions):
+        if ranks.size > 1:
+            raise ValueError(
+                f"{ranks.size} ranks: reverse mode has nothing to share; use ForwardOptions, or one"
+            )
         return ReverseRun(model, theta, minibatches, epochs, schedule, options)
-    return ForwardRun(model, theta, minibatches, epochs, schedule, options, replay)
+    return ForwardRun(model, theta, minibatches, epochs, schedule, options, replay, ranks)

@@ -26,6 +26,7 @@ from hypergrad.curvature import STRATEGIES, gradient, gradient_and_products
 from hypergrad.flat import FlatModel
 from hypergrad.hypergradient import Hypergradients, contributing_steps, validation_gradients
 from hypergrad.inexact import PRECISIONS, check_inexact, inexact_products, is_exact, reduced
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.rows import Rows, rows_at, spans
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
@@ -90,6 +91,8 @@ class ForwardOptions:
 class Tangents(NamedTuple):
     """Derivatives of the inner state with respect to every value of the schedule.
 
+    Where several ranks carry them, `N` is the number of those in this rank's share.
+
     Attributes:
         Z: `(N, D)` derivatives of theta.
         C: `(N, D)` derivatives of v.
@@ -118,6 +121,7 @@ def forward_step(
     step: int,
     horizon: int,
     options: ForwardOptions,
+    ranks: Ranks = ALONE,
 ) -> tuple[InnerState, Tangents, Tensor, Tensor]:
     """Take inner step `step` and carry the tangents through it.
 
@@ -130,13 +134,17 @@ def forward_step(
         step: 0-based inner step.
         horizon: `T`, inner steps.
         options: Clipping, truncation, strategy.
+        ranks: Who else takes the step, with other tangents; all leave it with one state.
 
     Returns:
         The next state, the next tangents, the loss (scalar) and the predictions on the minibatch.
     """
-    rows = rows_at(schedule, step, horizon, options.truncation, tangents.reached)
+    share = ranks.share(sum(schedule.counts))
+    rows = rows_at(schedule, step, horizon, options.truncation, tangents.reached, share)
     values = schedule.at(step, horizon)
-    return advance(model, state, tangents, batch, values, rows, options)
+    taken = advance(model, state, tangents, batch, values, rows, options)
+    ranks.agree(taken[0].tensors())
+    return taken
 
 
 def advance(
@@ -206,7 +214,12 @@ def advance(
 
 
 def settle(
-    model: FlatModel, theta: Tensor, batch: Batch, count: int, options: ForwardOptions
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    count: int,
+    options: ForwardOptions,
+    ranks: Ranks = ALONE,
 ) -> ForwardOptions:
     """Return options whose strategy fits the network: `auto` is replaced by the fastest.
 
@@ -216,6 +229,7 @@ def settle(
         batch: A minibatch of the training.
         count: `N`, tangents to carry.
         options: What is asked for.
+        ranks: Who carries them; rank 0 decides.
 
     Returns:
         The same, with another strategy at most.
@@ -229,8 +243,11 @@ def settle(
     check_inexact(model, theta, batch, options.strategy, *shortcuts)
     if options.strategy != "auto":
         return options
-    choice = choose_strategy(*reduced(model, theta, batch, *shortcuts), count)
-    return replace(options, strategy=choice.strategy)
+    strategy = None
+    if ranks.rank == 0:
+        given = *reduced(model, theta, batch, *shortcuts), len(ranks.share(count))
+        strategy = choose_strategy(*given).strategy
+    return replace(options, strategy=ranks.said(strategy))
 
 
 def hypergradients(
@@ -241,6 +258,7 @@ def hypergradients(
     schedule: Schedule,
     horizon: int,
     options: ForwardOptions = ForwardOptions(),  # noqa: B008 (frozen)
+    ranks: Ranks = ALONE,
 ) -> Hypergradients:
     """Train for `horizon` steps and return the hypergradient of every value of the schedule.
 
@@ -252,6 +270,8 @@ def hypergradients(
         schedule: The values in use.
         horizon: `T`, inner steps.
         options: Clipping, truncation, strategy; exact by default.
+        ranks: Processes that share the tangents, from `join_ranks`; each calls this with the same
+            network, data and values, and all get the same result.
 
     Returns:
         Hypergradients, contributing steps, and the final inner state.
@@ -261,14 +281,15 @@ def hypergradients(
             the network.
     """
     contributing = contributing_steps(schedule.counts, horizon, options.truncation)
-    options = settle(model, theta, batch_at(0), len(contributing), options)
+    options = settle(model, theta, batch_at(0), len(contributing), options, ranks)
     state = InnerState.start(theta, model.buffers())
-    tangents = Tangents.start(theta, len(contributing))
+    ranks.meet(state.tensors())
+    tangents = Tangents.start(theta, len(ranks.share(len(contributing))))
     for step in range(horizon):
         state, tangents, _, _ = forward_step(
-            model, state, tangents, batch_at(step), schedule, step, horizon, options
+            model, state, tangents, batch_at(step), schedule, step, horizon, options, ranks
         )
-    return project(model, state, tangents, validation, contributing)
+    return project(model, state, tangents, validation, contributing, ranks)
 
 
 def project(
@@ -277,6 +298,7 @@ def project(
     tangents: Tangents,
     validation: Iterable[Batch],
     contributing: tuple[int, ...],
+    ranks: Ranks = ALONE,
 ) -> Hypergradients:
     """Return `Z_T g`, each entry divided by its number of contributing steps.
 
@@ -285,7 +307,8 @@ def project(
         state: Where the inner loop ended.
         tangents: Its tangents there.
         validation: Batches of validation data; `g` is the gradient of their mean loss.
-        contributing: Contributing steps, one count a row.
+        contributing: Contributing steps, one count a value.
+        ranks: Who carries the tangents; each gets the hypergradients of all.
 
     Returns:
         The hypergradients, with their spread over the batches.
@@ -297,13 +320,19 @@ def project(
     for size, g in validation_gradients(model, state.theta, validation, state.buffers):
         total += size * g
         count += size
-        samples.append(tangents.Z @ g)
+        samples.append(_by_row(tangents.Z, g))
     if not samples:
         raise ValueError("no validation data: give at least one batch")
-    raw = (tangents.Z @ (total / count)).tolist()
-    values = tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
+    raw = _by_row(tangents.Z, total / count).tolist()
     trust = tangents.tally.trust(tangents.Z, torch.stack(samples))
-    return Hypergradients(values, contributing, state, trust)
+    found = ranks.collect(list(zip(raw, trust, strict=True)))
+    values = tuple(h / steps for (h, _), steps in zip(found, contributing, strict=True))
+    return Hypergradients(values, contributing, state, tuple(trust for _, trust in found))
+
+
+def _by_row(Z: Tensor, g: Tensor) -> Tensor:
+    """`Z g`, rounded in the same way however many rows there are, and wherever they lie."""
+    return torch.stack([z.clone() @ g for z in Z]) if len(Z) else Z @ g
 
 
 def _recursion(

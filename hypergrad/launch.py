@@ -69,7 +69,8 @@ def launch(
     with run.hold(), catch_signals() as interrupt:
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
-        record_session(run, provenance(_device_text(setting.device), seeds, command))
+        about = provenance(_device_text(setting.device), seeds, command)
+        record_session(run, {**about, "ranks": setting.ranks.size})
         state = {"experiment": config.name, "status": "running", "message": ""}
         run.update_summary({**state, "settings": _settings(config)})
         try:
@@ -107,6 +108,7 @@ def _learn(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bo
                 lambda seed: make_model(config, setting.data, seed),
                 setting.plan,
                 loop,
+                setting.ranks,
             )
             if resume:
                 loop.resume()

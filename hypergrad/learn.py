@@ -16,18 +16,21 @@ import torch
 
 from hypergrad.baseline import baseline_schedule
 from hypergrad.budget import Spent
-from hypergrad.data import Augmentation, Dataset, Images, in_even_batches, train_validation_split
-from hypergrad.differentiated import differentiated
+from hypergrad.data import Dataset, Images
+from hypergrad.differentiated import ForwardRun, ReverseRun, differentiated
 from hypergrad.flat import FlatModel
+from hypergrad.followers import LedRun, Task
 from hypergrad.forward import ForwardOptions
 from hypergrad.greedy_run import GreedyRun
-from hypergrad.hypergradient import Hypergradients, validation_batch
+from hypergrad.hypergradient import Hypergradients
 from hypergrad.inexact import reduced
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import Loop
 from hypergrad.outer import has_converged, has_lost_its_way, move, start
 from hypergrad.plan import Plan
+from hypergrad.portions import minibatches_of, split, validation_batches
 from hypergrad.progress import Evaluation, as_lists, as_state, outer_rows
+from hypergrad.ranks import ALONE, Ranks
 from hypergrad.replay import Replay, replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import KINDS, Schedule
@@ -64,6 +67,7 @@ class Learner:
         make_model: Maps a seed to the network with that seed's initial weights.
         plan: What the run is going to do.
         loop: Takes inner runs to their end; holds the run's progress.
+        ranks: The processes that share the tangents, of which this is the first.
     """
 
     def __init__(
@@ -73,14 +77,15 @@ class Learner:
         make_model: Callable[[int], FlatModel],
         plan: Plan,
         loop: Loop,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.loop = loop
         self._data = data
         self._make_model = make_model
         self._parts = list(dict.fromkeys(part.method for part in plan.parts))
-        self._augment = Augmentation() if config.data.augment else None
         self._guess = data.test.labels.bincount().max().item() / len(data.test)
+        self._ranks = ranks
         self._options = differentiation(config)
         self._model: FlatModel | None = None
         self._replay: Replay | None = None
@@ -119,14 +124,11 @@ class Learner:
             now.outer = as_lists(start(counts, config.outer.step_sizes))
         state = as_state(now.outer)
         schedule = Schedule.from_flat(state.values, counts)
-        inner = differentiated(
-            *(self._net, self._theta, minibatches, epochs, schedule, self._options), self._replay
-        )
+        inner = self._differentiated(minibatches, epochs, schedule)
         seen = self.loop.go(inner, validation)
         found, began = None, time.monotonic()
         if inner.done and inner.is_finite():
-            size = validation_batch(config.method.batch_size, len(validation))
-            batches = list(in_even_batches(validation, size))
+            batches = validation_batches(config, validation)
             found = self.loop.hypergradients(inner, batches)
         after = move(state, None if found is None else found.values)
         self._complain(found, schedule, inner.step)
@@ -138,7 +140,7 @@ class Learner:
         self.loop.journal.append(
             "outer", ({"seed": self.loop.seed, "outer_step": now.outer_step, **row} for row in rows)
         )
-        gradients, products = inner.cost
+        gradients, products = inner.cost()
         seconds = now.seconds + time.monotonic() - began
         cost = Spent(seconds, gradients, products, trials=1)
         now.spend(self.loop.seed, cost)
@@ -157,6 +159,18 @@ class Learner:
         if ended or now.outer_step == config.outer.steps:
             now.finish_outer(self.loop.seed)
             self._next()
+
+    def _differentiated(
+        self, minibatches: Minibatches, epochs: int, schedule: Schedule
+    ) -> ForwardRun | ReverseRun:
+        """The inner run of this outer step, on however many ranks there are."""
+        options = self._options
+        if self._ranks.size > 1 and isinstance(options, ForwardOptions):
+            now = self.loop.progress
+            task = Task(self.config, self.loop.seed, now.outer_step, epochs, schedule, options)
+            return LedRun(task, self._net, minibatches, self._replay, self._ranks)
+        given = minibatches, epochs, schedule, options, self._replay
+        return differentiated(self._net, self._theta, *given)
 
     def _affords(self, last: Spent) -> bool:
         """Whether the budget pays for another outer step, which costs what the last one did."""
@@ -249,7 +263,7 @@ class Learner:
         if now.curvature is None:
             self._prepare_model()
             batch = self._minibatches(self._split(0)[0], "ours", 0).at(0)
-            count = sum(self.config.method.counts(1))
+            count = len(self._ranks.share(sum(self.config.method.counts(1))))
             given = options.batch_fraction, options.precision
             choice = choose_strategy(*reduced(self._net, self._theta, batch, *given), count)
             now.curvature = choice._asdict()
@@ -284,14 +298,7 @@ class Learner:
         self._model = self._replay = None
 
     def _split(self, outer_step: int) -> tuple[Images, Images]:
-        train, validation = train_validation_split(
-            len(self._data.train),
-            self.config.method.validation,
-            seed=self.loop.seed,
-            outer_step=outer_step,
-        )
-        return self._data.train.take(train), self._data.train.take(validation)
+        return split(self.config, self._data, self.loop.seed, outer_step)
 
     def _minibatches(self, train: Images, name: str, outer_step: int) -> Minibatches:
-        key = (self.loop.seed, name, outer_step)
-        return Minibatches(train, self.config.method.batch_size, key, self._augment)
+        return minibatches_of(self.config, train, self.loop.seed, name, outer_step)

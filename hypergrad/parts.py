@@ -13,10 +13,11 @@ from hypergrad.data import DataError
 from hypergrad.launch import again, launch
 from hypergrad.outcome import RunFailed
 from hypergrad.parts_report import NOT_ASKED, parts_headline, report_parts
+from hypergrad.ranks import join_ranks
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupted, catch_signals
 from hypergrad.schema import RunConfig
-from hypergrad.setting import prepare
+from hypergrad.setting import check_ranks, prepare
 from hypergrad.side_by_side import side_by_side
 from hypergrad.tally_display import TallyDisplay
 
@@ -64,6 +65,8 @@ def start_parts(experiment: str, overrides: Sequence[str]) -> int:
     """
     members = members_of(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
+    for one in (config, *(member.config for member in members)):
+        check_ranks(one, join_ranks())
     absent = _absent([member.config for member in members])
     asked = {subject_of(member.config) for member in members}
     if asked <= absent.keys():
@@ -87,7 +90,10 @@ def resume_parts(run: RunDirectory, config: RunConfig) -> int:
         Exit code, as for `start_parts`.
     """
     left = [part for name in run.read_summary()["parts"] if not _is_done(part := run.part(name))]
-    return _see_through(run, config, _absent([_config_of(part) for part in left]))
+    members = [_config_of(part) for part in left]
+    for one in (config, *members):
+        check_ranks(one, join_ranks())
+    return _see_through(run, config, _absent(members))
 
 
 def subject_of(config: RunConfig) -> str:

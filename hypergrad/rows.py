@@ -34,7 +34,12 @@ class Rows(NamedTuple):
 
 
 def rows_at(
-    schedule: Schedule, step: int, horizon: int, truncation: float, reached: tuple[bool, ...]
+    schedule: Schedule,
+    step: int,
+    horizon: int,
+    truncation: float,
+    reached: tuple[bool, ...],
+    share: Sequence[int] | None = None,
 ) -> Rows:
     """Return what an inner step touches.
 
@@ -44,10 +49,13 @@ def rows_at(
         horizon: `T`, inner steps.
         truncation: `tau`: the first `floor(tau n)` of a window's `n` steps leave its kind alone.
         reached: For each row, whether Z can differ from zero before the step.
+        share: The values that `Z` and `C` have rows for, where others carry the rest; all unless
+            given. Rows are counted within it, as `reached` is.
 
     Returns:
         The rows in use, those that move, and those that need a product.
     """
+    place = None if share is None else {value: row for row, value in enumerate(share)}
     in_use: list[int | None] = []
     moving: list[int] = []
     first = 0
@@ -62,6 +70,9 @@ def rows_at(
         if not truncated:
             moving.extend(range(first, first + index + 1))
         first += count
+    if place is not None:
+        in_use = [None if value is None else place.get(value) for value in in_use]
+        moving = [place[value] for value in moving if value in place]
     alpha, beta, mu = in_use
     # While every learning rate is zero, C cannot reach Z: the first outer step needs no product.
     curved = any(schedule.learning_rate)

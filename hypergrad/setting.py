@@ -15,11 +15,12 @@ from hypergrad.flat import FlatModel
 from hypergrad.inexact import check_inexact
 from hypergrad.models import MODELS, build
 from hypergrad.plan import Plan, plan, plan_hypervariance, plan_search
+from hypergrad.ranks import Ranks, join_ranks
 from hypergrad.reverse import check_reversible
 from hypergrad.schema import ConfigError, RunConfig
 from hypergrad.strategy import check_strategy
 
-__all__ = ["Setting", "make_model", "prepare"]
+__all__ = ["Setting", "check_ranks", "make_model", "prepare"]
 
 LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
 
@@ -33,6 +34,7 @@ class Setting(NamedTuple):
         device: Where everything is computed.
         plan: What the run is going to do.
         parameters: `D`.
+        ranks: The processes that share the tangents.
     """
 
     config: RunConfig
@@ -40,6 +42,7 @@ class Setting(NamedTuple):
     device: torch.device
     plan: Plan
     parameters: int
+    ranks: Ranks
 
 
 def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
@@ -55,10 +58,12 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
 
     Raises:
         ValueError: For missing data, a network that does not fit it, a batch larger than the
-            set, too little memory for reverse mode, or a device that is not there; one line that
-            names the remedy.
+            set, too little memory for reverse mode, a device that is not there, or more ranks than
+            have anything to do; one line that names the remedy.
     """
-    device = _device(config.device)
+    ranks = join_ranks()
+    check_ranks(config, ranks)
+    device = _device(config.device, ranks)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
@@ -79,7 +84,38 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
             f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
             "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
         )
-    return Setting(config, data, device, layout, model.size)
+    return Setting(config, data, device, layout, model.size, ranks)
+
+
+def check_ranks(config: RunConfig, ranks: Ranks) -> None:
+    """Refuse several ranks to what has no tangents that they could share.
+
+    Args:
+        config: The run's configuration.
+        ranks: The processes that torchrun started.
+
+    Raises:
+        ConfigError: One line that says what to do instead.
+    """
+    size = ranks.size
+    if size == 1:
+        return
+    if config.driver != "learn":
+        ray = ", or over machines with --executor ray" if config.driver == "search" else ""
+        raise ConfigError(
+            f"{config.name} has no tangents for {size} ranks to share: start it without torchrun, "
+            f"in several processes with jobs={size}{ray}"
+        )
+    if config.jobs > 1:
+        raise ConfigError(
+            f"jobs={config.jobs}: parts in processes of their own cannot be shared among {size} "
+            "ranks too: drop jobs, or torchrun"
+        )
+    if config.method.mode == "reverse" or config.method.name == "greedy":
+        raise ConfigError(
+            f"method={config.method.name} has no tangents for {size} ranks to share: start it "
+            "without torchrun, or take method=shared"
+        )
 
 
 def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
@@ -144,9 +180,22 @@ def _load(config: RunConfig, stand_in: bool) -> Dataset:
     return Dataset(entry.name, blank(train), blank(test), entry.classes)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, ranks: Ranks) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: PyTorch sees no CUDA device here; use device=cpu")
+    if name.startswith("cuda") and ranks.size > 1:
+        _check_gpus(name, ranks)
     return torch.device(name)
+
+
+def _check_gpus(name: str, ranks: Ranks) -> None:
+    """Refuse several ranks on one GPU, where they would only wait for each other."""
+    if name != "cuda":
+        raise ConfigError(f"device={name} is one GPU for {ranks.size} ranks: leave device=auto")
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if here > gpus:
+        raise ConfigError(
+            f"{here} ranks on a machine with {gpus} GPUs: --nproc-per-node {gpus}, or device=cpu"
+        )

@@ -51,6 +51,10 @@ class InnerState(NamedTuple):
         """Return the state before the first step: `v_0 = 0`, buffers copied."""
         return cls(theta.clone(), torch.zeros_like(theta), buffers).copied()
 
+    def tensors(self) -> list[Tensor]:
+        """Return all of it, in a fixed order."""
+        return [self.theta, self.v, *self.buffers.values()]
+
     def copied(self) -> "InnerState":
         """Return this state with buffers of its own: a step makes new weights, but updates them."""
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}

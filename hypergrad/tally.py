@@ -98,7 +98,7 @@ class Tally(NamedTuple):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint needs, by name."""
+        """Return the tensors that a step changes, by name."""
         return {
             "clipped_gradients": self.clipped_gradients,
             "clipped_products": self.clipped_products,

@@ -176,7 +176,7 @@ def test_recorded_steps_equal_called_ones(name: str, strategy: str) -> None:
         assert_close(ours, theirs)
     for buffer, value in runs[1].state.buffers.items():
         assert_close(runs[0].state.buffers[buffer].double(), value.double())
-    assert runs[0].cost == runs[1].cost
+    assert runs[0].cost() == runs[1].cost()
     assert runs[0].take_means() == pytest.approx(runs[1].take_means(), rel=1e-8)
 
 

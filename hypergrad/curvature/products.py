@@ -76,7 +76,8 @@ def gradient_and_products(
         return stacked_products(primal or loss, theta, Z)
     looped = strategy != "vmap" and len(Z) > 0
     point = theta.detach().requires_grad_()
-    with _mode(strategy, point) if looped else nullcontext():
+    # Without columns too: a gradient is then the same to the last bit whatever is asked beside it.
+    with _mode(strategy, point):
         value = (primal or loss)(point)
     g = torch.autograd.grad(value, point, create_graph=looped)[0]
     if not len(Z):
