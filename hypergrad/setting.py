@@ -13,11 +13,12 @@ from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.flat import FlatModel
 from hypergrad.inexact import check_inexact, true_float32
+from hypergrad.limits import ConfigError
 from hypergrad.models import MODELS, build
 from hypergrad.plan import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.ranks import Ranks, join_ranks
 from hypergrad.reverse import check_reversible
-from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.schema import RunConfig
 from hypergrad.strategy import check_strategy
 
 __all__ = ["Setting", "check_ranks", "make_model", "prepare"]
