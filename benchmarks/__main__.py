@@ -1,6 +1,6 @@
 """`python -m benchmarks [step | memory | loop | overheads]`: measure, print, write CSV and figures.
 
-Without a name: all four, as far as a CPU gets in about a quarter of an hour.
+Without a name: all four, as far as a CPU gets in about half an hour.
 """
 
 import argparse

@@ -169,7 +169,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--scale", default="full", choices=["full", "smoke"])
     add("--data", type=Path, help="data root with MNIST; default: the library's own")
     add("--cifar10", type=Path, help="CIFAR-10 as {train,test}/<class>/<image>")
-    add("--wheels", type=Path, help="folder of wheels to use: hydra-core, omegaconf, antlr4")
+    add("--wheels", type=Path, help="folder of wheels of packages that are missing")
     add("--pack", type=Path, help="archive of the output folder: read if that is missing, written")
     add("--only", nargs="+", help="names of pieces")
     add("--dry-run", action="store_true", help="print the plan")

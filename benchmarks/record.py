@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from hypergrad.allocator import keep_freed_memory
+from hypergrad.inexact import true_float32
 from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.provenance import provenance
 
@@ -16,7 +17,7 @@ __all__ = ["apply_settings", "device_name", "open_record"]
 
 
 def apply_settings(given: argparse.Namespace) -> bool:
-    """Set threads and allocator of this process as asked for.
+    """Set threads, allocator and precision of this process as the command line does.
 
     Args:
         given: `threads` and `keep_memory`.
@@ -26,6 +27,7 @@ def apply_settings(given: argparse.Namespace) -> bool:
     """
     if given.threads:
         torch.set_num_threads(given.threads)
+    true_float32()
     return given.keep_memory and keep_freed_memory()
 
 

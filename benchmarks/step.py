@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=float, default=150.0, help="seconds of a table, once it has 2 rounds")
     add("--replay", action="store_true", help="also replay each strategy: meant for CUDA")
     add("--clock", default="wall", choices=list(CLOCKS))
+    add("--draw", nargs="+", type=Path, metavar="CSV", help="only draw what was measured before")
 
 
 def measure(given: argparse.Namespace, folder: Path) -> None:
@@ -38,12 +39,16 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
         given: As `add_arguments` reads it.
         folder: Where to write.
     """
+    if given.draw:
+        folder.mkdir(parents=True, exist_ok=True)
+        draw_steps(given.draw, folder / "step.png")
+        return
     log = open_record(folder, COLUMNS, given)
     for name in given.models:
         for columns in given.columns or SETTINGS[name].columns:
             _measure(name, columns, given, log)
     log.close()
-    draw_steps(log.path, folder / "step.png")
+    draw_steps([log.path], folder / "step.png")
 
 
 def _measure(name: str, columns: int, given: argparse.Namespace, log: CsvLog) -> None:

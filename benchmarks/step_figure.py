@@ -1,12 +1,13 @@
 """Milliseconds of an inner step against the number of columns, one panel a network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.contenders import REPLAYED
 from hypergrad.figures import style
@@ -19,10 +20,11 @@ LOOKS = {
     "vmap": (style.OKABE_ITO[1], "v"),
     "stacked": (style.OKABE_ITO[0], "o"),
     "fused": (style.OKABE_ITO[2], "^"),
+    "compiled": (style.OKABE_ITO[6], "X"),
     "finite_differences": (style.OKABE_ITO[5], "P"),
     "reverse": (style.OKABE_ITO[3], "*"),
 }
-OTHER = (style.OKABE_ITO[6], "X")
+OTHER = (style.GREY, "P")
 NAMES = {
     "reference": "reference: a second gradient a column",
     "finite_differences": "finite differences: 2N steps",
@@ -47,14 +49,14 @@ def two_gradients(columns: int, gradient: float) -> float:
     return (1 + 2 * columns) * gradient
 
 
-def draw_steps(measured: Path, picture: Path) -> None:
+def draw_steps(measured: Sequence[Path], picture: Path) -> None:
     """Draw what `step` measured.
 
     Args:
-        measured: Its CSV.
+        measured: Its CSVs.
         picture: Where to save.
     """
-    rows = pd.read_csv(measured)
+    rows = pd.concat([pd.read_csv(path) for path in measured])
     rows["milliseconds"] = 1e3 * rows["seconds"]
     models = list(dict.fromkeys(rows["model"]))
     columns = sorted(set(rows["columns"]))
@@ -90,7 +92,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, shown: list[str], columns: list[
     axes.xaxis.set_major_formatter(style.tick_format())
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(style.tick_format())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.set_xlim(0.8 * columns[0], 1.25 * columns[-1])
     axes.set_xlabel("columns N")
 

@@ -5,8 +5,9 @@ from itertools import product
 from typing import NamedTuple
 
 from hypergrad import config as configs
+from hypergrad.limits import ConfigError
 from hypergrad.overrides import choices
-from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.schema import RunConfig
 
 __all__ = ["Member", "cells_of", "column_of"]
 

@@ -3,24 +3,20 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from hypergrad import config as configs
+from hypergrad.cells import column_of
+from hypergrad.identity import GROWING, settings_without
+from hypergrad.limits import ConfigError
 from hypergrad.overrides import expand_sweep
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.schema import RunConfig
 
 __all__ = ["check", "new_run", "resume", "show_config", "show_cost", "start", "sweep"]
-
-# What a search that has begun may change: none of it changes what a trial comes to.
-GROWING = {
-    "run": ("repeats", "budget", "jobs", "checkpoint_seconds", "outputs"),
-    "search": ("grid", "trials", "ensemble", "executor", "gpus"),
-}
 
 
 def start(experiment: str, overrides: Sequence[str]) -> int:
@@ -93,14 +89,14 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
 
 def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int:
     """Go on with a search that has got more seeds, settings, budget or processes."""
-    experiment = config.name.replace("baselines_", "baselines/", 1)
+    column = column_of(config)
+    experiment = config.name if column is None else f"baselines/{column}"
     typed = [*run.overrides(), *overrides]
     grown, text = configs.compose(experiment, typed)
-    if _fixed(grown) != _fixed(config):
-        allowed = ", ".join([*GROWING["run"], *(f"search.{key}" for key in GROWING["search"])])
+    if settings_without(grown, GROWING) != settings_without(config, GROWING):
         raise ConfigError(
-            f"{' '.join(overrides)}: a search that has begun can change {allowed} alone; "
-            "start a new one"
+            f"{' '.join(overrides)}: a search that has begun can change {', '.join(GROWING)} "
+            "alone; start a new one"
         )
     from hypergrad.launch import launch
     from hypergrad.setting import prepare
@@ -110,16 +106,6 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
         run.write_config(text, typed)
         run.update_summary({"status": "interrupted"})
     return launch(setting, run, sys.argv, resume=True)
-
-
-def _fixed(config: RunConfig) -> dict:
-    """All that a search that has begun cannot change."""
-    settings = asdict(config)
-    for key in GROWING["run"]:
-        del settings[key]
-    for key in GROWING["search"]:
-        del settings["search"][key]
-    return settings
 
 
 def _name_of(experiment: str) -> str:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from hypergrad import overrides as typed
-from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.limits import ConfigError
+from hypergrad.schema import RunConfig
 
 __all__ = ["compose", "load"]
 

@@ -73,12 +73,12 @@ def greedy_step(
     after, loss, predictions = train_step(model, state, batch, step_values, clip_gradient)
     g = gradient(lambda theta: model.loss(theta, *validation_batch, after.buffers), after.theta)
     raw = -torch.stack([g @ after.v, alpha * (g @ state.v), alpha * (g @ state.theta)])
-    moves = raw.clamp(-clip, clip).tolist()
+    # Read in one go: the device waits once.
+    (h_alpha, h_beta, h_mu), moves = torch.stack([raw, raw.clamp(-clip, clip)]).tolist()
     d_alpha, d_beta, d_mu = (d if moved else 0.0 for d, moved in zip(moves, learned, strict=True))
     moved = (
         alpha - learning_rate * d_alpha,
         beta - learning_rate * d_beta,
         mu - learning_rate * d_mu,
     )
-    h_alpha, h_beta, h_mu = raw.tolist()
     return GreedyStep(after, moved, (h_alpha, h_beta, h_mu), loss, predictions)

@@ -21,6 +21,7 @@ __all__ = [
     "part_of",
     "reduced",
     "tensor_cores",
+    "true_float32",
 ]
 
 Batch = tuple[Tensor, Tensor]
@@ -118,10 +119,25 @@ def inexact_products(
     return HZ.to(Z.dtype)
 
 
+def _places() -> tuple:
+    """Where CUDA's precision of float32 matrix products and convolutions is set."""
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+
+
+def true_float32() -> None:
+    """Let this process compute float32 in float32 on CUDA too.
+
+    For programs, not for libraries: PyTorch's own default rounds what enters a convolution to
+    TF32, for everything in the process.
+    """
+    for place in _places():
+        place.fp32_precision = "ieee"
+
+
 @contextmanager
 def tensor_cores() -> Iterator[None]:
     """Let CUDA round what enters float32 matrix products and convolutions to TF32, for a while."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    places = _places()
     before = [place.fp32_precision for place in places]
     try:
         for place in places:

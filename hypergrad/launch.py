@@ -1,17 +1,15 @@
 """From a setting to a finished run directory: one driver, its record, its figures, its tables."""
 
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import torch
 from rich.console import Console
 
 from hypergrad.cells import column_of
 from hypergrad.display import Display
+from hypergrad.identity import digest
 from hypergrad.learn import Learner
 from hypergrad.loop import Loop
 from hypergrad.outcome import RunFailed, headline
@@ -28,11 +26,6 @@ from hypergrad.study import Study
 from hypergrad.tally_display import TallyDisplay
 
 __all__ = ["again", "launch"]
-
-# What a result depends on only in its last bits, or not at all.
-NOT_IN_DIGEST = (
-    *("seed", "repeats", "budget", "jobs", "threads", "replay", "outputs", "checkpoint_seconds"),
-)
 
 Drive = Callable[[Setting, RunDirectory, Interrupt, bool], None]
 
@@ -178,7 +171,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "column": column,
             "budget": config.budget,
             "repeats": config.repeats,
-            "setup": _digest(config),
+            "setup": digest(config),
         }
     if config.driver == "search":
         return (
@@ -201,17 +194,6 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "outer_steps": config.outer.steps,
         }
     )
-
-
-def _digest(config: RunConfig) -> str:
-    """A name for all that a result depends on but seeds, the budget, and how the work is shared."""
-    settings = asdict(config)
-    for key in NOT_IN_DIGEST:
-        del settings[key]
-    for key in ("ensemble", "executor", "gpus", "trials"):
-        del settings["search"][key]
-    del settings["outer"]["steps"], settings["data"]["root"], settings["data"]["path"]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def again(run: RunDirectory) -> str:

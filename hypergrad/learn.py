@@ -84,7 +84,6 @@ class Learner:
         self._data = data
         self._make_model = make_model
         self._parts = list(dict.fromkeys(part.method for part in plan.parts))
-        self._guess = data.test.labels.bincount().max().item() / len(data.test)
         self._ranks = ranks
         self._options = differentiation(config)
         self._model: FlatModel | None = None
@@ -224,7 +223,7 @@ class Learner:
             self.loop.watch.note(
                 f"{method}: its values left the finite numbers, nothing to retrain"
             )
-            self.loop.progress.add_result(self.loop.seed, None, self._guess)
+            self.loop.progress.add_result(self.loop.seed, None, self._data.test.chance)
             self._next()
             return
         inner = ScheduledRun(
@@ -251,7 +250,9 @@ class Learner:
 
     def _note_result(self, inner: InnerRun, seen: Evaluation) -> None:
         whole = inner.done and inner.is_finite()
-        self.loop.progress.add_result(self.loop.seed, seen if whole else None, self._guess)
+        self.loop.progress.add_result(
+            self.loop.seed, seen if whole else None, self._data.test.chance
+        )
 
     def _settle_curvature(self) -> None:
         """Choose how to compute Hessian products; a resumed run keeps what it began with."""

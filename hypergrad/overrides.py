@@ -7,7 +7,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.limits import ConfigError
+from hypergrad.schema import RunConfig
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

@@ -1,33 +1,30 @@
 """What a run depends on: typed, range-checked settings, one dataclass a config group."""
 
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from hypergrad.budget import Budget
+from hypergrad.limits import (
+    ConfigError,
+    a_budget,
+    at_least,
+    between,
+    not_negative,
+    one_of,
+    positive,
+)
+from hypergrad.schema_search import BaselineConfig, GreedyConfig, SearchConfig, TableConfig
 
 __all__ = [
-    "BaselineConfig",
-    "ConfigError",
     "CurvatureConfig",
     "DataConfig",
-    "GreedyConfig",
     "HypervarianceConfig",
     "MethodConfig",
     "ModelConfig",
     "OuterConfig",
     "ReverseConfig",
     "RunConfig",
-    "SearchConfig",
-    "TableConfig",
 ]
-
-SEARCHES = ("grid", "random", "hd", "ours")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; its text is one line that names the remedy."""
 
 
 @dataclass
@@ -44,7 +41,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for key in ("train_size", "test_size", "image_size"):
-            _at_least(f"data.{key}", getattr(self, key), 1)
+            at_least(f"data.{key}", getattr(self, key), 1)
 
 
 @dataclass
@@ -63,7 +60,7 @@ class ModelConfig:
         if not self.name:
             raise ConfigError("model.name is empty: name your network, as in mynets:SmallNet")
         known = ("auto", "loop", "vmap", "stacked", "fused", "compiled")
-        _one_of("model.curvature", self.curvature, known)
+        one_of("model.curvature", self.curvature, known)
 
 
 @dataclass
@@ -77,7 +74,7 @@ class CurvatureConfig:
         if not 0 < self.batch_fraction <= 1:
             raise ConfigError(f"curvature.batch_fraction={self.batch_fraction}: must be in (0, 1]")
         if self.precision is not None:
-            _one_of("curvature.precision", self.precision, ("tf32", "bfloat16"))
+            one_of("curvature.precision", self.precision, ("tf32", "bfloat16"))
 
     @property
     def exact(self) -> bool:
@@ -106,15 +103,15 @@ class MethodConfig:
     clip_products: float | None = 100.0
 
     def __post_init__(self) -> None:
-        _one_of("method.name", self.name, ("shared", "unshared", "greedy"))
-        _one_of("method.mode", self.mode, ("forward", "reverse"))
+        one_of("method.name", self.name, ("shared", "unshared", "greedy"))
+        one_of("method.mode", self.mode, ("forward", "reverse"))
         for key, low in (("batch_size", 1), ("learning_rates", 1), ("momenta", 0)):
-            _at_least(f"method.{key}", getattr(self, key), low)
-        _at_least("method.weight_decays", self.weight_decays, 0)
-        _between("method.validation", self.validation, 0, 1, open_low=True)
-        _between("method.truncation", self.truncation, 0, 1)
-        _positive("method.clip_gradient", self.clip_gradient)
-        _positive("method.clip_products", self.clip_products)
+            at_least(f"method.{key}", getattr(self, key), low)
+        at_least("method.weight_decays", self.weight_decays, 0)
+        between("method.validation", self.validation, 0, 1, open_low=True)
+        between("method.truncation", self.truncation, 0, 1)
+        positive("method.clip_gradient", self.clip_gradient)
+        positive("method.clip_products", self.clip_products)
         if self.mode == "reverse" and (self.truncation or self.clip_products is not None):
             raise ConfigError(
                 "method.mode=reverse is exact: give method.truncation=0 method.clip_products=null"
@@ -152,13 +149,13 @@ class OuterConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        _at_least("outer.steps", self.steps, 1)
-        _at_least("outer.patience", self.patience, 1)
+        at_least("outer.steps", self.steps, 1)
+        at_least("outer.patience", self.patience, 1)
         for horizon in self.first_horizons:
-            _at_least("outer.first_horizons", horizon, 1)
+            at_least("outer.first_horizons", horizon, 1)
         for key in ("learning_rate_step", "momentum_step", "weight_decay_step"):
-            _positive(f"outer.{key}", getattr(self, key))
-        _between("outer.tolerance", self.tolerance, 0, 1)
+            positive(f"outer.{key}", getattr(self, key))
+        between("outer.tolerance", self.tolerance, 0, 1)
 
     @property
     def step_sizes(self) -> tuple[float, float, float]:
@@ -180,8 +177,8 @@ class ReverseConfig:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        _positive("reverse.memory_gb", self.memory_gb)
-        _at_least("reverse.parts", self.parts, 1)
+        positive("reverse.memory_gb", self.memory_gb)
+        at_least("reverse.parts", self.parts, 1)
 
 
 @dataclass
@@ -204,125 +201,18 @@ class HypervarianceConfig:
         if not self.perturbations:
             raise ConfigError(f"hypervariance.perturbations is empty: name some of {kinds}")
         for name in self.perturbations:
-            _one_of("hypervariance.perturbations", name, kinds)
+            one_of("hypervariance.perturbations", name, kinds)
         if len(set(self.perturbations)) < len(self.perturbations):
             raise ConfigError("hypervariance.perturbations names one twice: name each once")
-        _between("hypervariance.size", self.size, 0, 1)
+        between("hypervariance.size", self.size, 0, 1)
         for key in ("steps", "windows", "validation_batches"):
-            _at_least(f"hypervariance.{key}", getattr(self, key), 1)
+            at_least(f"hypervariance.{key}", getattr(self, key), 1)
         if self.windows > self.steps:
             raise ConfigError(
                 f"hypervariance.windows={self.windows}: at most hypervariance.steps={self.steps}"
             )
         for key in ("learning_rate", "momentum", "weight_decay"):
-            _not_negative(f"hypervariance.{key}", getattr(self, key))
-
-
-@dataclass
-class GreedyConfig:
-    """Hypergradient descent: `enabled` runs it beside another method; `method=greedy` always."""
-
-    enabled: bool = True
-    learning_rate: float = 0.2
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        _positive("greedy.learning_rate", self.learning_rate)
-        _positive("greedy.clip", self.clip)
-
-
-@dataclass
-class BaselineConfig:
-    """Plain SGD with a common setting, the other comparison.
-
-    `schedule` is `constant`, `multistep` (decay by `factor` at each of `milestones`, fractions of
-    the run) or `cosine` (annealing to zero).
-    """
-
-    enabled: bool = True
-    schedule: str = "multistep"
-    learning_rate: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    milestones: list[float] = field(default_factory=lambda: [0.3, 0.6, 0.8])
-    factor: float = 0.2
-
-    def __post_init__(self) -> None:
-        _one_of("baseline.schedule", self.schedule, ("constant", "multistep", "cosine"))
-        _positive("baseline.learning_rate", self.learning_rate)
-        _between("baseline.momentum", self.momentum, 0, 1)
-        _not_negative("baseline.weight_decay", self.weight_decay)
-        _positive("baseline.factor", self.factor)
-        for milestone in self.milestones:
-            _between("baseline.milestones", milestone, 0, 1)
-
-
-@dataclass
-class SearchConfig:
-    """What a search tries: see `hypergrad.search`.
-
-    `kind` is `grid` (all combinations of `grid`, which maps settings of the group `baseline` to
-    their values), `random` (schedules of windows, uniform over the ranges), `hd` (hypergradient
-    descent, begun anew with each of `outer_learning_rates`), or `ours`, which learns instead.
-    """
-
-    kind: str = "grid"
-    grid: dict[str, list[float]] = field(default_factory=dict)
-    trials: int | None = None
-    learning_rate_range: list[float] = field(default_factory=lambda: [-0.1, 1.0])
-    momentum_range: list[float] = field(default_factory=lambda: [0.0, 1.2])
-    weight_decay_range: list[float] = field(default_factory=lambda: [0.0, 4e-3])
-    outer_learning_rates: list[float] = field(default_factory=lambda: [0.2])
-    ensemble: str = "auto"
-    executor: str = "local"
-    gpus: float = 0.0
-
-    def __post_init__(self) -> None:
-        _one_of("search.kind", self.kind, SEARCHES)
-        _one_of("search.executor", self.executor, ("local", "ray"))
-        _at_least("search.trials", self.trials, 1)
-        for key in ("learning_rate_range", "momentum_range", "weight_decay_range"):
-            limits = getattr(self, key)
-            if len(limits) != 2 or not limits[0] <= limits[1]:
-                raise ConfigError(f"search.{key}={limits}: give two numbers, the lower one first")
-        if not self.outer_learning_rates:
-            raise ConfigError("search.outer_learning_rates is empty: give some, such as [0.2]")
-        for rate in self.outer_learning_rates:
-            _positive("search.outer_learning_rates", rate)
-        if not re.fullmatch(r"auto|[1-9]\d*", self.ensemble):
-            raise ConfigError(
-                f"search.ensemble={self.ensemble}: use auto, or how many trials train together"
-            )
-        _not_negative("search.gpus", self.gpus)
-        for key, values in self.grid.items():
-            if key not in ("learning_rate", "momentum", "weight_decay", "factor"):
-                raise ConfigError(
-                    f"search.grid.{key}: use learning_rate, factor, momentum or weight_decay"
-                )
-            if not values or len(set(values)) < len(values):
-                raise ConfigError(f"search.grid.{key}={values}: give some values, each once")
-
-
-@dataclass
-class TableConfig:
-    """Which cells Table 1 has: `rows` are ways to search, `columns` are data sets.
-
-    `budgets` maps a column to a budget of its own; the others have the run's.
-    """
-
-    rows: list[str] = field(default_factory=lambda: list(SEARCHES))
-    columns: list[str] = field(default_factory=lambda: ["mnist", "svhn", "cifar10"])
-    budgets: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for key in ("rows", "columns"):
-            names = getattr(self, key)
-            if not names or len(set(names)) < len(names):
-                raise ConfigError(f"table.{key}={names}: name some, each once")
-        for name in self.rows:
-            _one_of("table.rows", name, SEARCHES)
-        for column, text in self.budgets.items():
-            _check_budget(f"table.budgets.{column}", text)
+            not_negative(f"hypervariance.{key}", getattr(self, key))
 
 
 @dataclass
@@ -359,16 +249,16 @@ class RunConfig:
     table: TableConfig = field(default_factory=TableConfig)
 
     def __post_init__(self) -> None:
-        _one_of("driver", self.driver, ("learn", "hypervariance", "search", "table"))
+        one_of("driver", self.driver, ("learn", "hypervariance", "search", "table"))
         for key in ("repeats", "epochs", "rows_per_epoch", "jobs"):
-            _at_least(key, getattr(self, key), 1)
-        _at_least("seed", self.seed, 0)
-        _at_least("threads", self.threads, 1)
-        _one_of("precision", self.precision, ("float32", "float64"))
-        _one_of("replay", self.replay, ("auto", "always", "never"))
+            at_least(key, getattr(self, key), 1)
+        at_least("seed", self.seed, 0)
+        at_least("threads", self.threads, 1)
+        one_of("precision", self.precision, ("float32", "float64"))
+        one_of("replay", self.replay, ("auto", "always", "never"))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ConfigError(f"device={self.device}: use auto, cpu, cuda or cuda:N")
-        _not_negative("checkpoint_seconds", self.checkpoint_seconds)
+        not_negative("checkpoint_seconds", self.checkpoint_seconds)
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ConfigError(f"name={self.name}: it names a folder; use letters, digits, - and _")
         if self.driver == "learn" and self.jobs > 1 and not self.parts:
@@ -383,7 +273,7 @@ class RunConfig:
                 )
         self._check_curvature()
         if self.budget is not None:
-            _check_budget("budget", self.budget)
+            a_budget("budget", self.budget)
         if self.driver == "search":
             self._check_search()
 
@@ -432,35 +322,3 @@ class RunConfig:
     def seeds(self) -> list[int]:
         """The seeds of the run's repeats."""
         return list(range(self.seed, self.seed + self.repeats))
-
-
-def _check_budget(key: str, text: str) -> None:
-    try:
-        Budget.parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{key}={text}: {error}") from error
-
-
-def _at_least(key: str, value: int | None, low: int) -> None:
-    if value is not None and value < low:
-        raise ConfigError(f"{key}={value}: must be at least {low}")
-
-
-def _positive(key: str, value: float | None) -> None:
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        raise ConfigError(f"{key}={value}: must be above zero and finite")
-
-
-def _not_negative(key: str, value: float) -> None:
-    if not (value >= 0 and math.isfinite(value)):
-        raise ConfigError(f"{key}={value}: must be zero or more, and finite")
-
-
-def _between(key: str, value: float, low: float, high: float, open_low: bool = False) -> None:
-    if not (low < value < high or (value == low and not open_low)):
-        raise ConfigError(f"{key}={value}: must be in {'(' if open_low else '['}{low}, {high})")
-
-
-def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value}: use one of {', '.join(allowed)}")

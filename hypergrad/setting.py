@@ -12,12 +12,13 @@ from hypergrad import data as datasets
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.flat import FlatModel
-from hypergrad.inexact import check_inexact
+from hypergrad.inexact import check_inexact, true_float32
+from hypergrad.limits import ConfigError
 from hypergrad.models import MODELS, build
 from hypergrad.plan import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.ranks import Ranks, join_ranks
 from hypergrad.reverse import check_reversible
-from hypergrad.schema import ConfigError, RunConfig
+from hypergrad.schema import RunConfig
 from hypergrad.strategy import check_strategy
 
 __all__ = ["Setting", "check_ranks", "make_model", "prepare"]
@@ -66,6 +67,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     device = _device(config.device, ranks)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    true_float32()
     data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
     model = make_model(config, data, config.seed)
     if config.driver == "hypervariance" or config.method.mode == "reverse":

@@ -13,7 +13,7 @@ from benchmarks import plain
 from benchmarks.__main__ import main
 from benchmarks.contenders import SETTINGS, contenders, schedule_of
 from benchmarks.memory import peak_of
-from benchmarks.overheads import shares
+from benchmarks.overheads import shares, start_up
 from benchmarks.stand_in import stand_in
 from benchmarks.step_figure import two_gradients
 from benchmarks.stopwatch import Stopwatch
@@ -120,6 +120,9 @@ def test_times_are_written_one_row_each(tmp_path: Path, capsys: pytest.CaptureFi
     assert (rows.seconds > 0).all()
     assert "mlp, N = 2" in capsys.readouterr().out
     assert (tmp_path / "step.png").stat().st_size > 10_000
+    measured = str(tmp_path / "measured.csv")
+    main(["step", "--draw", measured, measured, "--output", str(tmp_path / "again")])
+    assert (tmp_path / "again" / "step.png").stat().st_size > 10_000
     about = json.loads((tmp_path / "provenance.json").read_text())
     assert about["command"][0] == "python -m benchmarks"
 
@@ -196,3 +199,8 @@ def test_the_time_of_a_run_is_divided_among_all_it_does() -> None:
     seconds = shares(run, "cpu")
     assert set(seconds) == {"training", "minibatches", "evaluation", "logging", "checkpoints"}
     assert all(took > 0 for took in seconds.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_start_costs_seconds_of_a_processor() -> None:
+    assert 0.2 < start_up("cpu") < 60.0  # PyTorch is imported, and nothing is trained yet

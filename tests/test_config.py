@@ -7,8 +7,9 @@ import pytest
 
 from hypergrad import overrides as typed
 from hypergrad.config import compose, load
+from hypergrad.limits import ConfigError
 from hypergrad.overrides import choices, expand_sweep
-from hypergrad.schema import ConfigError, OuterConfig, RunConfig
+from hypergrad.schema import OuterConfig, RunConfig
 
 # What is typed, and what the answer must contain: the name of the culprit and a remedy.
 REFUSED = {

@@ -13,8 +13,8 @@ from test_ranks import launcher
 from tiny import OVERRIDES, everything, table
 
 from hypergrad.config import compose
+from hypergrad.limits import ConfigError
 from hypergrad.ranks import ALONE, Ranks
-from hypergrad.schema import ConfigError
 from hypergrad.setting import check_ranks
 
 HYPERGRAD = ["-m", "hypergrad", "run"]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from problems import Problem, digits_problem
+from tiny import tiny_setting
 from torch import Tensor, nn
 
 from hypergrad.curvature import STRATEGIES
@@ -219,6 +220,18 @@ def test_tf32_is_switched_on_for_the_products_alone() -> None:
     with pytest.raises(KeyError):
         within()
     assert [place.fp32_precision for place in places] == before
+
+
+def test_a_run_computes_float32_in_float32() -> None:
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [place.fp32_precision for place in places]
+    try:
+        places[0].fp32_precision = "tf32"
+        tiny_setting()
+        assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
 
 
 @pytest.mark.gpu

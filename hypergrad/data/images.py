@@ -36,6 +36,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def chance(self) -> float:
+        """The accuracy of always naming the commonest class."""
+        return self.labels.bincount().max().item() / len(self)
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Images":

@@ -18,7 +18,7 @@ from hypergrad.search.ledger import Ledger
 from hypergrad.search.queue import Queue, open_trials
 from hypergrad.search.records import Records, name_of
 from hypergrad.search.selection import Chosen, choose
-from hypergrad.search.train import Outcome, Trainer, Trial, chance
+from hypergrad.search.train import Outcome, Trainer, Trial
 from hypergrad.setting import Setting, prepare
 from hypergrad.tally_display import TallyDisplay
 from hypergrad.workers import Executor, WorkerLost, spread
@@ -186,7 +186,7 @@ class Search:
                     "seed": seed,
                     "method": self._config.search.kind,
                     "test_accuracy": (
-                        chance(self._data.test) if outcome is None else outcome.test_accuracy
+                        self._data.test.chance if outcome is None else outcome.test_accuracy
                     ),
                     "validation_accuracy": choice.validation_accuracy,
                     "diverged": outcome is None or outcome.diverged,

@@ -27,7 +27,7 @@ from hypergrad.search.ensemble import EnsembleRun
 from hypergrad.seeding import seed_of
 from hypergrad.setting import make_model
 
-__all__ = ["Outcome", "Stage", "Trainer", "Trial", "chance"]
+__all__ = ["Outcome", "Stage", "Trainer", "Trial"]
 
 SEARCH_SPLIT = -2  # the outer loop splits with 0, 1, ..., hypergradient descent beside it with -1
 
@@ -187,7 +187,7 @@ class Trainer:
             if images is None:
                 return None, None
             if not whole:
-                return float("nan"), chance(images)
+                return float("nan"), images.chance
             return stage.model.evaluate(theta, buffers, in_batches(images, EVALUATION_BATCH))
 
         validation_loss, validation = on(stage.validation)
@@ -200,7 +200,7 @@ class Trainer:
             validation_loss=validation_loss,
             test_accuracy=test,
             train_loss=loss,
-            diverged=judged <= chance(images),
+            diverged=judged <= images.chance,
             diverged_step=None if whole else alive,
             steps=steps,
             spent=Spent(gradients=steps * (2 if trial.greedy else 1), trials=1),
@@ -250,8 +250,3 @@ def _go(inner: InnerRun, tick: Tick) -> tuple[list[float], list[int]]:
 def _history(inner: GreedyRun) -> dict[str, list[float]]:
     rows = inner.take_history()
     return {kind: [float(row[kind]) for row in rows] for kind in KINDS}
-
-
-def chance(images: Images) -> float:
-    """Return the accuracy of always naming the commonest class."""
-    return images.labels.bincount().max().item() / len(images)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hypergrad.data import DataError, available, check, data_root, download, load
+from hypergrad.data.digits import read_digits
 
 
 def test_digits_are_split_once_and_balanced() -> None:
@@ -34,6 +35,14 @@ def test_digits_hold_each_of_the_originals_once() -> None:
     low, high = ours.double().min(), ours.double().max()
     pixels = ((ours.double() - low) * 16 / (high - low)).round().int()
     assert sorted(pixels.tolist()) == sorted(original.int().tolist())
+
+
+def test_digits_are_the_same_without_scikit_learns_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read_digits()
+    monkeypatch.setattr("hypergrad.data.digits.find_spec", lambda name: None)
+    for part, again in zip(found, read_digits(), strict=True):
+        assert torch.equal(part.pixels, again.pixels)
+        assert torch.equal(part.labels, again.labels)
 
 
 def test_digits_resize_bilinearly() -> None:

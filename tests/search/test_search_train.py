@@ -18,7 +18,7 @@ from hypergrad.models import build
 from hypergrad.schedule import Schedule
 from hypergrad.search.candidates import Candidate, candidates
 from hypergrad.search.ensemble import EnsembleRun, fastest_size
-from hypergrad.search.train import Trainer, Trial, chance
+from hypergrad.search.train import Trainer, Trial
 
 GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
 SGD = "baseline.schedule=multistep"
@@ -89,8 +89,8 @@ def test_a_diverged_trial_scores_chance_and_stops_after_its_epoch() -> None:
     validation = trainer.stage(Trial(WILD, seed=0)).validation
     assert validation is not None
     assert lost.diverged
-    assert lost.validation_accuracy == chance(validation)
-    assert lost.test_accuracy == chance(given.data.test)
+    assert lost.validation_accuracy == validation.chance
+    assert lost.test_accuracy == given.data.test.chance
     assert lost.validation_loss is not None
     assert math.isnan(lost.validation_loss)
     assert lost.rank == (-math.inf, -math.inf)
