@@ -148,7 +148,8 @@ def _image(t: Tensor, like: Tensor) -> Tensor:
     if not _channels_last(like):
         return t
     B, C, H, W = like.shape
-    return t.view(B, H, W, C).permute(0, 3, 1, 2)
+    # A view holds on to what it is a view of, and autograd would not add to it in place.
+    return t.view(B, H, W, C).permute(0, 3, 1, 2).detach()
 
 
 def _channels_last(t: Tensor) -> bool:
