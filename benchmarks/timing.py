@@ -11,6 +11,7 @@ import torch
 __all__ = ["CLOCKS", "Timed", "alternate", "summarise"]
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+SHORT = 1.0  # seconds: a longer call fills the caches several times over by itself
 FEWEST = 2  # rounds: fewer have no spread
 
 
@@ -39,7 +40,8 @@ def alternate(
 
     Args:
         contenders: What to call, by name.
-        rounds: Timed calls of each, after one that is not.
+        rounds: Timed calls of each, after one that is not. Before a short one comes another that is
+            not timed: in training a step finds caches and memory as its like has left them.
         clock: `wall`, or `cpu`: this process' own time over all its threads, which other
             processes disturb less; it says nothing of a GPU, and waiting threads count.
         limit: Seconds on the wall, from the first call on, after which no further round begins,
@@ -50,16 +52,22 @@ def alternate(
     """
     now, began = CLOCKS[clock], time.monotonic()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    last: dict[str, float] = {}
     for number in range(rounds + 1):
         if number > FEWEST and time.monotonic() - began > limit:
             break
         for name, call in contenders.items():
+            if number and last[name] < SHORT:
+                call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             start = now()
             call()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
+            last[name] = now() - start
             if number:
-                seconds[name].append(now() - start)
+                seconds[name].append(last[name])
     return seconds
 
 
