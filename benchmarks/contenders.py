@@ -9,9 +9,11 @@ from benchmarks.differences import difference_step
 from benchmarks.reference import reference_step
 from hypergrad.curvature import STRATEGIES, gradient
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step
+from hypergrad.forward import forward_step
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.models import build
 from hypergrad.recorder import WARM_UP, Recorder
+from hypergrad.recursion import Tangents
 from hypergrad.replay import Replay
 from hypergrad.reverse import reverse_step
 from hypergrad.rows import rows_at

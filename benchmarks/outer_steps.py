@@ -18,7 +18,7 @@ from hypergrad.data import (
 )
 from hypergrad.differentiated import ForwardRun
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.hypergradient import validation_batch
 from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.learn import differentiation

@@ -15,6 +15,7 @@ from benchmarks.contenders import schedule_of
 from benchmarks.record import apply_settings
 from hypergrad import forward, reverse
 from hypergrad.flat import FlatModel
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.models import build
 from hypergrad.seeding import generator
 from hypergrad.sgd import InnerState
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = model, theta, batch_at, [batch_at(-1)], schedule_of(given.columns), given.horizon
     before = _now(device)
     if given.mode == "forward":
-        options = forward.ForwardOptions(CLIP, strategy=setting.strategy)
+        options = ForwardOptions(CLIP, strategy=setting.strategy)
         forward.hypergradients(*run, options)
     else:
         # All states and a little over, or a little too little for all of them.

@@ -22,9 +22,11 @@ from benchmarks.contenders import SETTINGS
 from benchmarks.timing import summarise
 from hypergrad.allocator import keep_freed_memory
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step
+from hypergrad.forward import forward_step
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.models import build
 from hypergrad.ranks import ALONE, Ranks, join_ranks
+from hypergrad.recursion import Tangents
 from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.provenance import provenance
 from hypergrad.schedule import Schedule

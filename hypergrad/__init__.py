@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hypergrad.api import OuterStep, best, learn_schedule
     from hypergrad.flat import FlatModel
-    from hypergrad.forward import ForwardOptions, hypergradients
+    from hypergrad.forward import hypergradients
+    from hypergrad.forward_options import ForwardOptions
     from hypergrad.hypergradient import Hypergradients, Trust
     from hypergrad.ranks import Ranks, join_ranks
     from hypergrad.reverse import ReverseOptions
@@ -37,7 +38,7 @@ __all__ = [
 
 _HOMES = {
     "FlatModel": "flat",
-    "ForwardOptions": "forward",
+    "ForwardOptions": "forward_options",
     "Hypergradients": "hypergradient",
     "OuterStep": "api",
     "Ranks": "ranks",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hypergrad.data import Images, in_batches, in_even_batches, train_validation_split
 from hypergrad.differentiated import differentiated
 from hypergrad.flat import Criterion, FlatModel
-from hypergrad.forward import ForwardOptions, settle
+from hypergrad.forward_options import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
 from hypergrad.inner import Minibatches
 from hypergrad.outer import has_converged, move, rank, start

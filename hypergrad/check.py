@@ -8,6 +8,7 @@ from torch import Tensor
 from hypergrad import forward, reverse
 from hypergrad.data import Dataset, in_batches
 from hypergrad.flat import FlatModel
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.inner import Minibatches
 from hypergrad.schedule import Schedule
 from hypergrad.schema import RunConfig
@@ -64,7 +65,7 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
         budget = config.reverse.memory_gb
         found = reverse.hypergradients(*given, reverse.ReverseOptions(method.clip_gradient, budget))
     else:
-        options = forward.ForwardOptions(method.clip_gradient, strategy=config.model.curvature)
+        options = ForwardOptions(method.clip_gradient, strategy=config.model.curvature)
         found = forward.hypergradients(*given, options)
     ours = [h * n for h, n in zip(found.values, found.contributing, strict=True)]
     unrolled = _unrolled(model, minibatches, validation, schedule, steps, method.clip_gradient)

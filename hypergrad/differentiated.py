@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step, project, settle
+from hypergrad.forward import forward_step, project
+from hypergrad.forward_options import ForwardOptions, settle
 from hypergrad.hypergradient import Hypergradients, contributing_steps
 from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.ranks import ALONE, Ranks
+from hypergrad.recursion import Tangents
 from hypergrad.replay import Replay
 from hypergrad.reverse import ReverseOptions, backward, check_reversible, gather
 from hypergrad.rows import rows_at

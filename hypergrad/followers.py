@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hypergrad.differentiated import ForwardRun
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.hypergradient import Hypergradients
 from hypergrad.inner import Minibatches
 from hypergrad.outcome import RunFailed

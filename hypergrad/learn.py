@@ -20,7 +20,7 @@ from hypergrad.data import Dataset, Images
 from hypergrad.differentiated import ForwardRun, ReverseRun, differentiated
 from hypergrad.flat import FlatModel
 from hypergrad.followers import LedRun, Task
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.greedy_run import GreedyRun
 from hypergrad.hypergradient import Hypergradients
 from hypergrad.inexact import reduced

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, advance
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.recorder import Recorder
+from hypergrad.recursion import Tangents, advance
 from hypergrad.rows import Rows
 from hypergrad.schedule import StepValues
 from hypergrad.sgd import InnerState

@@ -13,7 +13,8 @@ from torch import nn
 
 from hypergrad.api import learn_schedule
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, hypergradients
+from hypergrad.forward import hypergradients
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.ranks import Ranks, join_ranks
 from hypergrad.schedule import Schedule
 

@@ -9,14 +9,12 @@ from oracles import appendix_recursion, reverse_mode, unrolled_loss
 from problems import Problem, digits_problem
 from torch import Tensor, nn
 
+from hypergrad import recursion
 from hypergrad.flat import FlatModel
-from hypergrad.forward import (
-    ForwardOptions,
-    Tangents,
-    forward_step,
-    hypergradients,
-)
+from hypergrad.forward import forward_step, hypergradients
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.hypergradient import validation_gradient
+from hypergrad.recursion import Tangents
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 
@@ -249,15 +247,13 @@ def test_from_zero_only_the_learning_rate_is_informed_and_products_are_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows: list[int] = []
-    from hypergrad import forward
-
-    real = forward.gradient_and_products
+    real = recursion.gradient_and_products
 
     def counted(loss, theta, Z, *rest):  # noqa: ANN001, ANN002, ANN202
         rows.append(len(Z))
         return real(loss, theta, Z, *rest)
 
-    monkeypatch.setattr(forward, "gradient_and_products", counted)
+    monkeypatch.setattr(recursion, "gradient_and_products", counted)
     problem = digits_problem("mlp", hidden=8)
     found = hypergradients(
         problem.model,
@@ -277,16 +273,14 @@ def test_from_zero_only_the_learning_rate_is_informed_and_products_are_skipped(
 def test_products_are_computed_only_for_columns_that_have_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hypergrad import forward
-
     rows: list[int] = []
-    real = forward.gradient_and_products
+    real = recursion.gradient_and_products
 
     def counted(loss, theta, Z, *rest):  # noqa: ANN001, ANN002, ANN202
         rows.append(len(Z))
         return real(loss, theta, Z, *rest)
 
-    monkeypatch.setattr(forward, "gradient_and_products", counted)
+    monkeypatch.setattr(recursion, "gradient_and_products", counted)
     problem = digits_problem("mlp", hidden=8)
     args = (problem.model, problem.theta, problem.batch_at, problem.validation)
     hypergradients(*args, Schedule((0.1, 0.1), (0.5,), (0.0,)), 6)

@@ -18,7 +18,7 @@ from hypergrad.curvature import STRATEGIES, gradient_and_products
 from hypergrad.data import Augmentation, Images
 from hypergrad.differentiated import ForwardRun, ReverseRun, differentiated
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.recorder import Recorder
 from hypergrad.replay import Replay, replay_for

@@ -9,7 +9,7 @@ from torch import nn
 
 from hypergrad import forward, reverse
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.hypergradient import (
     Hypergradients,
     Trust,
@@ -17,6 +17,7 @@ from hypergrad.hypergradient import (
     signal_to_noise,
     validation_gradient,
 )
+from hypergrad.recursion import Tangents
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState, clip_gradient, sgd_step, share_above
@@ -162,7 +163,7 @@ def test_overflow_is_reported_by_name_and_step() -> None:
     # the same run, stopped just before and just after the step that is named
     for steps, finite in ((seen.not_finite_step, True), (seen.not_finite_step + 1, False)):
         state = InnerState.start(problem.theta, problem.model.buffers())
-        tangents = forward.Tangents.start(problem.theta, 3)
+        tangents = Tangents.start(problem.theta, 3)
         for step in range(steps):
             state, tangents, _, _ = forward.forward_step(
                 problem.model, state, tangents, problem.batch_at(step), schedule, step, horizon,

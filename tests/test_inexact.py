@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from hypergrad.curvature import STRATEGIES
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step, hypergradients, settle
+from hypergrad.forward import forward_step, hypergradients
+from hypergrad.forward_options import ForwardOptions, settle
 from hypergrad.inexact import inexact_products, tensor_cores
+from hypergrad.recursion import Tangents
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny import Watcher, everything, go, new_run, table, tiny_setting
 
-from hypergrad.forward import ForwardOptions, hypergradients
+from hypergrad.forward import hypergradients
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.inner import Minibatches
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted

@@ -18,7 +18,8 @@ SCRIPT = """
 import sys
 import torch
 from problems import digits_problem
-from hypergrad.forward import ForwardOptions, hypergradients
+from hypergrad.forward import hypergradients
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.schedule import Schedule
 torch.set_num_threads(1)
 problem = digits_problem("mlp", batch_size=32, dtype=torch.float32)

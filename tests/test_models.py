@@ -7,8 +7,10 @@ from problems import digits_problem
 from torch import nn
 
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, Tangents, forward_step, hypergradients
+from hypergrad.forward import forward_step, hypergradients
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.models import build
+from hypergrad.recursion import Tangents
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 from hypergrad.training import train_step

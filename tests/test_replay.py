@@ -14,7 +14,7 @@ from hypergrad.api import learn_schedule
 from hypergrad.data import Images
 from hypergrad.differentiated import ForwardRun
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.inner import Minibatches, ScheduledRun
 from hypergrad.recorder import WARM_UP, Recorder
 from hypergrad.replay import Replay, replay_for

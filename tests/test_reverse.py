@@ -10,7 +10,7 @@ from torch import nn
 
 from hypergrad import forward, reverse
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.reverse import ReverseOptions, backward
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState

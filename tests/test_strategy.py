@@ -10,7 +10,8 @@ from torch import nn
 
 from hypergrad import strategy
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions, hypergradients
+from hypergrad.forward import hypergradients
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.schedule import Schedule
 from hypergrad.strategy import check_strategy, choose_strategy

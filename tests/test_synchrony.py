@@ -15,7 +15,7 @@ from torch import Tensor
 from hypergrad.data import Augmentation, Images
 from hypergrad.differentiated import ForwardRun
 from hypergrad.flat import FlatModel
-from hypergrad.forward import ForwardOptions
+from hypergrad.forward_options import ForwardOptions
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.recorder import Recorder
 from hypergrad.replay import Replay
