@@ -8,7 +8,7 @@ This is where nearly all the time of a search goes. Exact strategies share one i
 - `fused`: `loop`, with convolution and batch normalisation differentiated by hand. Any network;
   the fastest for those whose activations do not fit the caches.
 - `compiled`: `fused`, with what is elementwise in batch normalisation made by PyTorch's compiler: a
-  tenth faster, after seconds of compiling, where there is a compiler.
+  twentieth faster on a CPU, after seconds of compiling, where there is a compiler.
 """
 
 from hypergrad.curvature.normalisation_kernels import compiled
