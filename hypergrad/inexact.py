@@ -35,7 +35,7 @@ def is_exact(batch_fraction: float, precision: str | None) -> bool:
 
 
 def part_of(batch: Batch, fraction: float) -> Batch:
-    """Return the first `round(fraction B)` examples of a minibatch.
+    """Return the first `round(fraction B)` examples of a minibatch, one at least.
 
     Minibatches are cut from an order drawn anew for every epoch, so that their first examples are a
     random part: one that depends on the key and the step alone, as the minibatch itself does.
@@ -51,7 +51,7 @@ def part_of(batch: Batch, fraction: float) -> Batch:
     tensor([0, 1])
     """
     x, y = batch
-    count = round(fraction * len(y))
+    count = max(1, round(fraction * len(y)))
     return x[:count], y[:count]
 
 

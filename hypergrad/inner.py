@@ -125,7 +125,7 @@ class InnerRun:
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, on the device of the parameters that the run started with."""
         device = self.state.theta.device
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        moved = {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
         buffers = {
             name.removeprefix("buffer."): tensor
             for name, tensor in moved.items()

@@ -135,7 +135,9 @@ class Ranks:
     def leave(self) -> None:
         """Close the connections; this is the last thing that a rank does."""
         if self.size > 1:
+            dist.barrier(group=self.words)  # nobody closes while another is still talking
             dist.destroy_process_group()
+            join_ranks.cache_clear()
 
 
 ALONE = Ranks()

@@ -92,9 +92,12 @@ def advance(
         return loss
 
     Z, shortcuts = _gathered(tangents.Z, live), (options.batch_fraction, options.precision)
-    if live and not is_exact(*shortcuts):
-        g = gradient(primal, state.theta)
-        HZ = inexact_products(model, state.theta, Z, batch, buffers, options.strategy, *shortcuts)
+    if not is_exact(*shortcuts):
+        # The same gradient with and without products: ranks differ in what they carry.
+        g, HZ = gradient(primal, state.theta), Z
+        if live:
+            given = model, state.theta, Z, batch, buffers, options.strategy
+            HZ = inexact_products(*given, *shortcuts)
     else:
         g, HZ = gradient_and_products(
             lambda theta: model.loss(theta, x, y, buffers),

@@ -110,7 +110,12 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
         large = count * _activations(training_loss, theta) > BATCHED_LIMIT
         seconds: dict[str, float] = {}
         for strategy in (name for name in PREFERENCE if fits(name)):
-            products(strategy)  # what is set up on a first call does not count
+            try:
+                products(strategy)  # what is set up on a first call does not count
+            except RuntimeError:
+                if strategy == "loop":
+                    raise
+                continue  # one more that does not fit
             seconds[strategy] = _seconds(lambda name=strategy: products(name), theta.device)
         for _ in range(ROUNDS - 1):
             best = min(seconds.values())

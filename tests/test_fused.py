@@ -68,6 +68,29 @@ class Shared(nn.Module):
 NETS["a network of one's own"] = Shared()
 
 
+class Residual(nn.Module):
+    """What a normalisation gives is changed in place before it is rectified."""
+
+    def __init__(self, scale: bool) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.norm(x)
+        if self.scale:
+            y[:, 0] = 0.5
+            y.mul_(2)
+        else:
+            y += x
+        return torch.tanh(F.relu(y)).mean((2, 3))
+
+
+NETS["a sum in place"] = Residual(scale=False)
+NETS["other changes in place"] = Residual(scale=True)
+
+
 def problem(net: nn.Module) -> tuple[FlatModel, Tensor, Tensor, Tensor]:
     """A model with generic weights, a batch of six, and three tangents."""
     torch.manual_seed(0)
@@ -99,6 +122,26 @@ def test_every_layer_equals_the_loop_and_the_dense_hessian(name: str, strategy: 
     assert float(Z[0] @ HZ[1]) == pytest.approx(float(Z[1] @ HZ[0]), rel=1e-9)
     g, multiply = gradient_and_multiplier(loss, theta)
     torch.testing.assert_close((g, multiply(Z)), expected, rtol=1e-10, atol=1e-12)
+
+
+class Viewed(nn.Sequential):
+    """Views the output of a convolution, which must be laid out as PyTorch's own is."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        y = self[0](input)
+        return self[1](torch.tanh(y).view(len(input), -1)) + y.view(len(y), 3, -1).mean(2)
+
+
+@pytest.mark.parametrize("strategy", ["fused", "compiled"])
+def test_a_view_of_a_convolution(strategy: str) -> None:
+    model, x, y, Z = problem(Viewed(nn.Conv2d(2, 3, 2), nn.Linear(36, 3)))
+    exact = gradient_and_products(lambda t: model.loss(t, x, y), model.theta(), Z, "loop")
+    single = FlatModel(model.module.float())  # in float32 the channels come last
+    ours = gradient_and_products(
+        lambda t: single.loss(t, x.float(), y), single.theta(), Z.float(), strategy
+    )
+    for found, expected in zip(ours, exact, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("frozen", ["0.weight", "1.weight", "1.bias", "3.weight", "3.bias"])

@@ -10,7 +10,7 @@ from hypergrad.curvature import STRATEGIES
 from hypergrad.flat import FlatModel
 from hypergrad.forward import forward_step, hypergradients
 from hypergrad.forward_options import ForwardOptions, settle
-from hypergrad.inexact import inexact_products, tensor_cores
+from hypergrad.inexact import inexact_products, part_of, tensor_cores
 from hypergrad.recursion import Tangents
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
@@ -208,6 +208,25 @@ def test_auto_chooses_for_the_part_in_its_precision() -> None:
     options = settle(problem.model, problem.theta, problem.batch_at(0), 3, asked)
     assert options.strategy in STRATEGIES
     assert (options.batch_fraction, options.precision) == (0.5, "bfloat16")
+
+
+def test_a_part_of_a_short_minibatch_has_an_example() -> None:
+    x, y = torch.zeros(3, 2), torch.tensor([5, 6, 7])
+    assert part_of((x, y), 0.1)[1].tolist() == [5]
+
+
+@pytest.mark.parametrize("strategy", ["loop", "fused"])
+def test_the_gradient_does_not_depend_on_whether_there_are_products(strategy: str) -> None:
+    problem = digits_problem("wrn", depth=10, batch_size=8, dtype=torch.float32)
+    options = ForwardOptions(strategy=strategy, batch_fraction=0.5)
+    state = InnerState.start(problem.theta, problem.model.buffers())
+    Z = torch.ones(1, len(problem.theta))
+    after = []
+    for reached in (True, False):
+        tangents = Tangents.start(problem.theta, 1)._replace(Z=Z, C=Z, reached=(reached,))
+        given = problem.model, state.copied(), tangents, problem.batch_at(0)
+        after.append(forward_step(*given, Schedule((0.1,), (), ()), 0, 10, options)[0].theta)
+    assert torch.equal(*after)
 
 
 def test_tf32_is_switched_on_for_the_products_alone() -> None:

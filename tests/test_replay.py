@@ -140,7 +140,7 @@ def test_a_replayed_run_goes_on_from_a_snapshot(stop: int) -> None:
         begun.advance()
     saved = begun.snapshot()
     finish(begun)  # which must not change what was saved
-    for again in (replay, fresh(problem), None):
+    for again in (None, replay, fresh(problem), None):  # none of which changes what was saved
         resumed = forward_run(problem, CLIPPED, again)
         resumed.restore(*saved)
         finish(resumed)

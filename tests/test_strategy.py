@@ -65,6 +65,21 @@ def test_only_what_fits_is_tried(module: nn.Module, fitting: list[str]) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Addressed(nn.Linear):
+    """Asks for an address, which tensors within `vmap` do not have."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        assert self.weight.data_ptr()
+        return torch.sin(super().forward(input))
+
+
+def test_what_raises_does_not_fit() -> None:
+    problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(Addressed(64, 10))
+    x, y = problem.batch_at(0)
+    choice = choose_strategy(model, model.theta(), (x.flatten(1), y), 2)
+    assert list(choice.seconds) == ["fused", "loop"]
+
+
 def test_large_networks_are_not_batched(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = digits_problem("mlp", hidden=4)
     monkeypatch.setattr(strategy, "BATCHED_LIMIT", 1000)

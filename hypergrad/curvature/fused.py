@@ -34,6 +34,7 @@ class Fused(TorchFunctionMode):
         super().__init__()
         self._kernels = kernels
         self._last: Normalised | None = None
+        self._version = 0
 
     def __torch_function__(
         self,
@@ -48,8 +49,12 @@ class Fused(TorchFunctionMode):
             return convolution(*args, **kwargs)
         if func is F.batch_norm:
             self._last = normalise(*args, **kwargs, kernels=self._kernels)
+            self._version = self._last.y._version
             return self._last.y
         if func in RELU and self._last is not None and args[0] is self._last.y:
-            if not any((*args[1:], *kwargs.values())):  # in place, others may see it
+            untouched = self._last.y._version == self._version  # by an operation in place
+            if untouched and not any((*args[1:], *kwargs.values())):  # in place, others may see it
                 return self._last.rectified()
+        if func is Tensor.view and not kwargs and not isinstance(args[1], torch.dtype):
+            return args[0].reshape(*args[1:])  # a view wherever the layout allows it
         return func(*args, **kwargs)
