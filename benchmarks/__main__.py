@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import loop, memory, overheads, step
+from benchmarks.record import a_device, at_least
 
 __all__ = ["main"]
 
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument
-    add("--threads", type=int, help="CPU threads; left to PyTorch if not given")
-    add("--device", default="cpu")
+    add("--threads", type=at_least(1), help="CPU threads; left to PyTorch if not given")
+    add("--device", default="cpu", type=a_device)
     add("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
     add("--output", type=Path, help="folder; default: outputs/bench/<name>")
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)

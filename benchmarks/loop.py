@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import open_record
+from benchmarks.record import at_least, open_record
 from benchmarks.timing import CLOCKS, alternate, summarise
 from benchmarks.trainings import MEMBERS, TRAININGS, trainings
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this benchmark takes."""
     add = parser.add_argument
     add("--models", nargs="+", default=list(TRAININGS), choices=list(TRAININGS))
-    add("--rounds", type=int, default=11, help="trainings in each way, at least 2")
+    add("--rounds", type=at_least(2), default=11, help="trainings in each way, at least 2")
     add("--limit", type=float, default=150.0, help="seconds of a network, once it has 2 rounds")
     add("--clock", default="wall", choices=list(CLOCKS))
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.memory_figure import draw_memory
 from benchmarks.peak import MODELS, MODES
-from benchmarks.record import open_record
+from benchmarks.record import at_least, open_record
 
 __all__ = ["add_arguments", "measure", "peak_of"]
 
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--models", nargs="+", default=["mlp"], choices=list(MODELS))
     add("--modes", nargs="+", default=list(MODES), choices=MODES)
-    add("--horizons", nargs="+", type=int, default=[100, 1000, 10000], help="inner steps T")
-    add("--columns", type=int, default=7, help="tangents N of forward mode")
-    add("--rounds", type=int, default=3, help="processes for each measurement")
+    add("--horizons", nargs="+", type=at_least(1), default=[100, 1000, 10000], help="inner steps T")
+    add("--columns", type=at_least(1), default=7, help="tangents N of forward mode")
+    add("--rounds", type=at_least(1), default=3, help="processes for each measurement")
 
 
 def measure(given: argparse.Namespace, folder: Path) -> None:

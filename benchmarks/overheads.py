@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import open_record
+from benchmarks.record import at_least, open_record
 from benchmarks.stand_in import stand_in
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.timing import CLOCKS
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this benchmark takes."""
     add = parser.add_argument
     add("--runs", nargs="*", default=RUNS, help="experiment and overrides, quoted; may be none")
-    add("--rounds", type=int, default=5, help="starts of `hypergrad run`, at least 2")
+    add("--rounds", type=at_least(2), default=5, help="starts of `hypergrad run`, at least 2")
     add("--clock", default="wall", choices=list(CLOCKS))
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import SETTINGS
+from benchmarks.record import at_least
 from benchmarks.timing import summarise
 from hypergrad.allocator import keep_freed_memory
 from hypergrad.flat import FlatModel
@@ -160,8 +161,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--models", nargs="+", default=["lenet", "wrn_16_1"], choices=list(STRATEGIES))
     add("--steps", nargs="+", type=int, default=[10, 1], help="steps timed together, a model each")
-    add("--columns", type=int, default=7, help="tangents, at least 3")
-    add("--rounds", type=int, default=9, help="timed rounds, at least 2")
+    add("--columns", type=at_least(3), default=7, help="tangents, at least 3")
+    add("--rounds", type=at_least(2), default=9, help="timed rounds, at least 2")
     add("--output", type=Path, default=Path("outputs/bench_ranks"), help="folder of the CSV")
     return parser.parse_args(arguments)
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,28 @@ from hypergrad.inexact import true_float32
 from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.provenance import provenance
 
-__all__ = ["apply_settings", "device_name", "open_record"]
+__all__ = ["a_device", "apply_settings", "at_least", "device_name", "open_record"]
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Return what reads an integer argument, and refuses one below a limit."""
+
+    def read(text: str) -> int:
+        if int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text}: must be at least {low}")
+        return int(text)
+
+    return read
+
+
+def a_device(text: str) -> str:
+    """Read a device that is there."""
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text} cannot be used: {reason}") from error
+    return text
 
 
 def apply_settings(given: argparse.Namespace) -> bool:

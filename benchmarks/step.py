@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import SETTINGS, contenders
-from benchmarks.record import open_record
+from benchmarks.record import at_least, open_record
 from benchmarks.step_figure import draw_steps, two_gradients
 from benchmarks.timing import CLOCKS, alternate, summarise
 from hypergrad.runs.csvlog import CsvLog
@@ -24,8 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     shipped = [name for name in SETTINGS if name != "mlp"]
     add("--models", nargs="+", default=shipped, choices=list(SETTINGS))
-    add("--columns", nargs="+", type=int, help="tangents N; default: what a CPU can do in minutes")
-    add("--rounds", type=int, default=15, help="timed calls of each contender, at least 2")
+    add(
+        "--columns",
+        nargs="+",
+        type=at_least(1),
+        help="tangents N; default: what a CPU can do in minutes",
+    )
+    add("--rounds", type=at_least(2), default=15, help="timed calls of each contender, at least 2")
     add("--limit", type=float, default=150.0, help="seconds of a table, once it has 2 rounds")
     add("--replay", action="store_true", help="also replay each strategy: meant for CUDA")
     add("--clock", default="wall", choices=list(CLOCKS))

@@ -112,6 +112,8 @@ def learn_schedule(
             )
     if epochs < 1 or outer_steps < 1:
         raise ValueError(f"{epochs=}, {outer_steps=}: both must be at least 1")
+    if any(not isinstance(horizon, int) or horizon < 1 for horizon in first_horizons):
+        raise ValueError(f"first_horizons={first_horizons}: epochs are whole numbers from 1 on")
     if counts is None and (isinstance(options, ForwardOptions) or any(first_horizons)):
         raise ValueError(
             "counts=None learns a value for every inner step: give options=ReverseOptions(...) and "

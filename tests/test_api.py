@@ -113,6 +113,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ({"counts": (5, 1)}, r"counts=\(5, 1\): give three"),
         ({"step_sizes": (0.1,)}, "step_sizes=.*give three"),
         ({"epochs": 0}, "epochs=0, outer_steps=10: both must be at least 1"),
+        ({"first_horizons": (1, 0)}, r"first_horizons=\(1, 0\): epochs are whole numbers"),
         ({"batch_size": 1000}, "batch size 1000 does not fit"),
     ],
 )

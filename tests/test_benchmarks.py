@@ -204,3 +204,22 @@ def test_the_time_of_a_run_is_divided_among_all_it_does() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_start_costs_seconds_of_a_processor() -> None:
     assert 0.2 < start_up("cpu") < 60.0  # PyTorch is imported, and nothing is trained yet
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("step --rounds 1", "1: must be at least 2"),
+        ("step --columns 0", "0: must be at least 1"),
+        ("memory --horizons 0", "0: must be at least 1"),
+        ("loop --threads 0", "0: must be at least 1"),
+        ("step --device nowhere", "nowhere cannot be used"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    arguments: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments.split(), "--output", str(tmp_path / "out")])
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
