@@ -284,6 +284,11 @@ class RunConfig:
                 "reverse mode has exact products: curvature.batch_fraction=1 "
                 "curvature.precision=null, or method.mode=forward"
             )
+        if not given.exact and self.method.name == "greedy":
+            raise ConfigError(
+                "hypergradient descent has no Hessian products: curvature.batch_fraction=1 "
+                "curvature.precision=null, or method=shared"
+            )
         if given.precision is not None and self.precision != "float32":
             raise ConfigError(
                 f"curvature.precision={given.precision} is for precision=float32, not "

@@ -192,6 +192,7 @@ def test_what_is_not_finite_is_said_by_name(
         (("method=unshared", "method.mode=forward"), "a tangent for every inner step"),
         (("method=unshared", "outer.first_horizons=[1]"), r"outer.first_horizons=\[\]"),
         (("method=unshared", "curvature.batch_fraction=0.5"), "reverse mode has exact products"),
+        (("method=greedy", "curvature.batch_fraction=0.5"), "has no Hessian products"),
         (("precision=float64", "curvature.precision=bfloat16"), "use curvature.precision=null"),
         (("curvature.precision=tf32", "device=cpu"), "needs a CUDA device"),
         (("jobs=2",), "use threads=N"),
