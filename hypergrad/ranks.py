@@ -7,6 +7,7 @@ differentiate another training. Weights travel as they lie (NCCL between GPUs, g
 words and results travel over gloo.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,9 @@ class Ranks:
     def leave(self) -> None:
         """Close the connections; this is the last thing that a rank does."""
         if self.size > 1:
-            dist.barrier(group=self.words)  # nobody closes while another is still talking
+            # Nobody closes while another is still talking; one that is gone has left already.
+            with contextlib.suppress(RuntimeError):
+                dist.barrier(group=self.words)
             dist.destroy_process_group()
             join_ranks.cache_clear()
 
