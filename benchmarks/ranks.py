@@ -8,7 +8,6 @@ less; threads that wait for each other count in it, ranks that do not.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import SETTINGS
-from benchmarks.record import at_least
+from benchmarks.record import at_least, write_provenance
 from benchmarks.timing import summarise
 from hypergrad.allocator import keep_freed_memory
 from hypergrad.flat import FlatModel
@@ -29,7 +28,6 @@ from hypergrad.models import build
 from hypergrad.ranks import ALONE, Ranks, join_ranks
 from hypergrad.recursion import Tangents
 from hypergrad.runs.csvlog import CsvLog
-from hypergrad.runs.provenance import provenance
 from hypergrad.schedule import Schedule
 from hypergrad.sgd import InnerState
 
@@ -121,8 +119,7 @@ def _measure(
 
 def _report(found: dict[str, dict[str, Times]], ranks: Ranks, given: argparse.Namespace) -> None:
     given.output.mkdir(parents=True, exist_ok=True)
-    about = provenance("cpu", [0], sys.argv) | {"ranks": ranks.size}
-    (given.output / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_provenance(given.output, "cpu", [0], sys.argv, ranks=ranks.size)
     log = CsvLog(given.output / "seconds.csv", COLUMNS)
     for name, seconds in found.items():
         fixed = {

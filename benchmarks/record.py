@@ -13,7 +13,14 @@ from hypergrad.inexact import true_float32
 from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.provenance import provenance
 
-__all__ = ["a_device", "apply_settings", "at_least", "device_name", "open_record"]
+__all__ = [
+    "a_device",
+    "apply_settings",
+    "at_least",
+    "device_name",
+    "open_record",
+    "write_provenance",
+]
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -67,10 +74,26 @@ def open_record(folder: Path, columns: Sequence[str], given: argparse.Namespace)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "measured.csv"
     path.unlink(missing_ok=True)
-    about = provenance(device_name(given.device), [0], ["python -m benchmarks", *sys.argv[1:]])
-    about |= {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
-    (folder / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
+    command = ["python -m benchmarks", *sys.argv[1:]]
+    settings = {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
+    write_provenance(folder, device_name(given.device), [0], command, **settings)
     return CsvLog(path, columns)
+
+
+def write_provenance(
+    folder: Path, device: str, seeds: Sequence[int], command: Sequence[str], **more: object
+) -> None:
+    """Write where numbers come from to `provenance.json`.
+
+    Args:
+        folder: Where.
+        device: What they were measured on.
+        seeds: Of what was measured.
+        command: As it was typed.
+        more: What else they depend on.
+    """
+    about = provenance(device, seeds, command) | more
+    (folder / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def device_name(device: str) -> str:

@@ -6,7 +6,6 @@ steps are taken again with each shortcut from the same schedule, and hypergradie
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ import pandas as pd
 import torch
 
 from benchmarks.outer_steps import VARIANTS, compare, learn
+from benchmarks.record import write_provenance
 from benchmarks.shortcuts_report import draw, print_report
 from hypergrad.allocator import keep_freed_memory
 from hypergrad.config import compose
 from hypergrad.runs.csvlog import CsvLog
-from hypergrad.runs.provenance import provenance
 from hypergrad.setting import make_model, prepare
 
 __all__ = ["main"]
@@ -54,9 +53,8 @@ def _run(given: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config, text = compose("fig1", [*SETTING, *given.overrides])
     setting = prepare(config)
-    about = provenance(str(setting.device), config.seeds, sys.argv)
-    about |= {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
-    (folder / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
+    settings = {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
+    write_provenance(folder, str(setting.device), config.seeds, sys.argv, **settings)
     (folder / "config.yaml").write_text(text)
     learning = CsvLog(folder / "learning.csv", LEARNING)
     agreement = CsvLog(folder / "agreement.csv", AGREEMENT)

@@ -8,9 +8,9 @@ from hypergrad.curvature import STRATEGIES
 from hypergrad.flat import FlatModel
 from hypergrad.inexact import PRECISIONS, check_inexact, reduced
 from hypergrad.ranks import ALONE, Ranks
-from hypergrad.strategy import check_strategy, choose_strategy
+from hypergrad.strategy import Choice, check_strategy, choose_strategy
 
-__all__ = ["ForwardOptions", "settle"]
+__all__ = ["ForwardOptions", "choose", "settle"]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -89,6 +89,30 @@ def settle(
         return options
     strategy = None
     if ranks.rank == 0:
-        given = *reduced(model, theta, batch, *shortcuts), len(ranks.share(count))
-        strategy = choose_strategy(*given).strategy
+        strategy = choose(model, theta, batch, count, options, ranks).strategy
     return replace(options, strategy=ranks.said(strategy))
+
+
+def choose(
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    count: int,
+    options: ForwardOptions,
+    ranks: Ranks = ALONE,
+) -> Choice:
+    """Return the fastest strategy for the products that one rank computes.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batch: A minibatch of the training.
+        count: `N`, tangents to carry, on all ranks together.
+        options: Say on what part of the batch, and in what precision.
+        ranks: Who carries them.
+
+    Returns:
+        The strategy, and what each that fits takes.
+    """
+    smaller = reduced(model, theta, batch, options.batch_fraction, options.precision)
+    return choose_strategy(*smaller, len(ranks.share(count)))

@@ -20,10 +20,9 @@ from hypergrad.data import Dataset, Images
 from hypergrad.differentiated import ForwardRun, ReverseRun, differentiated
 from hypergrad.flat import FlatModel
 from hypergrad.followers import LedRun, Task
-from hypergrad.forward_options import ForwardOptions
+from hypergrad.forward_options import ForwardOptions, choose
 from hypergrad.greedy_run import GreedyRun
 from hypergrad.hypergradient import Hypergradients
-from hypergrad.inexact import reduced
 from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
 from hypergrad.loop import Loop
 from hypergrad.outer import has_converged, has_lost_its_way, move, start
@@ -35,7 +34,6 @@ from hypergrad.replay import Replay, replay_for
 from hypergrad.reverse import ReverseOptions
 from hypergrad.schedule import KINDS, Schedule
 from hypergrad.schema import RunConfig
-from hypergrad.strategy import choose_strategy
 
 __all__ = ["Learner", "differentiation"]
 
@@ -264,9 +262,8 @@ class Learner:
         if now.curvature is None:
             self._prepare_model()
             batch = self._minibatches(self._split(0)[0], "ours", 0).at(0)
-            count = len(self._ranks.share(sum(self.config.method.counts(1))))
-            given = options.batch_fraction, options.precision
-            choice = choose_strategy(*reduced(self._net, self._theta, batch, *given), count)
+            count = sum(self.config.method.counts(1))
+            choice = choose(self._net, self._theta, batch, count, options, self._ranks)
             now.curvature = choice._asdict()
             self.loop.watch.note(f"{choice}; model.curvature={choice.strategy} skips the trial")
             self.loop.save(None)
