@@ -7,20 +7,19 @@ import torch
 
 from benchmarks.differences import difference_step
 from benchmarks.reference import reference_step
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.core.sgd import InnerState, train_step
 from hypergrad.curvature import STRATEGIES, gradient
-from hypergrad.flat import FlatModel
-from hypergrad.forward import forward_step
-from hypergrad.forward_options import ForwardOptions
+from hypergrad.curvature.autotune import check_strategy
+from hypergrad.differentiation.active_tangents import active_tangents_at
+from hypergrad.differentiation.forward import forward_step
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.recursion import Tangents
+from hypergrad.differentiation.reverse import reverse_step
 from hypergrad.models import build
-from hypergrad.recorder import WARM_UP, Recorder
-from hypergrad.recursion import Tangents
-from hypergrad.replay import Replay
-from hypergrad.reverse import reverse_step
-from hypergrad.rows import rows_at
-from hypergrad.schedule import Schedule
-from hypergrad.sgd import InnerState
-from hypergrad.strategy import check_strategy
-from hypergrad.training import train_step
+from hypergrad.training.cuda_graph import WARM_UP, Recorder
+from hypergrad.training.graphed_step import Replay
 
 __all__ = ["REPLAYED", "SETTINGS", "Setting", "contenders", "schedule_of"]
 
@@ -160,7 +159,7 @@ def _replayed(
     replay.place(state, torch.zeros(2, dtype=torch.float64, device=state.theta.device))
     replay.place_tangents(tangents)
     values = schedule.at(HORIZON - 1, HORIZON)
-    rows = rows_at(schedule, HORIZON - 1, HORIZON, 0.0, tangents.reached)
+    rows = active_tangents_at(schedule, HORIZON - 1, HORIZON, 0.0, tangents.reached)
 
     def step() -> None:
         replay.forward(batch, values, rows, options)

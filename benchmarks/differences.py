@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hypergrad.flat import FlatModel
-from hypergrad.schedule import StepValues
-from hypergrad.sgd import InnerState
-from hypergrad.training import train_step
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import StepValues
+from hypergrad.core.sgd import InnerState, train_step
 
 __all__ = ["difference_step"]
 

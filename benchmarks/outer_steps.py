@@ -9,21 +9,22 @@ from typing import NamedTuple
 import torch
 
 from hypergrad.api import OuterStep, best, learn_schedule
+from hypergrad.config.schema import RunConfig
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
 from hypergrad.data import (
     Dataset,
     Images,
+    Minibatches,
     in_batches,
     in_even_batches,
     train_validation_split,
 )
-from hypergrad.differentiated import ForwardRun
-from hypergrad.flat import FlatModel
-from hypergrad.forward_options import ForwardOptions
-from hypergrad.hypergradient import validation_batch
-from hypergrad.inner import Minibatches, ScheduledRun
-from hypergrad.learn import differentiation
-from hypergrad.schedule import Schedule
-from hypergrad.schema import RunConfig
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.result import validation_batch
+from hypergrad.drivers.learn.driver import differentiation
+from hypergrad.training.differentiated_run import ForwardRun
+from hypergrad.training.inner_run import ScheduledRun
 
 __all__ = ["AGREEING", "VARIANTS", "Learned", "Variant", "compare", "learn"]
 

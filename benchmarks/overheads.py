@@ -18,16 +18,16 @@ from benchmarks.record import at_least, open_record
 from benchmarks.stand_in import stand_in
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.timing import CLOCKS
-from hypergrad.config import compose
+from hypergrad.config.composition import compose
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.data import Minibatches
 from hypergrad.data.catalogue import CATALOGUE
-from hypergrad.display import Display
-from hypergrad.flat import FlatModel
-from hypergrad.inner import Minibatches
-from hypergrad.launch import launch
-from hypergrad.loop import Loop
+from hypergrad.drivers.context import prepare
+from hypergrad.drivers.execute import launch
+from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.reporting.run_progress import Display
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.journal import Journal
-from hypergrad.setting import prepare
 
 __all__ = ["add_arguments", "measure", "start_up"]
 

@@ -13,13 +13,13 @@ import torch
 
 from benchmarks.contenders import schedule_of
 from benchmarks.record import apply_settings
-from hypergrad import forward, reverse
-from hypergrad.flat import FlatModel
-from hypergrad.forward_options import ForwardOptions
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.seeding import generator
+from hypergrad.core.sgd import InnerState
+from hypergrad.differentiation import forward, reverse
+from hypergrad.differentiation.checkpointing import state_bytes
+from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.models import build
-from hypergrad.seeding import generator
-from hypergrad.sgd import InnerState
-from hypergrad.trajectory import state_bytes
 
 __all__ = ["MODELS", "MODES", "main"]
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hypergrad.core.seeding import generator
 from hypergrad.data import Augmentation, Images
-from hypergrad.seeding import generator
 
 __all__ = ["Recipe", "accuracy", "train"]
 

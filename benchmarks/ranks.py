@@ -20,16 +20,16 @@ from rich.table import Table
 from benchmarks.contenders import SETTINGS
 from benchmarks.record import at_least, write_provenance
 from benchmarks.timing import summarise
-from hypergrad.allocator import keep_freed_memory
-from hypergrad.flat import FlatModel
-from hypergrad.forward import forward_step
-from hypergrad.forward_options import ForwardOptions
+from hypergrad.cli.malloc import keep_freed_memory
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.core.sgd import InnerState
+from hypergrad.differentiation.forward import forward_step
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.recursion import Tangents
 from hypergrad.models import build
-from hypergrad.ranks import ALONE, Ranks, join_ranks
-from hypergrad.recursion import Tangents
+from hypergrad.parallel.ranks import ALONE, Ranks, join_ranks
 from hypergrad.runs.csvlog import CsvLog
-from hypergrad.schedule import Schedule
-from hypergrad.sgd import InnerState
 
 __all__ = ["main"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from hypergrad.allocator import keep_freed_memory
-from hypergrad.inexact import true_float32
+from hypergrad.cli.malloc import keep_freed_memory
+from hypergrad.curvature.approximate import true_float32
 from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.provenance import provenance
 

@@ -6,7 +6,7 @@ Nothing of the library but the network is used, so that gains and losses of the 
 import torch
 from torch import Tensor
 
-from hypergrad.flat import FlatModel
+from hypergrad.core.functional_model import FlatModel
 
 __all__ = ["reference_step"]
 

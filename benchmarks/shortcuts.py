@@ -16,10 +16,10 @@ import torch
 from benchmarks.outer_steps import VARIANTS, compare, learn
 from benchmarks.record import write_provenance
 from benchmarks.shortcuts_report import draw, print_report
-from hypergrad.allocator import keep_freed_memory
-from hypergrad.config import compose
+from hypergrad.cli.malloc import keep_freed_memory
+from hypergrad.config.composition import compose
+from hypergrad.drivers.context import make_model, prepare
 from hypergrad.runs.csvlog import CsvLog
-from hypergrad.setting import make_model, prepare
 
 __all__ = ["main"]
 

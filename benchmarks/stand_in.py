@@ -2,9 +2,9 @@
 
 import torch
 
+from hypergrad.core.seeding import generator
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
-from hypergrad.seeding import generator
 
 __all__ = ["stand_in"]
 

@@ -11,19 +11,19 @@ from rich.console import Console
 
 from benchmarks import plain
 from benchmarks.stand_in import stand_in
-from hypergrad.config import compose
+from hypergrad.config.composition import compose
+from hypergrad.config.schema import RunConfig
 from hypergrad.data import Dataset
-from hypergrad.display import Display
-from hypergrad.learn import Learner
-from hypergrad.loop import Loop
-from hypergrad.plan import plan
+from hypergrad.drivers.context import make_model
+from hypergrad.drivers.cost import plan
+from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.search.candidates import Candidate
+from hypergrad.drivers.search.trial import Trainer, Trial
+from hypergrad.reporting.run_progress import Display
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
 from hypergrad.runs.journal import Journal
-from hypergrad.schema import RunConfig
-from hypergrad.search.candidates import Candidate
-from hypergrad.search.train import Trainer, Trial
-from hypergrad.setting import make_model
 
 __all__ = ["TRAININGS", "Training", "trainings"]
 

@@ -68,7 +68,7 @@ def pieces(
         return Piece(f"check_{name}", (*HYPERGRAD, "check", "fig1", on, *overrides), 120)
 
     pytest = (PYTHON, "-m", "pytest", "-q", "-rs", "-m", "gpu", "-p", "no:cacheprovider")
-    tests = (*pytest, "tests/test_gpu.py", "tests/data/test_data_batches.py")
+    tests = (*pytest, "tests/test_gpu.py", "tests/data/test_batches.py")
     if scale == "smoke":
         grid = ("search.grid={learning_rate: [0.1, 0.2]}", "repeats=1", "search.ensemble=1")
         return [

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hypergrad.api import OuterStep, best, learn_schedule
-    from hypergrad.flat import FlatModel
-    from hypergrad.forward import hypergradients
-    from hypergrad.forward_options import ForwardOptions
-    from hypergrad.hypergradient import Hypergradients, Trust
-    from hypergrad.ranks import Ranks, join_ranks
-    from hypergrad.reverse import ReverseOptions
-    from hypergrad.schedule import Schedule
+    from hypergrad.core.functional_model import FlatModel
+    from hypergrad.core.schedule import Schedule
+    from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
+    from hypergrad.differentiation.forward import hypergradients
+    from hypergrad.differentiation.options import ForwardOptions
+    from hypergrad.differentiation.result import Hypergradients
+    from hypergrad.differentiation.reverse import ReverseOptions
+    from hypergrad.parallel.ranks import Ranks, join_ranks
 
 __all__ = [
     "FlatModel",
@@ -29,7 +30,7 @@ __all__ = [
     "Ranks",
     "ReverseOptions",
     "Schedule",
-    "Trust",
+    "HypergradientDiagnostics",
     "best",
     "hypergradients",
     "join_ranks",
@@ -37,17 +38,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FlatModel": "flat",
-    "ForwardOptions": "forward_options",
-    "Hypergradients": "hypergradient",
+    "FlatModel": "core.functional_model",
+    "ForwardOptions": "differentiation.options",
+    "HypergradientDiagnostics": "differentiation.diagnostics",
+    "Hypergradients": "differentiation.result",
     "OuterStep": "api",
-    "Ranks": "ranks",
-    "ReverseOptions": "reverse",
-    "Schedule": "schedule",
-    "Trust": "hypergradient",
+    "Ranks": "parallel.ranks",
+    "ReverseOptions": "differentiation.reverse",
+    "Schedule": "core.schedule",
     "best": "api",
-    "hypergradients": "forward",
-    "join_ranks": "ranks",
+    "hypergradients": "differentiation.forward",
+    "join_ranks": "parallel.ranks",
     "learn_schedule": "api",
 }
 

@@ -8,23 +8,29 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypergrad.data import Images, in_batches, in_even_batches, train_validation_split
-from hypergrad.differentiated import differentiated
-from hypergrad.flat import Criterion, FlatModel
-from hypergrad.forward_options import ForwardOptions, settle
-from hypergrad.hypergradient import Hypergradients, Trust, validation_batch
-from hypergrad.inner import Minibatches
-from hypergrad.outer import has_converged, move, rank, start
-from hypergrad.ranks import ALONE, Ranks
-from hypergrad.replay import replay_for
-from hypergrad.reverse import ReverseOptions
-from hypergrad.schedule import Schedule
+from hypergrad.core.functional_model import Criterion, FlatModel
+from hypergrad.core.outer_optimizer import has_converged, move, rank, start
+from hypergrad.core.schedule import Schedule
+from hypergrad.data import (
+    EVALUATION_BATCH,
+    Images,
+    Minibatches,
+    in_batches,
+    in_even_batches,
+    train_validation_split,
+)
+from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
+from hypergrad.differentiation.options import ForwardOptions, settle
+from hypergrad.differentiation.result import Hypergradients, validation_batch
+from hypergrad.differentiation.reverse import ReverseOptions
+from hypergrad.parallel.ranks import ALONE, Ranks
+from hypergrad.training.differentiated_run import differentiated
+from hypergrad.training.graphed_step import replay_for
 
 __all__ = ["PAPER_OPTIONS", "PAPER_STEP_SIZES", "OuterStep", "best", "learn_schedule"]
 
 PAPER_STEP_SIZES = (0.1, 0.15, 4e-4)  # Appendix B
 PAPER_OPTIONS = ForwardOptions(clip_gradient=3.0, clip_products=100.0, truncation=0.15)
-_BATCH = 1000  # images at a time in evaluation
 
 
 class OuterStep(NamedTuple):
@@ -35,7 +41,7 @@ class OuterStep(NamedTuple):
         hypergradients: One a value, averaged over its steps; NaN if training diverged.
         validation_loss: At the end of training.
         validation_accuracy: In [0, 1].
-        trust: How far to trust each hypergradient; empty if training diverged.
+        diagnostics: How far to trust each hypergradient; empty if training diverged.
         gradients: Gradient evaluations that it took.
         products: Hessian products likewise, in those of whole minibatches.
     """
@@ -44,7 +50,7 @@ class OuterStep(NamedTuple):
     hypergradients: tuple[float, ...]
     validation_loss: float
     validation_accuracy: float
-    trust: tuple[Trust, ...] = ()
+    diagnostics: tuple[HypergradientDiagnostics, ...] = ()
     gradients: int = 0
     products: int = 0
 
@@ -140,7 +146,7 @@ def learn_schedule(
         inner = differentiated(model, theta, *given)
         while not inner.done:
             inner.advance()
-        batches = in_batches(held_out_images, _BATCH)
+        batches = in_batches(held_out_images, EVALUATION_BATCH)
         seen = model.evaluate(inner.state.theta, inner.state.buffers, batches)
         loss, accuracy = ranks.said(seen)
         found = None
@@ -149,8 +155,8 @@ def learn_schedule(
             found = inner.hypergradients(list(in_even_batches(held_out_images, size)))
         state = move(state, None if found is None else found.values)
         values = (math.nan,) * len(state.values) if found is None else found.values
-        trust = () if found is None else found.trust
-        history.append(OuterStep(schedule, values, loss, accuracy, trust, *inner.cost()))
+        diagnostics = () if found is None else found.diagnostics
+        history.append(OuterStep(schedule, values, loss, accuracy, diagnostics, *inner.cost()))
         _warn(number, found, schedule)
         on_step(history[-1])
         if has_converged(state, tolerance):

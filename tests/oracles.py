@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.func import jacrev
 
-from hypergrad.flat import FlatModel
-from hypergrad.schedule import Schedule
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
 
 Batch = tuple[Tensor, Tensor]
 

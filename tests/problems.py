@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from hypergrad.flat import FlatModel
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.seeding import generator
 from hypergrad.models import build
-from hypergrad.seeding import generator
 
 Batch = tuple[Tensor, Tensor]
 

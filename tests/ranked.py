@@ -12,11 +12,11 @@ from problems import Problem, digits_problem
 from torch import nn
 
 from hypergrad.api import learn_schedule
-from hypergrad.flat import FlatModel
-from hypergrad.forward import hypergradients
-from hypergrad.forward_options import ForwardOptions
-from hypergrad.ranks import Ranks, join_ranks
-from hypergrad.schedule import Schedule
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.differentiation.forward import hypergradients
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.parallel.ranks import Ranks, join_ranks
 
 # Windows that begin one after the other, and a truncation that skips products here and there: the
 # ranks have rows to multiply at different times.
@@ -62,7 +62,7 @@ def hypergradients_of(case: str, ranks: Ranks) -> dict:
     )
     return {
         "values": found.values,
-        "trust": [list(entry) for entry in found.trust],
+        "diagnostics": [list(entry) for entry in found.diagnostics],
         "theta": found.state.theta.tolist(),
         "buffers": [buffer.tolist() for buffer in found.state.buffers.values()],
     }

@@ -8,7 +8,7 @@ from tiny import go, new_run, table, tiny_setting
 from torch import nn
 
 import hypergrad
-from hypergrad.setting import make_model
+from hypergrad.drivers.context import make_model
 
 
 class Own(nn.Module):

@@ -14,20 +14,20 @@ from problems import Problem, digits_problem
 from tiny import Watcher, everything, go, new_run, table, tiny_setting
 from torch import Tensor, nn
 
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import STRATEGIES, gradient_and_products
-from hypergrad.data import Augmentation, Images
-from hypergrad.differentiated import ForwardRun, ReverseRun, differentiated
-from hypergrad.flat import FlatModel
-from hypergrad.forward_options import ForwardOptions
-from hypergrad.inner import InnerRun, Minibatches, ScheduledRun
-from hypergrad.recorder import Recorder
-from hypergrad.replay import Replay, replay_for
-from hypergrad.reverse import ReverseOptions
+from hypergrad.curvature.autotune import choose_strategy
+from hypergrad.data import Augmentation, Images, Minibatches
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.runs.interrupt import Interrupt, Interrupted
-from hypergrad.schedule import Schedule
-from hypergrad.search.ensemble import EnsembleRun
-from hypergrad.strategy import choose_strategy
-from hypergrad.synchrony import HostTraffic
+from hypergrad.training.cuda_graph import Recorder
+from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
+from hypergrad.training.ensemble import EnsembleRun
+from hypergrad.training.graphed_step import Replay, replay_for
+from hypergrad.training.host_sync import HostTraffic
+from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 pytestmark = [
     pytest.mark.gpu,

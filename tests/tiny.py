@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from hypergrad.config import compose
-from hypergrad.inner import InnerRun
-from hypergrad.learn import Learner
-from hypergrad.loop import Loop
+from hypergrad.config.composition import compose
+from hypergrad.drivers.context import Setting, make_model, prepare
+from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.learn.inner_loop import Loop
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
 from hypergrad.runs.journal import Journal
-from hypergrad.setting import Setting, make_model, prepare
+from hypergrad.training.inner_run import InnerRun
 
 OVERRIDES = [
     "repeats=2",
@@ -112,3 +112,7 @@ def everything(run: RunDirectory | Path) -> dict[str, str]:
         "schedule": (path / "schedule.json").read_text(),
         "results": json.dumps(json.loads((path / "summary.json").read_text())["results"]),
     }
+
+
+class Crash(Exception):
+    """Stands for a killed process: nothing is saved on the way out."""

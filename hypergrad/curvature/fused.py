@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from hypergrad.curvature.batch_norm import Normalised, normalise
+from hypergrad.curvature.batch_norm_kernels import PLAIN, Kernels
 from hypergrad.curvature.convolution import convolution
-from hypergrad.curvature.normalisation import Normalised, normalise
-from hypergrad.curvature.normalisation_kernels import PLAIN, Kernels
 
 __all__ = ["Fused"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from hypergrad.curvature.batch_norm_kernels import compiled
 from hypergrad.curvature.fused import Fused
-from hypergrad.curvature.normalisation_kernels import compiled
 from hypergrad.curvature.stacked import stacked_products
 
 __all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]

@@ -1,9 +1,15 @@
 """Real images on the compute device: named sources, subsets, splits and batches."""
 
 from hypergrad.data.augment import Augmentation
-from hypergrad.data.batches import Epoch, in_batches, in_even_batches
+from hypergrad.data.batches import (
+    EVALUATION_BATCH,
+    Epoch,
+    Minibatches,
+    in_batches,
+    in_even_batches,
+)
 from hypergrad.data.images import Dataset, Images
-from hypergrad.data.sources import (
+from hypergrad.data.loading import (
     NAMES,
     DataError,
     Source,
@@ -13,16 +19,17 @@ from hypergrad.data.sources import (
     download,
     load,
 )
-from hypergrad.data.split import train_validation_split
-from hypergrad.data.subset import balanced_subset
+from hypergrad.data.splits import balanced_subset, train_validation_split
 
 __all__ = [
+    "EVALUATION_BATCH",
     "NAMES",
     "Augmentation",
     "DataError",
     "Dataset",
     "Epoch",
     "Images",
+    "Minibatches",
     "Source",
     "available",
     "balanced_subset",

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hypergrad.core.seeding import generator
 from hypergrad.data.augment import Augmentation
 from hypergrad.data.images import Images
-from hypergrad.seeding import generator
 
-__all__ = ["Epoch", "in_batches", "in_even_batches"]
+__all__ = ["EVALUATION_BATCH", "Batch", "Epoch", "Minibatches", "in_batches", "in_even_batches"]
+
+Batch = tuple[Tensor, Tensor]
+
+EVALUATION_BATCH = 1000  # examples at a time where nothing is differentiated
 
 
 class Epoch:
@@ -115,3 +119,43 @@ def in_even_batches(data: Images, largest: int) -> Iterator[tuple[Tensor, Tensor
     """
     count = -(-len(data) // largest)
     return zip(data.images.tensor_split(count), data.labels.tensor_split(count), strict=True)
+
+
+class Minibatches:
+    """The minibatch of any inner step, in random access.
+
+    Args:
+        data: Training images, on the compute device.
+        batch_size: Images in a minibatch; at most all of them.
+        key: Names the stream; epoch `e` is shuffled by `(*key, e)`.
+        augment: Random crop and flip, or None.
+    """
+
+    def __init__(
+        self,
+        data: Images,
+        batch_size: int,
+        key: tuple[int | str, ...],
+        augment: Augmentation | None = None,
+    ) -> None:
+        self._data = data
+        self._batch_size = batch_size
+        self._key = key
+        self._augment = augment
+        self._number, self._epoch = 0, self._make(0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full minibatches in an epoch; the incomplete one is dropped."""
+        return len(self._epoch)
+
+    def at(self, step: int) -> Batch:
+        """Return the (images, labels) of 0-based inner step `step`."""
+        number, index = divmod(step, self.steps_per_epoch)
+        if number != self._number:
+            self._number, self._epoch = number, self._make(number)
+        return self._epoch[index]
+
+    def _make(self, number: int) -> Epoch:
+        key = (*self._key, number)
+        return Epoch(self._data, self._batch_size, key=key, augment=self._augment)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hypergrad.data.raw import Raw
-from hypergrad.data.subset import balanced_subset
+from hypergrad.data.splits import balanced_subset
+from hypergrad.data.standardise import Raw
 
 __all__ = ["read_digits"]
 

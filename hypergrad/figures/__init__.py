@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from hypergrad.figures.records import RunRecord
+    from hypergrad.figures.run_data import RunRecord
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
     """
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
-    from hypergrad.figures import records, style
+    from hypergrad.figures import run_data, style
 
     spec = FIGURES[name]
-    record = records.read_run(run)
+    record = run_data.read_run(run)
     if record.experiment and record.experiment not in spec.experiments:
         raise ValueError(
             f"{name} cannot be drawn from {run}, a run of {record.experiment!r}: "

@@ -6,7 +6,7 @@ import textwrap
 
 from matplotlib.figure import Figure
 
-from hypergrad.figures.records import RunRecord, status_mark
+from hypergrad.figures.run_data import RunRecord, status_mark
 from hypergrad.figures.style import GREY, METHOD_COLOURS, SMALL
 
 MARK_HEIGHT = 0.25  # inches

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from hypergrad.figures import caption, style
 from hypergrad.figures.accuracy_axis import apply_axis, choose_axis
 from hypergrad.figures.fig1_data import ACCURACY, KINDS, Figure1Data, Final, Line, figure_1_data
-from hypergrad.figures.records import RunRecord, floats
+from hypergrad.figures.run_data import RunRecord, floats
 
 _HEIGHT = 5.0  # inches
 # Where our values leave a panel flat (all zero), the panel still needs a height.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures.records import RunRecord, floats, integers, where
+from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 KINDS = ("learning_rate", "momentum", "weight_decay")
 RETRAINED = ("ours_retrained", "hd_retrained", "sgd")

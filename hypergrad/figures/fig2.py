@@ -24,7 +24,7 @@ from hypergrad.figures.fig2_axes import (
     short_number,
 )
 from hypergrad.figures.fig2_data import METHODS, figure_2_table, read_hypergradients
-from hypergrad.figures.records import RunRecord, floats, integers, where
+from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 _HEIGHT = 8.5  # inches, of five rows; fewer rows have higher panels, up to
 _HIGHEST = 1.7  # inches

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures.records import floats, integers, where
+from hypergrad.figures.run_data import floats, integers, where
 
 PERTURBATIONS = ("weights", "learning_rate", "train", "validation", "all")
 METHODS = ("greedy", "unshared", "shared")

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from hypergrad.figures import caption, style
 from hypergrad.figures.accuracy_axis import AccuracyAxis, apply_axis, choose_axis
 from hypergrad.figures.fig3_data import ACCURACY, LEARNED, SCHEDULE, Figure3Data, figure_3_data
-from hypergrad.figures.records import RunRecord, floats, integers, where
+from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 _PANEL_HEIGHT = 1.65  # inches
 _DOWN = 0.9  # inches between rows: tick labels, axis label, title and note

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures import records
-from hypergrad.figures.records import RunRecord, floats, integers, where
+from hypergrad.figures import run_data
+from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 LEARNED = ("shared", "unshared")
 METHODS = (*LEARNED, "greedy")
@@ -100,7 +100,7 @@ def read_parts(record: RunRecord) -> Parts:
     for folder in sorted(path for path in record.path.iterdir() if path.is_dir()):
         data, _, method = folder.name.rpartition("_")
         if data and method in METHODS:
-            parts[data, method] = records.read_run(folder)
+            parts[data, method] = run_data.read_run(folder)
     return parts
 
 

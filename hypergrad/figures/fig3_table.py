@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures import records
+from hypergrad.figures import run_data
 from hypergrad.figures.fig3_data import METHODS, data_sets, ends_of, missing_data, read_parts
-from hypergrad.figures.records import RunRecord, floats, where
+from hypergrad.figures.run_data import RunRecord, floats, where
 
 FINAL_COLUMNS = (
     "data method best_outer_step validation_accuracy test_accuracy retrained_mean retrained_std "
@@ -34,7 +34,7 @@ def final_table(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: there is no such directory, or a file in it is not what a run writes.
     """
-    record = records.read_run(path)
+    record = run_data.read_run(path)
     parts = read_parts(record)
     rows = [
         {"data": data, "method": method, **_final(parts.get((data, method)), method)}

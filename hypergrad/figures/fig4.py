@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.records import RunRecord, floats, integers, where
+from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 _PANEL_HEIGHT = 1.35  # inches: 2.4 with a one-line legend and caption
 _LEGEND_COLUMNS = 6

@@ -29,7 +29,7 @@ from hypergrad.figures.fig5_schedules import (
     draw_colour_bar,
     draw_schedules,
 )
-from hypergrad.figures.records import RunRecord
+from hypergrad.figures.run_data import RunRecord
 
 # Inches.
 _UPPER, _LOWER = 1.5, 1.85  # heights of the rows

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures.records import Converter, RunRecord, floats, integers, read_table, where
+from hypergrad.figures.run_data import Converter, RunRecord, floats, integers, read_table, where
 from hypergrad.figures.style import KIND_LABELS
 
 OVERALL = "overall"

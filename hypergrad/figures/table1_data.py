@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from hypergrad.figures import records
-from hypergrad.figures.records import FinalResult
+from hypergrad.figures import run_data
+from hypergrad.figures.run_data import FinalResult
 from hypergrad.figures.table1_cell import COLUMNS, ROWS, Cell
 from hypergrad.figures.table1_welch import against_best
 from hypergrad.runs.directory import RunDirectory
@@ -75,7 +75,7 @@ def _cell_runs(path: Path) -> list[CellRun]:
     summary = RunDirectory(path).read_summary()
     if summary.get("experiment") == "table1":
         return _planned(path, summary)
-    settings = records.settings_of(summary)
+    settings = run_data.settings_of(summary)
     row, column = settings.get("search", ""), settings.get("column", "")
     if row not in ROWS or not column:
         raise ValueError(
@@ -87,7 +87,7 @@ def _cell_runs(path: Path) -> list[CellRun]:
 
 def _planned(path: Path, summary: dict[str, object]) -> list[CellRun]:
     """The cell runs that a table run has or is to have."""
-    settings = records.settings_of(summary)
+    settings = run_data.settings_of(summary)
     rows, columns, seeds = (settings.get(key, "").split() for key in ("rows", "columns", "seeds"))
     unknown = [row for row in rows if row not in ROWS]
     if unknown:
@@ -95,7 +95,7 @@ def _planned(path: Path, summary: dict[str, object]) -> list[CellRun]:
             f"{path} asks for the row {', '.join(unknown)}: Table 1 has {', '.join(ROWS)}; was it "
             "written by another version?"
         )
-    missing = records.mapping(summary.get("missing"))
+    missing = run_data.mapping(summary.get("missing"))
     runs = []
     for column in columns:
         reason = str(missing.get(column, "not started"))
@@ -118,17 +118,17 @@ def _cell_run(path: Path, row: str, column: str, seeds: tuple[int, ...], not_beg
     elif status == "failed":
         reason = "failed"
     elif status != "finished":
-        reason = f"not finished ({records.progress_text(summary)})"
+        reason = f"not finished ({run_data.progress_text(summary)})"
     else:
         reason = f"no test accuracy of {method}"
         results = {
             result.seed: result
-            for result in records.results_of(summary)
+            for result in run_data.results_of(summary)
             if result.method == method and math.isfinite(result.test_accuracy)
         }
-        entries = records.mappings(summary.get("spent"))
-        spent = {records.integer(entry.get("seed")): entry for entry in entries}
-    settings = records.settings_of(summary)
+        entries = run_data.mappings(summary.get("spent"))
+        spent = {run_data.integer(entry.get("seed")): entry for entry in entries}
+    settings = run_data.settings_of(summary)
     return CellRun(path, row, column, seeds, settings, results, spent, reason)
 
 

@@ -6,10 +6,10 @@ from inspect import signature
 import torch
 from torch import nn
 
+from hypergrad.core.seeding import seed_of
 from hypergrad.models.lenet import LeNet
 from hypergrad.models.mlp import MLP
 from hypergrad.models.wrn import WideResNet
-from hypergrad.seeding import seed_of
 
 __all__ = ["MODELS", "LeNet", "MLP", "WideResNet", "build"]
 

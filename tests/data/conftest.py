@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 
 @pytest.fixture
 def shared_data() -> Path:
     """A data root that holds the real MNIST."""
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
+    beside = ROOT.parent / "shared" / "data"
     root = Path(os.environ.get("HYPERGRAD_TEST_DATA", beside))
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         pytest.skip(f"no MNIST in {root}: set HYPERGRAD_TEST_DATA to a torchvision root")

@@ -1,0 +1,323 @@
+"""The command line: reads arguments, calls one driver, turns errors into one line.
+
+PyTorch, Hydra, pandas and matplotlib are imported by the commands that need them, so that help
+answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hypergrad.cli.malloc import keep_freed_memory
+
+__all__ = ["app", "main"]
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+EXAMPLES = {"run": ("quickstart", "experiment"), "baselines": ("mnist", "data set")}
+
+app = typer.Typer(
+    name="hypergrad",
+    help="Learn learning-rate, momentum and weight-decay schedules by hypergradients.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(
+    help="List, download and check data sets.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Hydra overrides: seed=1, data=mnist, scale=cpu, method.batch_size=64 ..."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"hypergrad {version('hypergrad')}")
+        except PackageNotFoundError:
+            print("hypergrad, not installed: run from its source tree")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Learn learning-rate, momentum and weight-decay schedules by hypergradients."""
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str | None, typer.Argument(help="quickstart, fig1, ...: a name in conf/experiment.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this directory.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    ] = False,
+    cfg: Annotated[
+        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
+    ] = False,
+) -> None:
+    """Run an experiment: hypergrad run fig1 data=mnist model=lenet scale=cpu."""
+    _dispatch("run", experiment, list(overrides or []), resume, dry_run, cfg, multirun)
+
+
+@app.command()
+def baselines(
+    data: Annotated[
+        str | None, typer.Argument(help="cifar10, mnist, svhn or digits.", metavar="DATA")
+    ] = None,
+    overrides: Overrides = None,
+    search: Annotated[
+        str | None, typer.Option(help="grid, random, or hd: hypergradient descent begun anew.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, in processes.")] = None,
+    ensemble: Annotated[
+        str | None, typer.Option(help="Trials trained together: a number, or auto: measured.")
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="local, or ray: over the machines at RAY_ADDRESS.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    ] = False,
+    cfg: Annotated[
+        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep.")
+    ] = False,
+) -> None:
+    """Search hand-set or random schedules: hypergrad baselines mnist --search random --jobs 2."""
+    given = list(overrides or [])
+    options = {
+        "search": search,
+        "jobs": jobs,
+        "search.ensemble": ensemble,
+        "search.executor": executor,
+    }
+    given += [f"{key}={value}" for key, value in options.items() if value is not None]
+    named = data if data is None or "=" in data else f"baselines/{data}"
+    _dispatch("baselines", named, given, resume, dry_run, cfg, multirun)
+
+
+def _dispatch(
+    command: str,
+    experiment: str | None,
+    overrides: list[str],
+    resume: Path | None,
+    dry_run: bool,
+    cfg: str | None,
+    multirun: bool,
+) -> None:
+    """Call what a command with these options asks for."""
+    from hypergrad.cli import run_commands as commands
+
+    if cfg not in (None, "job"):
+        raise ValueError(f"--cfg {cfg}: only --cfg job can be shown")
+    if resume is not None:
+        if multirun or dry_run or cfg:
+            raise ValueError("--resume goes on with one run as it was: drop -m, --dry-run, --cfg")
+        if experiment is not None and "=" in experiment:
+            experiment, overrides = None, [experiment, *overrides]
+        raise typer.Exit(commands.resume(experiment, overrides, resume))
+    if experiment is None or "=" in experiment:
+        name, what = EXAMPLES[command]
+        raise ValueError(f"name the {what} first, as in: hypergrad {command} {name} seed=1")
+    if cfg == "job":
+        if multirun or dry_run:
+            raise ValueError("--cfg job shows one configuration: drop -m and --dry-run")
+        commands.show_config(experiment, overrides)
+    elif multirun:
+        raise typer.Exit(commands.sweep(experiment, overrides, dry_run=dry_run))
+    elif dry_run:
+        commands.show_cost(experiment, overrides)
+    else:
+        raise typer.Exit(commands.start(experiment, overrides))
+
+
+@app.command()
+def plot(
+    figures: Annotated[
+        list[str] | None, typer.Argument(help="fig1, fig4, ...; default: every one with a run.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory; default: the newest that fits.")
+    ] = None,
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """Draw figures from logged runs."""
+    from hypergrad.cli import list_commands as listing
+
+    listing.plot(figures or [], run, outputs)
+
+
+@app.command()
+def table(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Runs of table1 or of its cells; default: the newest table1."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv or latex.")
+    ] = "terminal",
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """Print Table 1 from finished runs."""
+    from hypergrad.cli import list_commands as listing
+
+    listing.table(runs or [], outputs, form)
+
+
+@app.command()
+def runs(
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """List runs with their status and headline result."""
+    from hypergrad.cli import list_commands as listing
+
+    listing.list_runs(outputs)
+
+
+@app.command()
+def check(
+    experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(min=2, help="Inner steps to differentiate through.")] = 20,
+) -> None:
+    """Compare forward-mode hypergradients with reverse mode on this machine."""
+    from hypergrad.cli import run_commands as commands
+
+    raise typer.Exit(commands.check(experiment, list(overrides or []), steps))
+
+
+@data_app.command("list")
+def data_list(
+    root: Annotated[Path | None, typer.Option(help="Data root; default: $HYPERGRAD_DATA.")] = None,
+) -> None:
+    """List the data sets and where they are."""
+    from hypergrad.cli import list_commands as listing
+
+    listing.list_data(root)
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="mnist, svhn or cifar10.")],
+    root: Annotated[Path | None, typer.Option(help="Data root; default: $HYPERGRAD_DATA.")] = None,
+) -> None:
+    """Download a data set, checksums verified."""
+    from hypergrad.data import download
+
+    print(f"{name}: {download(name, root)}")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A name of `hypergrad data list`.")],
+    root: Annotated[Path | None, typer.Option(help="Data root, or the folder of images.")] = None,
+) -> None:
+    """Verify the files of a data set."""
+    from hypergrad.data import check
+
+    print(check(name, root))
+
+
+def main() -> None:
+    """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
+    if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
+        keep_freed_memory()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun sets it
+        sys.exit(_as_rank(int(os.environ["RANK"])))
+    sys.exit(_answer(_obey))
+
+
+def _obey() -> int | None:
+    return app(prog_name="hypergrad", standalone_mode=False)
+
+
+def _as_rank(rank: int) -> int:
+    """Be one of several processes: the first does what was typed, the others what it says."""
+    from hypergrad.drivers.learn.rank_protocol import dismiss, follow
+
+    if rank > 0:
+        return _answer(follow)
+    code = _answer(_obey)
+    dismiss()
+    return code
+
+
+def _answer(command: Callable[[], int | None]) -> int:
+    """Call what is asked for; return the exit code."""
+    try:
+        code = command()
+        sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has seen enough, as `head` does; Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except Exception as error:
+        code = _complain(error)
+    return code or 0
+
+
+def _complain(error: Exception) -> int:
+    from hypergrad.runs.errors import RunFailed
+
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    code, text = FAILED, " ".join(str(error).split())
+    if hasattr(error, "format_message"):  # of Typer, which may or may not bring its own click
+        return _complain_of_usage(error)
+    if isinstance(error, ValueError):
+        code = USAGE
+    elif "torchvision::nms" in text:
+        text = (
+            "torch and torchvision do not fit together: install them as a pair, "
+            "`pip install --force-reinstall torch torchvision`"
+        )
+    elif not isinstance(error, RunFailed):
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+        text += " (HYDRA_FULL_ERROR=1 shows where)"
+    print(f"hypergrad: {text}", file=sys.stderr)
+    return code
+
+
+def _complain_of_usage(error: Exception) -> int:
+    text = getattr(error, "format_message", str)()
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if text:
+            print(text, file=sys.stderr)
+        return USAGE
+    command = "hypergrad" if context is None else context.command_path
+    text = " ".join(text.split()).removesuffix(".")
+    print(f"hypergrad: {text}: `{command} -h` shows how", file=sys.stderr)
+    return USAGE

@@ -1,0 +1,4 @@
+"""The configuration of a run: composed with Hydra, checked once, frozen.
+
+Imports core.
+"""

@@ -1,0 +1,132 @@
+"""Compose and validate a run's configuration, once: nothing below sees anything but dataclasses."""
+
+import re
+from collections.abc import Sequence
+
+from hypergrad.config import overrides as typed
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.schema import RunConfig
+
+__all__ = ["compose", "load"]
+
+KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, str]:
+    """Compose, check and freeze the configuration of one run.
+
+    Args:
+        experiment: A name in `conf/experiment`, such as `fig1` or `baselines/mnist`.
+        overrides: Hydra overrides: `key=value`, and groups such as `data=mnist`.
+
+    Returns:
+        The configuration, and its YAML text.
+
+    Raises:
+        ConfigError: For an unknown experiment, group choice or key, a wrong type, a value out of
+            range, or a file that is no YAML. The text is one line that names the remedy.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    group, _, name = experiment.rpartition("/")
+    known = typed.choices(f"experiment/{group}")
+    if name not in known:
+        kind = group or "experiment"
+        raise ConfigError(f"unknown {kind} {name!r}{typed.suggest(name, known)}")
+    checked = typed.check_overrides(overrides)
+    ConfigStore.instance().store(name="schema", node=RunConfig)
+    folder = typed.conf_folder()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+            composed = hydra_compose("config", [f"experiment={experiment}", *checked])
+        config = OmegaConf.to_object(composed)
+    except ConfigError:
+        raise
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(_one_line(error)) from error
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{folder / 'config.yaml'} does not start from `schema`: restore it")
+    return config, OmegaConf.to_yaml(composed)
+
+
+def load(text: str) -> RunConfig:
+    """Return the configuration in the YAML text of a run directory.
+
+    Args:
+        text: The content of `.hydra/config.yaml`.
+
+    Returns:
+        The configuration, checked.
+
+    Raises:
+        ConfigError: If it is damaged, or was written by a version with other settings.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    remedy = "restore .hydra/config.yaml, or start a new run"
+    try:
+        found = OmegaConf.create(text)
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), found)
+        config = OmegaConf.to_object(merged)
+        whole = OmegaConf.to_container(merged) == OmegaConf.to_container(found)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
+    if not whole:  # a file that was cut short must not go on with default values
+        raise ConfigError(f"the run's configuration lacks some settings: {remedy}")
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    """The gist of an error of Hydra, OmegaConf or YAML, with a remedy."""
+    text = str(error)
+    cause = error.__cause__
+    place = _found(r"In '([^']+)'", text)
+    where = f" (in conf/{place}.yaml)" if place else ""
+    if file := _found(r'in "([^"]+", line \d+)', text):
+        return f'broken YAML in "{file}: mend that file'
+    if isinstance(error, UnicodeDecodeError):
+        return "a file of conf/ is not UTF-8 text: restore it"
+    if key := _found(r"Could not override '([^']+)'", text):
+        return f"unknown group {key}{typed.suggest(key.lstrip('/'), typed.known_keys())}{where}"
+    if found := re.search(r"Could not find '([^/']+)/([^']+)'", text):
+        group, name = found.groups()
+        return f"unknown {group} {name!r}{typed.suggest(name, typed.choices(group))}{where}"
+    if key := _found(r"Key '[^']+' not in[^$]*?full_key: (\S+)", text):
+        if key in ("experiment", "scale", "special"):  # a file that does not put itself on top
+            return f"conf/{place}.yaml is no configuration: it begins with # @package _global_"
+        return f"unknown key {key}{typed.suggest(key, typed.known_keys())}{where}"
+    key = _found(r"Error merging override (.+)", text) or _found(r"full_key: (\S+)", text)
+    reason = _reason(text if cause is None else str(cause))
+    return f"{key.lstrip('+')}: {reason}{where}" if key else f"{reason}{where}"
+
+
+def _reason(text: str) -> str:
+    """What is wrong with a value, in words for people."""
+    if kind := _found(r"could not be converted to (\w+)", text):
+        return f"must be {KINDS.get(kind, kind)}"
+    if "not a valid bool" in text:
+        return "must be true or false"
+    if "incompatible with type hint" in text:
+        return "must be a number, or true or false"
+    if "is not Optional" in text:
+        return "needs a value, not null"
+    if "is not a ListConfig" in text:
+        return "must be a list, such as [1,2]"
+    if key := _found(r"Interpolation key '([^']+)' not found", text):
+        return f"refers to ${{{key}}}, which is not there"
+    lines = [line for line in text.splitlines() if line and not line.startswith("In '")]
+    return lines[0].strip() if lines else "cannot be read"
+
+
+def _found(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return None if found is None else found[1]

@@ -1,0 +1,56 @@
+"""What makes two runs the same: settings that may differ between them, and a name for the rest."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from hypergrad.config.schema import RunConfig
+
+_PREFIX = "baselines_"  # of the names of runs that a column of the table is made of
+
+__all__ = ["GROWING", "column_of", "digest", "settings_without"]
+
+# What a search that has begun may change: none of it changes what a trial comes to.
+GROWING = (
+    *("repeats", "budget", "jobs", "checkpoint_seconds", "outputs"),
+    *("search.grid", "search.trials", "search.ensemble", "search.executor", "search.gpus"),
+)
+
+# What a result depends on only in its last bits, or not at all; and where data lies.
+_NOT_IN_DIGEST = (
+    *("seed", "repeats", "budget", "jobs", "threads", "replay", "outputs", "checkpoint_seconds"),
+    *("search.ensemble", "search.executor", "search.gpus", "search.trials", "outer.steps"),
+    *("data.root", "data.path"),
+)
+
+
+def settings_without(config: RunConfig, keys: Sequence[str]) -> dict:
+    """Return a configuration as nested dictionaries, less some of its settings.
+
+    Args:
+        config: The configuration.
+        keys: As they are typed: `repeats`, `search.trials`.
+
+    Raises:
+        KeyError: For a setting that is not there.
+    """
+    settings = asdict(config)
+    for key in keys:
+        *groups, name = key.split(".")
+        place = settings
+        for group in groups:
+            place = place[group]
+        del place[name]
+    return settings
+
+
+def digest(config: RunConfig) -> str:
+    """Return a name for all that results depend on but seeds, budget, and who does the work."""
+    settings = settings_without(config, _NOT_IN_DIGEST)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def column_of(config: RunConfig) -> str | None:
+    """Return the table's column that a run is about, or None for a run of another kind."""
+    return config.name.removeprefix(_PREFIX) if config.name.startswith(_PREFIX) else None

@@ -1,0 +1,56 @@
+"""Schedules that people set by hand: constant, multistep decay, cosine annealing."""
+
+import math
+from collections.abc import Sequence
+
+from hypergrad.core.schedule import Schedule
+
+__all__ = ["preset_schedule"]
+
+
+def preset_schedule(
+    kind: str,
+    horizon: int,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    milestones: Sequence[float] = (),
+    factor: float = 1.0,
+) -> Schedule:
+    """Return a hand-set schedule as one learning rate a step.
+
+    Args:
+        kind: `constant`; `multistep`, decayed at milestones (PyTorch's MultiStepLR); or `cosine`,
+            annealed to zero by half a cosine.
+        horizon: Inner steps.
+        learning_rate: Of the first step.
+        momentum: Of all steps.
+        weight_decay: Likewise.
+        milestones: Of `multistep`, as fractions of the horizon.
+        factor: By which each milestone multiplies the learning rate.
+
+    Returns:
+        A schedule of `horizon` learning rates, one momentum and one weight decay.
+
+    Raises:
+        ValueError: For another kind.
+
+    >>> preset_schedule(
+    ...     "multistep", 5, learning_rate=1.0, milestones=(0.3, 0.6, 0.8), factor=0.5
+    ... ).learning_rate
+    (1.0, 1.0, 0.5, 0.25, 0.125)
+    """
+    if kind not in ("constant", "multistep", "cosine"):
+        raise ValueError(f"no schedule {kind!r}: use constant, multistep or cosine")
+
+    def rate(step: int) -> float:
+        if kind == "cosine":
+            return learning_rate * (1 + math.cos(math.pi * step / horizon)) / 2
+        if kind == "multistep":
+            passed = sum(step >= milestone * horizon for milestone in milestones)
+            return learning_rate * factor**passed
+        return learning_rate
+
+    rates = tuple(rate(step) for step in range(horizon))
+    return Schedule(rates, (momentum,), (weight_decay,))

@@ -1,0 +1,149 @@
+"""Which way to compute Hessian products suits a network: what it refuses, and what is fastest."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.curvature import check_stackable, compiled, gradient_and_products
+
+__all__ = ["Choice", "check_strategy", "choose_strategy"]
+
+Batch = tuple[Tensor, Tensor]
+
+# Where times are within the margin the earlier one wins, so that noise seldom decides.
+PREFERENCE = ("stacked", "fused", "compiled", "vmap", "loop")
+MARGIN = 1.15
+ROUNDS = 3
+HOPELESS = 3.0  # times the best: not worth another call
+# Strategies that batch the columns hold the activations of all of them. Networks beyond this many
+# bytes leave the caches, where batching gains nothing, and might leave the memory.
+BATCHED, BATCHED_LIMIT = ("stacked", "vmap"), 2**30
+
+
+class Choice(NamedTuple):
+    """A strategy, and why.
+
+    Attributes:
+        strategy: One of `curvature.STRATEGIES`.
+        seconds: For each that fits the network, the shortest time of a gradient with its products.
+    """
+
+    strategy: str
+    seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.seconds.items())
+        return f"Hessian products by {self.strategy} ({times})"
+
+
+def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
+    """Refuse a network whose Hessian products a strategy cannot compute, or would get wrong.
+
+    Args:
+        model: The network and its loss.
+        strategy: As in `ForwardOptions`.
+        batch: Any inputs and labels, two of which are tried.
+
+    Raises:
+        ValueError: For dropout with `vmap`, which would draw another mask than the gradient did;
+            for anything but a chain of known layers with `stacked`; for `compiled` where there is
+            no compiler.
+    """
+    if strategy == "compiled":
+        compiled(batch[0].device.type)
+    if strategy == "vmap" and model.has_dropout:
+        raise ValueError(
+            "the network has dropout, and strategy vmap would draw another mask for the Hessian "
+            "products than for the gradient: use loop (model.curvature=loop)"
+        )
+    if strategy == "stacked":
+        x, y = batch
+        buffers = model.buffers()
+        check_stackable(
+            lambda theta: model.tracked_loss(theta, x[:2], y[:2], buffers)[0], model.theta()
+        )
+
+
+def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -> Choice:
+    """Time all strategies that fit a network on one batch, and return the fastest.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batch: `(B, ...)` inputs and `(B,)` labels, as many as in training.
+        count: `N`, tangents to carry.
+
+    Returns:
+        The fastest; of those within a margin of it, the first in a fixed order.
+    """
+    x, y = batch
+    buffers = model.buffers()
+    Z = torch.ones(count, len(theta), dtype=theta.dtype, device=theta.device)
+
+    def training_loss(point: Tensor) -> Tensor:
+        return model.tracked_loss(point, x, y, buffers)[0]
+
+    def fits(strategy: str) -> bool:
+        if (strategy in BATCHED and large) or (strategy == "compiled" and not model.normalises):
+            return False
+        try:
+            check_strategy(model, strategy, batch)
+        except ValueError:
+            return False
+        return True
+
+    def products(strategy: str) -> None:
+        gradient_and_products(
+            lambda point: model.loss(point, x, y, buffers),
+            theta,
+            Z,
+            strategy,
+            training_loss,
+        )
+
+    # Dropout draws from the global generator, and a run must not depend on how long this took.
+    with torch.random.fork_rng([theta.device] if theta.is_cuda else []):
+        large = count * _activations(training_loss, theta) > BATCHED_LIMIT
+        seconds: dict[str, float] = {}
+        for strategy in (name for name in PREFERENCE if fits(name)):
+            try:
+                products(strategy)  # what is set up on a first call does not count
+            except RuntimeError:
+                if strategy == "loop":
+                    raise
+                continue  # one more that does not fit
+            seconds[strategy] = _seconds(lambda name=strategy: products(name), theta.device)
+        for _ in range(ROUNDS - 1):
+            best = min(seconds.values())
+            for strategy, before in seconds.items():
+                if before < HOPELESS * best:
+                    again = _seconds(lambda name=strategy: products(name), theta.device)
+                    seconds[strategy] = min(before, again)
+    limit = MARGIN * min(seconds.values())
+    return Choice(next(name for name, took in seconds.items() if took <= limit), seconds)
+
+
+def _activations(loss: Callable[[Tensor], Tensor], theta: Tensor) -> int:
+    """Bytes that autograd keeps between the forward and the backward pass."""
+    sizes = []
+
+    def note(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss(theta.detach().requires_grad_())
+    return sum(sizes)
+
+
+def _seconds(call: Callable[[], None], device: torch.device) -> float:
+    """Wall time of a call and of all that it has queued on the device."""
+    began = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

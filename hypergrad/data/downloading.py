@@ -1,0 +1,176 @@
+"""Fetching data sets once, with torchvision's checksums, retries and a lock."""
+
+import contextlib
+import io
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import URLError
+
+from filelock import FileLock, Timeout
+
+from hypergrad.data.catalogue import CATALOGUE, DataError, data_root
+from hypergrad.data.torchvision_files import (
+    StoredFile,
+    find_fault,
+    has_checksum,
+    stored_files,
+    vision_datasets,
+)
+
+__all__ = ["absent", "download"]
+
+_PAUSES = (1.0, 2.0)  # seconds before the second and the third attempt
+_SILENCE = 20.0  # seconds without a byte after which a server counts as gone
+
+# torchvision raises RuntimeError for a wrong checksum and when every mirror has failed.
+_WORTH_RETRYING = (URLError, ConnectionError, TimeoutError, HTTPException, RuntimeError, EOFError)
+
+
+def download(name: str, root: Path | None = None) -> Path:
+    """Fetch a data set unless it is there already.
+
+    Nothing is written, not even a lock file, where the set is already whole.
+
+    Args:
+        name: `mnist`, `svhn` or `cifar10`.
+        root: The data root; see `data_root`.
+
+    Returns:
+        The data root in use.
+
+    Raises:
+        DataError: If it cannot be fetched or written.
+        ValueError: If there is no such set to download.
+    """
+    if name not in CATALOGUE or name == "digits":
+        known = ", ".join(key for key in CATALOGUE if key != "digits")
+        raise ValueError(f"nothing to download for {name!r}: choose one of {known}")
+    folder = data_root(root)
+    try:
+        if find_fault(name, folder, checksums=True) is None:
+            return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_process(folder / f".{name}.lock", name):
+            _fetch(name, folder)  # nothing to do if the other process has fetched it
+    except OSError as error:
+        raise DataError(
+            f"cannot write {name} to {folder} ({error.strerror or error}): "
+            "set data.root=FOLDER to one you can write to, "
+            "or use data=digits, which needs no download"
+        ) from error
+    return folder
+
+
+def absent(name: str, root: Path, fault: StoredFile) -> DataError:
+    """Describe a data set that is not there.
+
+    Args:
+        name: `mnist`, `svhn` or `cifar10`.
+        root: The folder that was searched.
+        fault: The first file that is missing or cut short.
+
+    Returns:
+        The error to raise.
+    """
+    inside = fault.path.relative_to(root)
+    state = "cut short or unreadable" if os.path.exists(fault.path) else "missing"
+    return DataError(f"data set {name} is not in {root} ({inside} is {state}): {_remedy(name)}")
+
+
+def _remedy(name: str) -> str:
+    return (
+        f"run `hypergrad data download {name}`, set data.root=FOLDER to a folder that holds it, "
+        "or use data=digits, which needs no download"
+    )
+
+
+def _fetch(name: str, root: Path) -> None:
+    pauses = iter(_PAUSES)
+    while (reason := _attempt(name, root)) is not None:
+        pause = next(pauses, None)
+        if pause is None:
+            for archive in stored_files(name, root, archives=True):
+                # What is left of a failed download would only take up space.
+                if archive.path.exists() and not has_checksum(archive):
+                    archive.path.unlink()
+            raise DataError(
+                f"could not download {name} to {root} in {len(_PAUSES) + 1} attempts "
+                f"({_brief(reason)}): with a network, {_remedy(name)}"
+            ) from reason
+        time.sleep(pause)
+
+
+def _attempt(name: str, root: Path) -> Exception | None:
+    """Try once; return why it failed, if trying again may help."""
+    fault = find_fault(name, root, checksums=True)
+    if fault is None:
+        return None
+    # torchvision unpacks MNIST only if a file is missing, not if one was cut short.
+    fault.path.unlink(missing_ok=True)
+    try:
+        with _quiet_stdout(), _timeout():
+            _torchvision_download(name, root)
+    except _WORTH_RETRYING as error:
+        return error
+    left = find_fault(name, root, checksums=True)
+    return None if left is None else RuntimeError(f"{left.path.name} is wrong after unpacking")
+
+
+def _torchvision_download(name: str, root: Path) -> None:
+    vision = vision_datasets()
+    # A bare instance: the constructor would download and then also read and decode everything.
+    if name == "svhn":
+        for split in ("train", "test"):
+            url, file, md5 = vision.SVHN.split_list[split]
+            vision.utils.download_url(url, root, file, md5)
+        return
+    kind = vision.MNIST if name == "mnist" else vision.CIFAR10
+    bare = kind.__new__(kind)
+    bare.root = str(root)
+    bare.download()
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+@contextlib.contextmanager
+def _only_process(lock_path: Path, name: str) -> Iterator[None]:
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"another process is downloading {name}: waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Keep stdout for results: progress goes to a terminal's stderr, or nowhere."""
+    with contextlib.redirect_stdout(sys.stderr):
+        if sys.stderr.isatty():
+            yield
+        else:
+            with contextlib.redirect_stderr(io.StringIO()):
+                yield
+
+
+@contextlib.contextmanager
+def _timeout() -> Iterator[None]:
+    """Give up on a silent server: torchvision sets no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SILENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,155 @@
+"""What happens to the tangents of forward mode: clips that bite, numbers that overflow.
+
+Everything is counted on the device and read once, at the end of the inner loop.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hypergrad.differentiation.active_tangents import spans
+
+__all__ = ["Diagnostics", "HypergradientDiagnostics", "signal_to_noise"]
+
+
+class HypergradientDiagnostics(NamedTuple):
+    """How far to trust one hypergradient.
+
+    Attributes:
+        signal_to_noise: Magnitude of its mean over its standard deviation, over validation batches;
+            the mean of `B` batches is `sqrt(B)` times better. None if fewer than two were seen.
+        clipped_gradients: Share of the entries of the training gradients that `c_g` touched.
+        clipped_products: Share of the entries of its own Hessian products that `c_HZ` touched;
+            None if it had no product.
+        not_finite: How many numbers behind it are NaN or infinite: entries of its tangent (forward
+            mode), steps of its window (reverse mode).
+        not_finite_step: The 0-based inner step where that began: on the way there in forward mode,
+            on the way back in reverse mode. None if all are finite.
+    """
+
+    signal_to_noise: float | None
+    clipped_gradients: float
+    clipped_products: float | None
+    not_finite: int
+    not_finite_step: int | None
+
+
+class Diagnostics(NamedTuple):
+    """Counts so far.
+
+    Attributes:
+        steps: Inner steps taken.
+        clipped_gradients: Scalar; sum over the steps of the share of entries that `c_g` touched.
+        clipped_products: `(N,)`; the same for `c_HZ` and each row's Hessian products.
+        products: For each row, how many products it had.
+        finite: `(N,)`; for each row, after how many steps it was still finite.
+    """
+
+    steps: int
+    clipped_gradients: Tensor
+    clipped_products: Tensor
+    products: tuple[int, ...]
+    finite: Tensor
+
+    @classmethod
+    def start(cls, theta: Tensor, count: int) -> "Diagnostics":
+        """Return the tally of `count` rows before the first step, beside `theta`."""
+        zeros = torch.zeros(count, dtype=torch.float64, device=theta.device)
+        return cls(0, zeros.new_zeros(()), zeros, (0,) * count, zeros.clone())
+
+    def after(
+        self, Z: Tensor, live: tuple[int, ...], clipped: Tensor, touched: Tensor
+    ) -> "Diagnostics":
+        """Return the diagnostics after one more step.
+
+        Args:
+            Z: `(N, D)` tangents after the step.
+            live: Rows that had a Hessian product.
+            clipped: Scalar, share of the gradient's entries that `c_g` touched.
+            touched: `(len(live),)`, the same for `c_HZ` and the products.
+
+        Returns:
+            The new counts.
+        """
+        clipped_products = self.clipped_products
+        if live:
+            clipped_products = clipped_products.clone()
+            rows = spans(live)
+            parts = touched.split([span.stop - span.start for span in rows])
+            for span, part in zip(rows, parts, strict=True):
+                clipped_products[span] += part
+        return self.counted(live)._replace(
+            clipped_gradients=self.clipped_gradients + clipped,
+            clipped_products=clipped_products,
+            finite=self.finite + Z.abs().amax(dim=1).isfinite(),
+        )
+
+    def counted(self, live: tuple[int, ...]) -> "Diagnostics":
+        """Return the diagnostics with one more step and its products: what the host counts."""
+        products = tuple(n + (row in live) for row, n in enumerate(self.products))
+        return self._replace(steps=self.steps + 1, products=products)
+
+    def summary(self, Z: Tensor, samples: Tensor) -> tuple[HypergradientDiagnostics, ...]:
+        """Return how far to trust each row's hypergradient.
+
+        Args:
+            Z: `(N, D)` tangents at the end.
+            samples: `(B, N)`, the hypergradients of each validation batch alone.
+
+        Returns:
+            One entry a row.
+        """
+        share = self.clipped_gradients.item() / max(self.steps, 1)
+        rows = zip(
+            signal_to_noise(samples),
+            self.clipped_products.tolist(),
+            self.products,
+            (~Z.isfinite()).sum(dim=1).tolist(),
+            self.finite.long().tolist(),
+            strict=True,
+        )
+        return tuple(
+            HypergradientDiagnostics(
+                ratio,
+                share,
+                clipped / products if products else None,
+                not_finite,
+                finite if finite < self.steps else None,
+            )
+            for ratio, clipped, products, not_finite, finite in rows
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that a step changes, by name."""
+        return {
+            "clipped_gradients": self.clipped_gradients,
+            "clipped_products": self.clipped_products,
+            "finite": self.finite,
+        }
+
+
+def signal_to_noise(samples: Tensor, batches: Sequence[int] = ()) -> list[float | None]:
+    """Return the signal-to-noise ratio of each hypergradient over validation batches.
+
+    Args:
+        samples: `(K, N)`, hypergradients from `K` disjoint parts of the validation data.
+        batches: Validation batches in each part, one each unless given. The noise is stated for
+            one batch: `sum_k b_k (h_k - h)^2 / (K - 1)`, `h` the mean over all batches.
+
+    Returns:
+        `N` ratios; None where there is no noise to compare with, or anything is not finite.
+
+    >>> signal_to_noise(torch.tensor([[1.0, 2.0], [3.0, 2.0]], dtype=torch.float64))
+    [1.414213562373095, None]
+    """
+    if len(samples) < 2:
+        return [None] * samples.shape[1]
+    weights = samples.new_tensor(batches or [1] * len(samples))[:, None]
+    mean = (weights * samples).sum(dim=0) / weights.sum()
+    noise = ((weights * (samples - mean) ** 2).sum(dim=0) / (len(samples) - 1)).sqrt()
+    dust = 4 * torch.finfo(samples.dtype).eps * mean.abs()  # what equal samples differ by
+    known = noise.isfinite() & (noise > dust)
+    ratios = (mean.abs() / noise).tolist()
+    return [ratio if sure else None for ratio, sure in zip(ratios, known.tolist(), strict=True)]

@@ -1,0 +1,145 @@
+"""Forward-mode hypergradients: tangents of the weights carried along the whole inner loop.
+
+The equations stand in `recursion`; here they are taken from step to step. Memory does not depend on
+the horizon.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule, contributing_steps
+from hypergrad.core.sgd import InnerState
+from hypergrad.differentiation.active_tangents import active_tangents_at
+from hypergrad.differentiation.options import ForwardOptions, settle
+from hypergrad.differentiation.recursion import Tangents, advance
+from hypergrad.differentiation.result import Hypergradients, validation_gradients
+from hypergrad.parallel.ranks import ALONE, Ranks
+
+__all__ = ["forward_step", "hypergradients", "project"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+def forward_step(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    batch: Batch,
+    schedule: Schedule,
+    step: int,
+    horizon: int,
+    options: ForwardOptions,
+    ranks: Ranks = ALONE,
+) -> tuple[InnerState, Tangents, Tensor, Tensor]:
+    """Take inner step `step` and carry the tangents through it.
+
+    Args:
+        model: The network and its loss.
+        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
+        tangents: `Z_{t-1}`, `C_{t-1}`.
+        batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
+        schedule: The values in use.
+        step: 0-based inner step.
+        horizon: `T`, inner steps.
+        options: Clipping, truncation, strategy.
+        ranks: Who else takes the step, with other tangents; all leave it with one state.
+
+    Returns:
+        The next state, the next tangents, the loss (scalar) and the predictions on the minibatch.
+    """
+    share = ranks.share(sum(schedule.counts))
+    rows = active_tangents_at(schedule, step, horizon, options.truncation, tangents.reached, share)
+    values = schedule.at(step, horizon)
+    taken = advance(model, state, tangents, batch, values, rows, options)
+    ranks.agree(taken[0].tensors())
+    return taken
+
+
+def hypergradients(
+    model: FlatModel,
+    theta: Tensor,
+    batch_at: Callable[[int], Batch],
+    validation: Iterable[Batch],
+    schedule: Schedule,
+    horizon: int,
+    options: ForwardOptions = ForwardOptions(),  # noqa: B008 (frozen)
+    ranks: Ranks = ALONE,
+) -> Hypergradients:
+    """Train for `horizon` steps and return the hypergradient of every value of the schedule.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        batch_at: Maps a 0-based inner step to its minibatch.
+        validation: Batches of validation data.
+        schedule: The values in use.
+        horizon: `T`, inner steps.
+        options: Clipping, truncation, strategy; exact by default.
+        ranks: Processes that share the tangents, from `join_ranks`; each calls this with the same
+            network, data and values, and all get the same result.
+
+    Returns:
+        Hypergradients, contributing steps, and the final inner state.
+
+    Raises:
+        ValueError: If a kind has more values than there are steps, or the strategy does not fit
+            the network.
+    """
+    contributing = contributing_steps(schedule.counts, horizon, options.truncation)
+    options = settle(model, theta, batch_at(0), len(contributing), options, ranks)
+    state = InnerState.start(theta, model.buffers())
+    ranks.meet(state.tensors())
+    tangents = Tangents.start(theta, len(ranks.share(len(contributing))))
+    for step in range(horizon):
+        state, tangents, _, _ = forward_step(
+            model, state, tangents, batch_at(step), schedule, step, horizon, options, ranks
+        )
+    return project(model, state, tangents, validation, contributing, ranks)
+
+
+def project(
+    model: FlatModel,
+    state: InnerState,
+    tangents: Tangents,
+    validation: Iterable[Batch],
+    contributing: tuple[int, ...],
+    ranks: Ranks = ALONE,
+) -> Hypergradients:
+    """Return `Z_T g`, each entry divided by its number of contributing steps.
+
+    Args:
+        model: The network and its loss.
+        state: Where the inner loop ended.
+        tangents: Its tangents there.
+        validation: Batches of validation data; `g` is the gradient of their mean loss.
+        contributing: Contributing steps, one count a value.
+        ranks: Who carries the tangents; each gets the hypergradients of all.
+
+    Returns:
+        The hypergradients, with their spread over the batches.
+
+    Raises:
+        ValueError: Without a batch.
+    """
+    total, count, samples = torch.zeros_like(state.theta), 0, []
+    for size, g in validation_gradients(model, state.theta, validation, state.buffers):
+        total += size * g
+        count += size
+        samples.append(_by_row(tangents.Z, g))
+    if not samples:
+        raise ValueError("no validation data: give at least one batch")
+    raw = _by_row(tangents.Z, total / count).tolist()
+    diagnostics = tangents.diagnostics.summary(tangents.Z, torch.stack(samples))
+    found = ranks.collect(list(zip(raw, diagnostics, strict=True)))
+    values = tuple(h / steps for (h, _), steps in zip(found, contributing, strict=True))
+    return Hypergradients(
+        values, contributing, state, tuple(diagnostics for _, diagnostics in found)
+    )
+
+
+def _by_row(Z: Tensor, g: Tensor) -> Tensor:
+    """`Z g`, rounded in the same way however many rows there are, and wherever they lie."""
+    return torch.stack([z.clone() @ g for z in Z]) if len(Z) else Z @ g

@@ -1,0 +1,118 @@
+"""How forward mode computes hypergradients: what is asked for, and what fits the network."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.curvature import STRATEGIES
+from hypergrad.curvature.approximate import PRECISIONS, check_inexact, reduced
+from hypergrad.curvature.autotune import Choice, check_strategy, choose_strategy
+from hypergrad.parallel.ranks import ALONE, Ranks
+
+__all__ = ["ForwardOptions", "choose", "settle"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How hypergradients are computed; the defaults are exact.
+
+    Attributes:
+        clip_gradient: `c_g`, elementwise limit on the training gradient, or None.
+        clip_products: `c_HZ`, elementwise limit on the Hessian products, or None.
+        truncation: `tau` in [0, 1): the first `floor(tau n)` of a window's `n` steps leave the
+            tangents of its kind untouched and do not count in the average.
+        strategy: How Hessian products are computed: see `curvature`. `auto` takes the fastest of
+            those that fit the network, by a short trial; all are exact, but the last bits differ.
+        batch_fraction: Share of a minibatch, in (0, 1], whose Hessian products stand for those of
+            the whole: its first examples, so minibatches must be in random order. 1 is exact.
+        precision: `tf32` (CUDA) or `bfloat16`: Hessian products, and nothing else, in that
+            precision. None is that of the parameters.
+    """
+
+    clip_gradient: float | None = None
+    clip_products: float | None = None
+    truncation: float = 0.0
+    strategy: str = "loop"
+    batch_fraction: float = 1.0
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("clip_gradient", "clip_products"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}={limit} must be above zero; None switches clipping off")
+        if not 0 <= self.truncation < 1:
+            raise ValueError(f"truncation={self.truncation} must be in [0, 1); 0 is exact")
+        known = ("auto", *STRATEGIES)
+        if self.strategy not in known:
+            raise ValueError(f"unknown strategy {self.strategy!r}: use one of {known}")
+        if not 0 < self.batch_fraction <= 1:
+            raise ValueError(f"batch_fraction={self.batch_fraction} must be in (0, 1]; 1 is exact")
+        if self.precision not in (None, *PRECISIONS):
+            raise ValueError(
+                f"unknown precision {self.precision!r}: use one of {PRECISIONS}, or None"
+            )
+
+
+def settle(
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    count: int,
+    options: ForwardOptions,
+    ranks: Ranks = ALONE,
+) -> ForwardOptions:
+    """Return options whose strategy fits the network: `auto` is replaced by the fastest.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batch: A minibatch of the training.
+        count: `N`, tangents to carry.
+        options: What is asked for.
+        ranks: Who carries them; rank 0 decides.
+
+    Returns:
+        The same, with another strategy at most.
+
+    Raises:
+        ValueError: For a strategy that does not fit, or inexact products that cannot be had: see
+            `strategy.check_strategy` and `inexact.check_inexact`.
+    """
+    shortcuts = options.batch_fraction, options.precision
+    check_strategy(model, options.strategy, batch)
+    check_inexact(model, theta, batch, options.strategy, *shortcuts)
+    if options.strategy != "auto":
+        return options
+    strategy = None
+    if ranks.rank == 0:
+        strategy = choose(model, theta, batch, count, options, ranks).strategy
+    return replace(options, strategy=ranks.said(strategy))
+
+
+def choose(
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    count: int,
+    options: ForwardOptions,
+    ranks: Ranks = ALONE,
+) -> Choice:
+    """Return the fastest strategy for the products that one rank computes.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batch: A minibatch of the training.
+        count: `N`, tangents to carry, on all ranks together.
+        options: Say on what part of the batch, and in what precision.
+        ranks: Who carries them.
+
+    Returns:
+        The strategy, and what each that fits takes.
+    """
+    smaller = reduced(model, theta, batch, options.batch_fraction, options.precision)
+    return choose_strategy(*smaller, len(ranks.share(count)))

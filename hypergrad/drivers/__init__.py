@@ -1,0 +1,4 @@
+"""What `hypergrad` does with a configuration: learn, search, measure, run many.
+
+Imports everything but cli.
+"""

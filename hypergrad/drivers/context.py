@@ -1,0 +1,203 @@
+"""What a configuration stands for on this machine: data, device, network, and what it will cost."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from hypergrad import data as datasets
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.schema import RunConfig
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.curvature.approximate import check_inexact, true_float32
+from hypergrad.curvature.autotune import check_strategy
+from hypergrad.data import Dataset, Images
+from hypergrad.data.catalogue import CATALOGUE
+from hypergrad.differentiation.reverse import check_reversible
+from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
+from hypergrad.models import MODELS, build
+from hypergrad.parallel.ranks import Ranks, join_ranks
+
+__all__ = ["Setting", "check_ranks", "make_model", "prepare"]
+
+LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
+
+
+class Setting(NamedTuple):
+    """What a configuration stands for on this machine.
+
+    Attributes:
+        config: The configuration.
+        data: Its images, on the device.
+        device: Where everything is computed.
+        plan: What the run is going to do.
+        parameters: `D`.
+        ranks: The processes that share the tangents.
+    """
+
+    config: RunConfig
+    data: Dataset
+    device: torch.device
+    plan: Plan
+    parameters: int
+    ranks: Ranks
+
+
+def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
+    """Load the data, try the network on it, and lay out the run; no run directory is made.
+
+    Args:
+        config: The run's configuration.
+        stand_in: Take a named data set's sizes from the catalogue if it is not there, instead of
+            fetching it: enough to say what a run would cost.
+
+    Returns:
+        Everything that the run needs.
+
+    Raises:
+        ValueError: For missing data, a network that does not fit it, a batch larger than the
+            set, too little memory for reverse mode, a device that is not there, or more ranks than
+            have anything to do; one line that names the remedy.
+    """
+    ranks = join_ranks()
+    check_ranks(config, ranks)
+    device = _device(config.device, ranks)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    true_float32()
+    data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
+    model = make_model(config, data, config.seed)
+    if config.driver == "hypervariance" or config.method.mode == "reverse":
+        check_reversible(model)
+    elif config.driver == "learn":
+        train, size, strategy = data.train, config.method.batch_size, config.model.curvature
+        batch, given = (train.images[:size], train.labels[:size]), config.curvature
+        check_strategy(model, strategy, batch)
+        check_inexact(model, model.theta(), batch, strategy, given.batch_fraction, given.precision)
+    buffers = sum(buffer.nbytes for buffer in model.buffers().values())
+    layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
+    windows = max(config.method.counts(1))  # unshared values fit any horizon
+    shortest = min(part.steps for part in layout.parts)
+    if config.driver == "learn" and shortest < windows:
+        raise ConfigError(
+            f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
+            "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
+        )
+    return Setting(config, data, device, layout, model.size, ranks)
+
+
+def check_ranks(config: RunConfig, ranks: Ranks) -> None:
+    """Refuse several ranks to what has no tangents that they could share.
+
+    Args:
+        config: The run's configuration.
+        ranks: The processes that torchrun started.
+
+    Raises:
+        ConfigError: One line that says what to do instead.
+    """
+    size = ranks.size
+    if size == 1:
+        return
+    if config.driver != "learn":
+        ray = ", or over machines with --executor ray" if config.driver == "search" else ""
+        raise ConfigError(
+            f"{config.name} has no tangents for {size} ranks to share: start it without torchrun, "
+            f"in several processes with jobs={size}{ray}"
+        )
+    if config.jobs > 1:
+        raise ConfigError(
+            f"jobs={config.jobs}: parts in processes of their own cannot be shared among {size} "
+            "ranks too: drop jobs, or torchrun"
+        )
+    if config.method.mode == "reverse" or config.method.name == "greedy":
+        raise ConfigError(
+            f"method={config.method.name} has no tangents for {size} ranks to share: start it "
+            "without torchrun, or take method=shared"
+        )
+
+
+def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
+    """Build the configured network with the initial weights of a seed.
+
+    Args:
+        config: The run's configuration; `model.name` may be `package.module:Class`.
+        data: Gives image shape, number of classes, device and precision.
+        seed: Of the initial weights.
+
+    Returns:
+        The network.
+
+    Raises:
+        ConfigError: If there is no such network.
+    """
+    name, options = config.model.name, dict(config.model.options)
+    if ":" in name:
+        sys.path.insert(0, os.getcwd())  # a user's own module lies beside the call
+        module_name, _, attribute = name.partition(":")
+        try:
+            MODELS[name] = getattr(import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"model.name={name}: {error}; run where the module can be imported"
+            ) from error
+        finally:
+            sys.path.pop(0)
+    module = build(name, data.shape, data.n_classes, seed=seed, options=options)
+    images = data.train.images
+    return FlatModel(module.to(device=images.device, dtype=images.dtype))
+
+
+def _load(config: RunConfig, stand_in: bool) -> Dataset:
+    settings = config.data
+    try:
+        return datasets.load(
+            settings.name,
+            root=None if settings.root is None else Path(settings.root).expanduser(),
+            path=None if settings.path is None else Path(settings.path).expanduser(),
+            train_size=settings.train_size,
+            test_size=settings.test_size,
+            image_size=settings.image_size,
+            download=not stand_in,
+            seed=0,
+        )
+    except datasets.DataError:
+        if not stand_in or settings.name not in CATALOGUE:
+            raise
+    entry = CATALOGUE[settings.name]
+    channels, *sides = entry.shape
+    if settings.image_size is not None:
+        sides = [settings.image_size] * 2
+
+    def blank(count: int) -> Images:
+        # One image, seen `count` times: no memory.
+        images = torch.zeros(1, channels, *sides).expand(count, channels, *sides)
+        return Images(images, torch.zeros(count, dtype=torch.int64))
+
+    print(f"{entry.name} is not here yet: sizes from the catalogue", file=sys.stderr)
+    train, test = settings.train_size or entry.n_train, settings.test_size or entry.n_test
+    return Dataset(entry.name, blank(train), blank(test), entry.classes)
+
+
+def _device(name: str, ranks: Ranks) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={name}: PyTorch sees no CUDA device here; use device=cpu")
+    if name.startswith("cuda") and ranks.size > 1:
+        _check_gpus(name, ranks)
+    return torch.device(name)
+
+
+def _check_gpus(name: str, ranks: Ranks) -> None:
+    """Refuse several ranks on one GPU, where they would only wait for each other."""
+    if name != "cuda":
+        raise ConfigError(f"device={name} is one GPU for {ranks.size} ranks: leave device=auto")
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if here > gpus:
+        raise ConfigError(
+            f"{here} ranks on a machine with {gpus} GPUs: --nproc-per-node {gpus}, or device=cpu"
+        )

@@ -1,0 +1,187 @@
+"""What a run is going to do, before it does it: parts, steps, memory."""
+
+from typing import NamedTuple
+
+from hypergrad.config.schema import RunConfig
+from hypergrad.differentiation.checkpointing import checkpoint_interval
+from hypergrad.drivers.search.candidates import count_of
+
+__all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance", "plan_search"]
+
+MANY = 1_000_000  # trials: a plan beyond that is none
+RETRAININGS = ("ours_retrained", "hd_retrained", "sgd")
+
+
+class Part(NamedTuple):
+    """One inner run.
+
+    Attributes:
+        method: As in `inner.csv`.
+        outer_step: 0 for all but `ours`.
+        steps: Inner steps.
+        gradients: Cost of a step in gradient evaluations; a Hessian product counts as two.
+        backward: The same for going back through it (reverse mode).
+    """
+
+    method: str
+    outer_step: int
+    steps: int
+    gradients: float
+    backward: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Gradient evaluations of the whole part."""
+        return self.steps * (self.gradients + self.backward)
+
+
+class Plan(NamedTuple):
+    """The parts of one repeat, in order, and what they need.
+
+    Attributes:
+        parts: Inner runs; a run that converges early skips some.
+        memory_bytes: What differentiation needs on top of training at its peak: tangents and
+            their products, or the states that reverse mode keeps.
+        memory_note: What that is, for people.
+    """
+
+    parts: list[Part]
+    memory_bytes: int
+    memory_note: str
+
+    def cost_before(self, method: str, outer_step: int) -> float:
+        """Gradient evaluations planned before that part begins."""
+        cost = 0.0
+        for part in self.parts:
+            if (part.method, part.outer_step) == (method, outer_step):
+                return cost
+            cost += part.cost
+        raise ValueError(f"no part {method} {outer_step} in this plan")
+
+    @property
+    def cost(self) -> float:
+        """Gradient evaluations of one repeat."""
+        return sum(part.cost for part in self.parts)
+
+
+def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
+    """Lay out one repeat of a run.
+
+    Args:
+        config: The run's configuration.
+        n_train: Training images, before the validation split.
+        parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
+
+    Returns:
+        Its parts and needs.
+    """
+    method, outer = config.method, config.outer
+    kept = n_train - max(1, round(n_train * method.validation))
+    split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
+    size = 8 if config.precision == "float64" else 4
+    state = 2 * parameters * size + buffer_bytes
+    parts: list[Part] = []
+    memory, note = 0, "no tangents"
+    if method.name != "greedy":
+        longest = config.epochs * split_steps
+        if method.mode == "reverse":
+            interval, memory, note = _reverse_memory(config, longest, state)
+        else:
+            interval, columns = 1, sum(method.counts(longest))
+            # Z and C before and after a step, and the products.
+            memory = 5 * columns * parameters * size
+            note = f"{columns} tangents, whatever the horizon"
+        if config.budget is not None:
+            note += f"; a seed ends when {config.budget} are spent, or after all outer steps"
+        for step in range(outer.steps):
+            steps = outer.horizon(step, config.epochs) * split_steps
+            parts.append(Part("ours", step, steps, *_step_cost(config, step, interval)))
+    greedy = config.greedy.enabled or method.name == "greedy"
+    if greedy:
+        parts.append(Part("hd", 0, config.epochs * split_steps, 2.0))
+    wanted = {
+        "ours_retrained": method.name != "greedy",
+        "hd_retrained": greedy,
+        "sgd": config.baseline.enabled,
+    }
+    for name in RETRAININGS:
+        if wanted[name]:
+            parts.append(Part(name, 0, config.epochs * full_steps, 1.0))
+    return Plan(parts, memory, note)
+
+
+def plan_hypervariance(
+    config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
+) -> Plan:
+    """Lay out a study of hypervariance: a part a perturbation, all its repeats in it.
+
+    Args:
+        config: The run's configuration.
+        n_train: Training images.
+        parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
+
+    Returns:
+        Its parts and needs; memory is that of one worker process.
+    """
+    study = config.hypervariance
+    state = 2 * parameters * (8 if config.precision == "float64" else 4) + buffer_bytes
+    interval, memory, note = _reverse_memory(config, study.steps, state)
+    # There: a step and a greedy hypergradient. Back: the same step again, its graph, a product.
+    back = (interval > 1) + 1.0 + 2.0
+    steps = config.repeats * study.steps
+    parts = [Part(name, 0, steps, 2.0, back) for name in study.perturbations]
+    return Plan(parts, memory, note)
+
+
+def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
+    """Lay out one seed of a search: a part for each trial to its end, and a final training.
+
+    Args:
+        config: The run's configuration.
+        n_train: Training images, before the validation split.
+        parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
+
+    Returns:
+        Its parts and needs; a single trial where only a budget of seconds ends the search.
+    """
+    search, method, allowance = config.search, config.method, config.allowance
+    kept = n_train - max(1, round(n_train * method.validation))
+    steps = config.epochs * (kept // method.batch_size)
+    cost = 2.0 if search.kind == "hd" else 1.0
+    trials = count_of(config)
+    note = "training alone keeps no tangents"
+    if allowance is not None:
+        note = f"a seed ends when {config.budget} are spent; {note}"
+        each = {"trials": 1.0, "gradients": steps * cost}.get(allowance.unit)
+        if each is None:
+            note = f"the cost is that of one trial: {note}"
+        affordable = 1 if each is None else max(1, round(allowance.amount / max(each, 1)))
+        trials = affordable if trials is None else min(trials, affordable)
+    assert trials is not None, "a search has an end"
+    parts = [Part(search.kind, 0, steps, cost)] * min(trials, MANY)
+    parts.append(Part("final", 0, config.epochs * (n_train // method.batch_size), 1.0))
+    return Plan(parts, 0, note)
+
+
+def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float, float]:
+    """Gradient evaluations of an inner step there, and back."""
+    moving = outer_step > 0  # at first all values are zero, and no product is needed
+    if config.method.mode == "reverse":
+        return 1.0, (interval > 1) + 1.0 + 2.0 * config.reverse.parts * moving
+    counts = config.method.counts(1)
+    # A window's column is zero until it begins, and untouched while its kind is truncated.
+    products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
+    products *= config.curvature.batch_fraction
+    return 1.0 + 2.0 * products * moving, 0.0
+
+
+def _reverse_memory(config: RunConfig, horizon: int, state: int) -> tuple[int, int, str]:
+    """Steps between two states that reverse mode keeps, their memory, and what it is."""
+    interval = checkpoint_interval(max(horizon, 1), state, config.reverse.memory_gb)
+    if interval == 1:
+        return 1, horizon * state, f"the states of {horizon:,} steps"
+    states = -(-horizon // interval) + interval + 1
+    return interval, states * state, f"{states} states, {interval} steps apart"

@@ -1,0 +1,234 @@
+"""From a setting to a finished run directory: one driver, its record, its figures, its tables."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.fingerprint import column_of, digest
+from hypergrad.config.schema import RunConfig
+from hypergrad.drivers.context import Setting, make_model
+from hypergrad.drivers.hypervariance.driver import Study
+from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.search.driver import Search
+from hypergrad.reporting.results import headline
+from hypergrad.reporting.run_progress import Display
+from hypergrad.reporting.run_report import hypervariance_headline, report
+from hypergrad.reporting.search_report import search_headline
+from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
+from hypergrad.runs.journal import Journal
+from hypergrad.runs.provenance import finish_session, provenance, record_session
+
+__all__ = ["again", "launch", "new_run"]
+
+Drive = Callable[[Setting, RunDirectory, Interrupt, bool], None]
+
+
+def launch(
+    setting: Setting,
+    run: RunDirectory,
+    command: Sequence[str],
+    *,
+    resume: bool = False,
+    part: bool = False,
+) -> int:
+    """Run to the end, or until interrupted; then draw the figures and print the tables.
+
+    Args:
+        setting: What to run.
+        run: Its directory, with the configuration written.
+        command: The command line, for the record.
+        resume: Go on from where it was.
+        part: This is a part of a larger run, which draws and says how to resume.
+
+    Returns:
+        Exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+
+    Raises:
+        RunFailed: For whatever goes wrong on the way.
+    """
+    config = setting.config
+    began = time.monotonic()
+    if config.driver == "search" and run.is_held():
+        code = _assist(setting, run)
+        if code or run.is_held() or run.status() == "finished":
+            return code
+    with run.hold(), catch_signals() as interrupt:
+        torch.manual_seed(config.seed)
+        seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
+        about = provenance(_device_text(setting.device), seeds, command)
+        record_session(run, {**about, "ranks": setting.ranks.size})
+        state = {"experiment": config.name, "status": "running", "message": ""}
+        run.update_summary({**state, "settings": _settings(config)})
+        try:
+            DRIVES[config.driver](setting, run, interrupt, resume)
+        except Interrupted:
+            run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
+            if not part:
+                print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
+            return interrupt.exit_code
+        except Exception as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            run.update_summary({"status": "failed", "message": text})
+            raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
+        finally:
+            finish_session(run, time.monotonic() - began)
+        run.update_summary({"status": "finished"})
+    if not part:
+        report(run, config)
+    return 0
+
+
+def _learn(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+    config = setting.config
+    smaller = {"paper": "scale=cpu or scale=smoke is smaller.", "cpu": "scale=smoke is smaller."}
+    hint = f"{smaller.get(config.scale_name, '')} Ctrl-C stops with a checkpoint."
+    total = None if config.budget is not None else setting.plan.cost * len(config.seeds)
+    console = Console(stderr=True)
+    journal = Journal(run)
+    try:
+        with Display(total, config.outer.steps, config.epochs, hint, console) as display:
+            loop = Loop(config, setting.data, setting.plan, journal, display, interrupt)
+            learner = Learner(
+                config,
+                setting.data,
+                lambda seed: make_model(config, setting.data, seed),
+                setting.plan,
+                loop,
+                setting.ranks,
+            )
+            if resume:
+                loop.resume()
+            learner.run()
+        run.update_summary({"headline": headline(loop.progress.results)})
+    finally:
+        journal.close()
+
+
+def _hypervariance(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+    with TaskProgress(Console(stderr=True)) as display:
+        Study(setting, run, display, interrupt).run()
+    run.update_summary({"headline": hypervariance_headline(run.path)})
+
+
+def _search(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+    with TaskProgress(Console(stderr=True)) as display:
+        Search(setting, run, display, interrupt).lead()
+    run.update_summary({"headline": search_headline(run.path)})
+
+
+def _assist(setting: Setting, run: RunDirectory) -> int:
+    """Take trials from a search that another process leads; return the exit code."""
+    print(f"{run.path} is being searched by another process: helping it", file=sys.stderr)
+    with catch_signals() as interrupt, TaskProgress(Console(stderr=True)) as display:
+        try:
+            Search(setting, run, display, interrupt).assist()
+        except Interrupted:
+            return interrupt.exit_code
+    print("no trial is left to take: the other process finishes the search", file=sys.stderr)
+    return 0
+
+
+DRIVES: dict[str, Drive] = {
+    "learn": _learn,
+    "hypervariance": _hypervariance,
+    "search": _search,
+}
+
+
+def _settings(config: RunConfig) -> dict[str, object]:
+    """What the figures say about a run."""
+    common: dict[str, object] = {
+        "data": config.data.name,
+        "model": config.model.name,
+        "scale": config.scale_name,
+    }
+    if config.driver == "hypervariance":
+        study = config.hypervariance
+        return common | {
+            "precision": config.precision,
+            "batch_size": config.method.batch_size,
+            "clip_gradient": config.method.clip_gradient,
+            "steps": study.steps,
+            "windows": study.windows,
+            "learning_rate": study.learning_rate,
+            "momentum": study.momentum,
+            "weight_decay": study.weight_decay,
+            "repeats": config.repeats,
+            "perturbation_size": study.size,
+            "validation_batches": study.validation_batches,
+        }
+    searched: dict[str, object] = {}
+    if column := column_of(config):
+        searched = {
+            "search": config.search.kind,
+            "column": column,
+            "budget": config.budget,
+            "repeats": config.repeats,
+            "setup": digest(config),
+        }
+    if config.driver == "search":
+        return (
+            common
+            | searched
+            | {
+                "epochs": config.epochs,
+                "schedule": config.baseline.schedule,
+                "milestones": " ".join(
+                    f"{milestone:g}" for milestone in config.baseline.milestones
+                ),
+            }
+        )
+    return (
+        common
+        | searched
+        | {
+            "method": config.method.name,
+            "epochs": config.epochs,
+            "outer_steps": config.outer.steps,
+        }
+    )
+
+
+def again(run: RunDirectory) -> str:
+    """Return the command that goes on with a run."""
+    return f"hypergrad run --resume {run.path}"
+
+
+def _device_text(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def new_run(config: RunConfig, text: str, overrides: Sequence[str]) -> RunDirectory:
+    """Make a run directory with its configuration in it, and say where it is.
+
+    Args:
+        config: The configuration.
+        text: The same as YAML.
+        overrides: What was typed.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    try:
+        run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
+        run.write_config(text, overrides)
+    except OSError as error:
+        raise ConfigError(
+            f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
+        ) from error
+    print(f"run: {run.path}", file=sys.stderr)
+    return run

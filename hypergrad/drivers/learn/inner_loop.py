@@ -1,0 +1,257 @@
+"""The inner loop as a driver runs it: rows, checkpoints, interruptions, progress."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hypergrad.config.schema import RunConfig
+from hypergrad.data import EVALUATION_BATCH, Dataset, Images, in_batches
+from hypergrad.differentiation.result import Hypergradients
+from hypergrad.drivers.cost import Part, Plan
+from hypergrad.drivers.learn.state import Evaluation, Progress
+from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.runs.journal import Journal
+from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
+from hypergrad.training.hypergradient_descent import HypergradientDescentRun
+from hypergrad.training.inner_run import InnerRun
+
+__all__ = ["Loop", "Watch"]
+
+
+class Watch(Protocol):
+    """What a driver tells whoever watches it."""
+
+    def begin(self, seed: int, method: str, outer_step: int, steps: int) -> None:
+        """An inner run begins, or goes on after a resume."""
+        ...
+
+    def step(self, inner: InnerRun, cost: float) -> None:
+        """An inner step was taken; `cost` gradient evaluations of the whole run are done."""
+        ...
+
+    def row(self, row: Mapping[str, int | float | str | None]) -> None:
+        """A row of `inner.csv` was written."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line happened."""
+        ...
+
+
+class Loop:
+    """Takes inner runs to their end and keeps the journal; can stop after any inner step.
+
+    Args:
+        config: The run's configuration.
+        data: The images, for evaluation.
+        plan: What the run is going to do, for its progress.
+        journal: The run's files.
+        watch: Is told what happens.
+        interrupt: Asks the run to stop.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        plan: Plan,
+        journal: Journal,
+        watch: Watch,
+        interrupt: Interrupt,
+    ) -> None:
+        self.config = config
+        self.journal = journal
+        self.watch = watch
+        self.progress = Progress(method=plan.parts[0].method)
+        self._data = data
+        self._plan = plan
+        self._interrupt = interrupt
+        self._tensors: dict[str, Tensor] | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of the repeat under way."""
+        return self.config.seeds[self.progress.seed_index]
+
+    def resume(self) -> None:
+        """Go to where the newest whole checkpoint is; to the start if there is none."""
+        checkpoint, remarks = self.journal.load()
+        for remark in remarks:
+            self.watch.note(f"passed over a damaged checkpoint: {remark}")
+        if checkpoint is None:
+            return
+        self.progress = Progress(**checkpoint.state["progress"])
+        if self.progress.inner is not None:
+            self._tensors = checkpoint.tensors
+        torch.set_rng_state(checkpoint.tensors["random_state"])
+        if "cuda_random_state" in checkpoint.tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(checkpoint.tensors["cuda_random_state"])
+
+    def go(self, inner: InnerRun, validation: Images | None) -> Evaluation:
+        """Run an inner run to its end, or until its weights are no longer finite numbers.
+
+        Args:
+            inner: The run, from its start; it goes on from the checkpoint that was resumed.
+            validation: Validation images, or None.
+
+        Returns:
+            Its last evaluation.
+
+        Raises:
+            Interrupted: After a checkpoint, when asked to stop.
+        """
+        now = self.progress
+        if self._tensors is not None and now.inner is not None:
+            inner.restore(self._tensors, now.inner)
+        else:
+            now.seconds, now.seen = 0.0, None
+        self._tensors = None
+        self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
+        part, before = self._part()
+        began = saved = time.monotonic()
+        earlier = now.seconds
+        while not inner.done:
+            inner.advance()
+            now.seconds = earlier + time.monotonic() - began
+            self.watch.step(inner, before + part.gradients * inner.step)
+            if self._row_is_due(inner):
+                self._write_row(inner, validation)
+                if not inner.is_finite():
+                    break
+            if self._interrupt.requested:
+                self.save(inner)
+                raise Interrupted(self._interrupt.requested)
+            if time.monotonic() - saved >= self.config.checkpoint_seconds:
+                self.save(inner)
+                saved = time.monotonic()
+        assert now.seen is not None, "every inner run ends with a row"
+        return Evaluation(*now.seen)  # type: ignore[arg-type]
+
+    def hypergradients(
+        self, inner: ForwardRun | ReverseRun, validation: Sequence[tuple[Tensor, Tensor]]
+    ) -> Hypergradients:
+        """Return the hypergradients of an inner run that has come to its end.
+
+        Args:
+            inner: The run.
+            validation: Batches of validation data.
+
+        Returns:
+            Its hypergradients.
+
+        Raises:
+            Interrupted: After a checkpoint, when asked to stop on the way back.
+        """
+        part, before = self._part()
+        there = before + part.gradients * inner.horizon
+
+        def tick(steps: int) -> None:
+            self.watch.step(inner, there + part.backward * steps)
+            if self._interrupt.requested:
+                self.save(inner)
+                raise Interrupted(self._interrupt.requested)
+
+        return inner.hypergradients(validation, tick)
+
+    def _part(self) -> tuple[Part, float]:
+        """The part under way, and what the plan costs before it."""
+        now = self.progress
+        part = next(
+            part
+            for part in self._plan.parts
+            if part.method == now.method and part.outer_step == now.outer_step
+        )
+        before = now.seed_index * self._plan.cost
+        return part, before + self._plan.cost_before(now.method, now.outer_step)
+
+    def _row_is_due(self, inner: InnerRun) -> bool:
+        per_epoch, rows = inner.minibatches.steps_per_epoch, self.config.rows_per_epoch
+        return inner.step * rows // per_epoch > (inner.step - 1) * rows // per_epoch
+
+    def _write_row(self, inner: InnerRun, validation: Images | None) -> None:
+        now = self.progress
+        loss, accuracy = inner.take_means()
+        seen = self._evaluate(inner, validation)
+        row: dict[str, int | float | str | None] = {
+            "seed": self.seed,
+            "method": now.method,
+            "outer_step": now.outer_step,
+            "epoch": inner.epoch,
+            "step": inner.step,
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            "validation_loss": seen.validation_loss,
+            "validation_accuracy": seen.validation_accuracy,
+            "test_accuracy": seen.test_accuracy,
+            "learning_rate": inner.values.alpha,
+            "momentum": inner.values.beta,
+            "weight_decay": inner.values.mu,
+            "seconds": round(now.seconds, 3),
+        }
+        self.journal.append("inner", [row])
+        if isinstance(inner, HypergradientDescentRun):
+            self._write_history(inner)
+        now.seen = list(seen)
+        self.watch.row(row)
+
+    def _write_history(self, inner: HypergradientDescentRun) -> None:
+        self.journal.append("greedy", ({"seed": self.seed, **row} for row in inner.take_history()))
+
+    def _evaluate(self, inner: InnerRun, validation: Images | None) -> Evaluation:
+        def on(images: Images) -> tuple[float, float]:
+            batches = in_batches(images, EVALUATION_BATCH)
+            return inner.model.evaluate(inner.state.theta, inner.state.buffers, batches)
+
+        final = validation is None and inner.done
+        looks = self.config.test_curves or final
+        test_loss, test_accuracy = on(self._data.test) if looks else (None, None)
+        if validation is None:
+            return Evaluation(None, None, test_loss, test_accuracy)
+        return Evaluation(*on(validation), test_loss, test_accuracy)
+
+    def announce(self) -> None:
+        """Bring `summary.json` and `schedule.json` up to date."""
+        now = self.progress
+        going = now.seed_index < len(self.config.seeds)
+        fraction = (now.seed_index + (self._share() if going else 0.0)) / len(self.config.seeds)
+        self.journal.run.update_summary(
+            {
+                "progress": {"phase": now.method if going else "finished", "fraction": fraction},
+                "results": now.results,
+                "spent": now.spent,
+                **({} if now.curvature is None else {"curvature": now.curvature}),
+            }
+        )
+        schedules = list(now.schedules)
+        if now.method == "ours" and now.best is not None:  # the seed under way
+            schedules.append({"seed": self.seed, **now.best})
+        self.journal.run.write_json("schedule.json", {"schedules": schedules})
+
+    def _share(self) -> float:
+        """How much of the seed under way is done: of its plan, or of its budget."""
+        now, allowance = self.progress, self.config.allowance
+        share = self._plan.cost_before(now.method, now.outer_step) / self._plan.cost
+        if allowance is None or now.method != "ours":
+            return share
+        return min(max(share, allowance.of(now.spent_by(self.seed)) / allowance.amount), 1.0)
+
+    def save(self, inner: InnerRun | None) -> None:
+        """Write a checkpoint, in the middle of an inner run or between two."""
+        now = self.progress
+        tensors: dict[str, Tensor] = {}
+        now.inner = None
+        if inner is not None:
+            if isinstance(inner, HypergradientDescentRun):
+                self._write_history(inner)
+            tensors, now.inner = inner.snapshot()
+        # Batches need no generator state; a network with dropout draws from the global one.
+        tensors = {**tensors, "random_state": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["cuda_random_state"] = torch.cuda.get_rng_state()
+        state = json.loads(json.dumps(asdict(now)))
+        self.journal.save(tensors, {"progress": state})

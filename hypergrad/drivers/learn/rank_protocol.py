@@ -1,0 +1,194 @@
+"""A run on several ranks: rank 0 runs it, the others follow.
+
+Rank 0 alone reads the command line, looks at the clock, hears signals, prints and writes. Whatever
+its inner runs with tangents do, it first tells the others (the *followers*), who do the same with
+their share of the rows. Everything else (training without tangents, evaluation) is rank 0's alone:
+the followers wait.
+"""
+
+import contextlib
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from torch import Tensor
+
+from hypergrad.config.schema import RunConfig
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.data import Minibatches
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.result import Hypergradients
+from hypergrad.drivers.batching import minibatches_of, split, validation_batches
+from hypergrad.drivers.context import Setting, make_model, prepare
+from hypergrad.parallel.ranks import Ranks, join_ranks
+from hypergrad.runs.errors import RunFailed
+from hypergrad.training.differentiated_run import ForwardRun
+from hypergrad.training.graphed_step import Replay, replay_for
+
+__all__ = ["LedRun", "Task", "dismiss", "follow"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Order(IntEnum):
+    """What rank 0 tells the followers to do."""
+
+    END = 0
+    BEGIN = 1
+    STEP = 2
+    COUNT = 3
+    PROJECT = 4
+    SNAPSHOT = 5
+    RESTORE = 6
+
+
+class Task(NamedTuple):
+    """All that an inner run with tangents follows from.
+
+    Attributes:
+        config: The run's configuration.
+        seed: Of the repeat.
+        outer_step: From 0.
+        epochs: Its horizon.
+        schedule: The values.
+        options: Clipping, truncation, strategy.
+    """
+
+    config: RunConfig
+    seed: int
+    outer_step: int
+    epochs: int
+    schedule: Schedule
+    options: ForwardOptions
+
+
+class LedRun(ForwardRun):
+    """A forward run at rank 0, which has the followers do what it does.
+
+    Args:
+        task: What it is.
+        model: The network, with its initial parameters, and its loss.
+        minibatches: Training data.
+        replay: Takes its steps, or None.
+        ranks: The ranks, of which this is the first.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: FlatModel,
+        minibatches: Minibatches,
+        replay: Replay | None,
+        ranks: Ranks,
+    ) -> None:
+        ranks.told(Order.BEGIN)
+        ranks.said(task)
+        given = task.epochs, task.schedule, task.options, replay, ranks
+        super().__init__(model, model.theta(), minibatches, *given)
+
+    def advance(self) -> None:
+        """Take one inner step."""
+        self._ranks.told(Order.STEP)
+        super().advance()
+
+    def cost(self) -> tuple[int, int]:
+        """Return how many gradient evaluations and Hessian products there were so far."""
+        self._ranks.told(Order.COUNT)
+        return super().cost()
+
+    def hypergradients(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = lambda steps: None
+    ) -> Hypergradients:
+        """Return the hypergradients of the validation loss at the weights reached."""
+        self._ranks.told(Order.PROJECT)
+        return super().hypergradients(validation, tick)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Return everything that `restore` needs: tensors with the rows of all, and values."""
+        self._ranks.told(Order.SNAPSHOT)
+        return super().snapshot()
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot, which need not be of the same number of ranks."""
+        self._ranks.told(Order.RESTORE)
+        self._ranks.said((dict(tensors), dict(scalars)))
+        super().restore(tensors, scalars)
+
+
+def follow() -> None:
+    """Do what rank 0 says until it says that this was all; a signal is for rank 0 to answer.
+
+    Raises:
+        RunFailed: If rank 0 is gone.
+        ValueError: For data or a device that this machine lacks.
+    """
+    ranks = join_ranks()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    follower = _Follower(ranks)
+    while (order := _hear(ranks)) != Order.END:
+        follower.obey(order)
+    ranks.leave()
+
+
+def dismiss() -> None:
+    """At rank 0: tell the followers, if there still are any, that this was all."""
+    with contextlib.suppress(RuntimeError):
+        ranks = join_ranks()
+        ranks.told(Order.END)
+        ranks.leave()
+
+
+def _hear(ranks: Ranks) -> Order:
+    try:
+        return Order(ranks.told(Order.END))
+    except RuntimeError as error:
+        raise RunFailed(f"rank {ranks.rank}: rank 0 is gone") from error
+
+
+class _Follower:
+    """A rank that is not the first, and what it has at hand."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._setting: Setting | None = None
+        self._seed: int | None = None
+        self._inner: ForwardRun | None = None
+        self._validation: list[Batch] = []
+
+    def obey(self, order: Order) -> None:
+        """Do what rank 0 does."""
+        if order == Order.BEGIN:
+            self._begin(self._ranks.said())
+            return
+        assert self._inner is not None, "rank 0 begins before it goes on"
+        match order:
+            case Order.STEP:
+                self._inner.advance()
+            case Order.COUNT:
+                self._inner.cost()
+            case Order.PROJECT:
+                self._inner.hypergradients(self._validation)
+            case Order.SNAPSHOT:
+                self._inner.snapshot()
+            case Order.RESTORE:
+                self._inner.restore(*self._ranks.said())
+
+    def _begin(self, task: Task) -> None:
+        config, seed, outer_step = task.config, task.seed, task.outer_step
+        if self._setting is None or self._setting.config != config:
+            self._setting, self._seed = prepare(config), None
+        data = self._setting.data
+        if self._seed != seed:
+            self._seed, self._model = seed, make_model(config, data, seed)
+            # Rank 0 has said already what cannot be recorded.
+            self._replay = replay_for(
+                self._model, self._setting.device, config.replay, lambda text: None
+            )
+        train, held_out = split(config, data, seed, outer_step)
+        minibatches = minibatches_of(config, train, seed, "ours", outer_step)
+        given = task.epochs, task.schedule, task.options, self._replay, self._ranks
+        self._inner = ForwardRun(self._model, self._model.theta(), minibatches, *given)
+        self._validation = validation_batches(config, held_out)

@@ -1,0 +1,4 @@
+"""The driver of Figure 5: grids, random schedules, restarts of hypergradient descent.
+
+Imports what drivers may.
+"""

@@ -1,0 +1,241 @@
+"""Driver of Figure 5 and of three rows of Table 1: run the trials that are left, choose, test.
+
+Any number of processes may work on one run directory. The one that holds the run leads: it writes
+`trials.csv` and the summary, and does the final trainings. The others only take trials.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from hypergrad.config.schema import RunConfig
+from hypergrad.core.budget import Spent
+from hypergrad.core.schedule import Schedule
+from hypergrad.drivers.context import Setting, prepare
+from hypergrad.drivers.search.progress import Ledger
+from hypergrad.drivers.search.selection import Chosen, choose
+from hypergrad.drivers.search.trial import Outcome, Trainer, Trial
+from hypergrad.drivers.search.trial_queue import Queue, open_trials
+from hypergrad.drivers.search.trial_store import Records, name_of
+from hypergrad.parallel.pool import spread
+from hypergrad.parallel.worker import Executor, WorkerLost
+from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.training.ensemble import check_ensemble, fastest_size
+
+__all__ = ["Search"]
+
+LOOK = 1.0  # seconds between two looks at what other processes have finished
+LOSSES = 3  # workers lost in a row, without a trial finished in between, that end a search
+LARGEST = 64  # trials trained together, where that is measured
+
+_trainer: Trainer | None = None  # of a worker process
+
+
+class Search:
+    """One search, from wherever its files say it is.
+
+    Args:
+        setting: What to run.
+        run: Its directory.
+        display: Is told what happens.
+        interrupt: Asks it to stop.
+    """
+
+    def __init__(
+        self, setting: Setting, run: RunDirectory, display: TaskProgress, interrupt: Interrupt
+    ) -> None:
+        self._config = setting.config
+        self._data = setting.data
+        self._run = run
+        self._display = display
+        self._interrupt = interrupt
+        self._records = Records(run.path)
+        self._trainer = Trainer(setting.config, setting.data)
+        part = setting.plan.parts[0]
+        self._planned = Spent(gradients=round(part.steps * part.gradients), trials=1)
+        self._final_horizon = setting.plan.parts[-1].steps
+        self._ledger = Ledger(self._config, run, self._records, display)
+        self._leads = False
+
+    def lead(self) -> None:
+        """Do everything that is left, and write down what came of it; the run must be held.
+
+        Raises:
+            Interrupted: When asked to stop; the trials under way are given up.
+        """
+        self._leads = True
+        # What was chosen before a search grew is not what it will choose.
+        self._run.update_summary({"best": None, "results": []})
+        self._ledger.open()
+        try:
+            self._complete(self._wanted)
+        finally:
+            self._ledger.gather()
+        self._ledger.say_what_ended_it(self._planned)
+        self._finish(choose(self._config.search.kind, self._ledger.finished()))
+        self._run.update_summary({"progress": {"phase": "finished", "fraction": 1.0}})
+        self._records.tidy()
+
+    def assist(self) -> None:
+        """Take trials from a search that another process leads, until none is to be had.
+
+        Raises:
+            Interrupted: When asked to stop.
+        """
+        self._ledger.open()
+        self._complete(self._wanted, wait=False)
+
+    # Trials
+
+    def _wanted(self) -> Iterator[Trial]:
+        return chain.from_iterable(
+            open_trials(self._config, seed, self._planned, self._records.get)
+            for seed in self._config.seeds
+        )
+
+    def _complete(self, wanted: Callable[[], Iterator[Trial]], *, wait: bool = True) -> None:
+        """Finish all trials that are wanted, with whoever else is at it."""
+        queue, lost = Queue(self._records, self._ensemble()), 0
+        while True:
+            try:
+                for trials, outcomes in self._results(queue, wanted):
+                    queue.settle(trials, outcomes)
+                    lost = 0
+                    self._ledger.note(trials, outcomes, write=self._leads)
+            except WorkerLost as error:
+                lost += 1
+                if lost == LOSSES:
+                    raise
+                self._display.note(f"{error}: its trials are begun again")
+                continue
+            finally:
+                queue.drop()
+            self._records.refresh()
+            if not wait or all(self._records.get(trial) for trial in wanted()):
+                return
+            self._pause()  # others are at the rest; if they die, their claims are to be had
+
+    def _results(
+        self, queue: Queue, wanted: Callable[[], Iterator[Trial]]
+    ) -> Iterator[tuple[list[Trial], list[Outcome]]]:
+        config, groups = self._config, queue.groups(wanted)
+        if config.jobs == 1 and config.search.executor == "local":
+            for trials in groups:
+                yield trials, self._trainer.train(trials, self._tick)
+            return
+        executor = Executor(
+            name=config.search.executor,
+            jobs=config.jobs,
+            gpus=config.search.gpus,
+            threads=config.threads,
+        )
+        yield from spread(work, groups, executor, self._interrupt, begin, (config,))
+
+    def _tick(self) -> None:
+        if self._interrupt.requested:
+            raise Interrupted(self._interrupt.requested)
+
+    def _pause(self) -> None:
+        until = time.monotonic() + LOOK
+        while time.monotonic() < until:
+            self._tick()
+            time.sleep(LOOK / 10)
+
+    def _ensemble(self) -> int:
+        """How many trials to train together: as configured, or as measured once in a search."""
+        config = self._config
+        if config.search.kind == "hd" or config.search.ensemble == "1":
+            return 1
+        stage = self._trainer.stage(next(self._wanted()))
+        if config.search.ensemble != "auto":
+            check_ensemble(stage.model)
+            return int(config.search.ensemble)
+        kept = self._run.read_summary().get("ensemble")
+        if kept is not None:
+            return int(kept["size"])
+        horizon = config.epochs * stage.minibatches.steps_per_epoch
+        size, seconds = fastest_size(
+            stage.model,
+            stage.theta,
+            stage.minibatches,
+            next(self._wanted()).candidate.over(horizon),
+            config.method.clip_gradient,
+            min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
+            self._tick,
+        )
+        times = ", ".join(f"{k} at once {1e3 * s:.2f} ms" for k, s in seconds.items())
+        self._display.note(f"trains {size} at once (a step of each: {times})")
+        if self._leads:
+            self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
+        return size
+
+    # Final trainings
+
+    def _finish(self, chosen: dict[int, Chosen]) -> None:
+        """Train with each seed's chosen setting on the full training set, and test it, once."""
+        finals = {seed: _final(seed, choice) for seed, choice in chosen.items()}
+        trials = [trial for trial in finals.values() if not trial.greedy]
+        self._complete(lambda: iter(trials))
+        results, schedules = [], []
+        for seed, trial in finals.items():
+            choice = chosen[seed]
+            outcome = None if trial.greedy else self._records.get(trial)
+            results.append(
+                {
+                    "seed": seed,
+                    "method": self._config.search.kind,
+                    "test_accuracy": (
+                        self._data.test.chance if outcome is None else outcome.test_accuracy
+                    ),
+                    "validation_accuracy": choice.validation_accuracy,
+                    "diverged": outcome is None or outcome.diverged,
+                    "outer_step": None,
+                    "setting": choice.candidate.number,
+                }
+            )
+            if outcome is not None:
+                values = trial.schedule or trial.candidate.over(self._final_horizon)
+                schedules.append(
+                    {
+                        "seed": seed,
+                        "validation_accuracy": choice.validation_accuracy,
+                        **values.as_dict(),
+                    }
+                )
+        best_seed, best = max(chosen.items(), key=lambda item: item[1].outcome.rank)
+        self._run.write_json("schedule.json", {"schedules": schedules})
+        self._run.update_summary(
+            {
+                "results": results,
+                "best": {
+                    "seed": best_seed,
+                    "trial": name_of(Trial(best.candidate, best_seed)),
+                    "setting": best.candidate.number,
+                    "text": str(best.candidate),
+                    "validation_accuracy": best.validation_accuracy,
+                },
+            }
+        )
+        self._ledger.write("finals.csv", [(t, o) for t in trials if (o := self._records.get(t))])
+
+
+def begin(config: RunConfig) -> None:
+    """Get a worker process ready: the data and the network, once."""
+    global _trainer
+    setting = prepare(config)
+    _trainer = Trainer(config, setting.data)
+
+
+def work(trials: list[Trial]) -> list[Outcome]:
+    """Do a group of trials in a worker process."""
+    assert _trainer is not None
+    return _trainer.train(trials)
+
+
+def _final(seed: int, choice: Chosen) -> Trial:
+    """The final training of a choice; still greedy where hypergradient descent found nothing."""
+    values = choice.outcome.values
+    schedule = None if values is None else Schedule.from_dict(values)
+    return Trial(choice.candidate, seed, final=True, schedule=schedule)

@@ -1,0 +1,158 @@
+"""What is kept of a search: each finished trial is a file, each trial under way a lock.
+
+A file is written whole or not at all, and named after what was trained, so that nothing can be lost
+or counted twice. A lock belongs to the process that holds it, and goes when that process dies.
+"""
+
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import filelock
+
+from hypergrad.core.budget import Spent
+from hypergrad.drivers.search.trial import Outcome, Trial
+from hypergrad.runs.atomic import write_text_atomically
+
+__all__ = ["COLUMNS", "Records", "row_of"]
+
+COLUMNS = (
+    "setting seed trial schedule learning_rate factor momentum weight_decay outer_learning_rate "
+    "restart validation_accuracy validation_loss test_accuracy train_loss diverged diverged_step "
+    "steps gradients products seconds ensemble"
+).split()
+
+_NAME = re.compile(r"(final_)?seed\d+_[0-9a-f]{12}")  # a copy that a sync tool made is none
+_NUMBERS = ("validation_loss", "train_loss")  # may be infinite or NaN, which JSON has no word for
+
+
+class Records:
+    """The finished trials of a search, and claims on those under way.
+
+    Args:
+        folder: The run directory; `trials/` and `claims/` are made in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._trials = folder / "trials"
+        self._claims = folder / "claims"
+        for path in (self._trials, self._claims):
+            path.mkdir(exist_ok=True)
+        self._known: dict[str, Outcome] = {}
+
+    def get(self, trial: Trial) -> Outcome | None:
+        """Return what a trial came to, or None if it is not finished as far as is known here."""
+        return self._known.get(name_of(trial))
+
+    def count(self, seed: int) -> int:
+        """Return how many trials of a seed are finished, final trainings not counted."""
+        return sum(name.startswith(f"seed{seed}_") for name in self._known)
+
+    def refresh(self) -> None:
+        """Read what other processes have finished.
+
+        Raises:
+            ValueError: If a file is damaged.
+        """
+        for path in self._trials.glob("*.json"):
+            if path.stem not in self._known and _NAME.fullmatch(path.stem):
+                self._known[path.stem] = _read(path)
+
+    def write(self, trial: Trial, outcome: Outcome) -> None:
+        """Keep what a trial came to; it is on the disk when this returns."""
+        name = name_of(trial)
+        found = {**outcome._asdict(), "spent": outcome.spent._asdict()}
+        for key in _NUMBERS:
+            value = found[key]
+            if value is not None and not math.isfinite(value):
+                found[key] = str(value)
+        record = {"seed": trial.seed, "final": trial.final, **trial.candidate.as_dict(), **found}
+        write_text_atomically(self._trials / f"{name}.json", json.dumps(record) + "\n")
+        self._known[name] = outcome
+
+    def claim(self, trial: Trial) -> filelock.BaseFileLock | None:
+        """Claim a trial for this process.
+
+        Args:
+            trial: Which is not finished as far as is known here.
+
+        Returns:
+            The lock to release once its record is written; None if another process is at it, or
+            has finished it meanwhile.
+        """
+        name = name_of(trial)
+        # Claimed in one thread, released in another.
+        lock = filelock.FileLock(self._claims / f"{name}.lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            return None
+        path = self._trials / f"{name}.json"
+        if path.exists():
+            self._known[name] = _read(path)
+            lock.release()
+            return None
+        return lock
+
+    def tidy(self) -> None:
+        """Remove the locks of a search that has come to its end."""
+        shutil.rmtree(self._claims, ignore_errors=True)
+
+
+@lru_cache(maxsize=100_000)
+def name_of(trial: Trial) -> str:
+    """Return the name of a trial's record: a pure function of what is trained.
+
+    The setting's place in the search is no part of it, so that a grid can grow.
+    """
+    what = {**trial.candidate.as_dict(), "number": None, "seed": trial.seed, "final": trial.final}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return f"{'final_' if trial.final else ''}seed{trial.seed}_{digest[:12]}"
+
+
+def row_of(trial: Trial, outcome: Outcome) -> dict[str, object]:
+    """Return a trial as a row of `trials.csv`; several values of a kind are joined by blanks."""
+    candidate = trial.candidate
+
+    def joined(values: tuple[float, ...]) -> str:
+        return " ".join(repr(value) for value in values)
+
+    return {
+        "setting": candidate.number,
+        "seed": trial.seed,
+        "trial": name_of(trial),
+        "schedule": candidate.schedule,
+        "learning_rate": joined(candidate.learning_rate),
+        "factor": candidate.factor,
+        "momentum": joined(candidate.momentum),
+        "weight_decay": joined(candidate.weight_decay),
+        "outer_learning_rate": candidate.outer_learning_rate,
+        "restart": candidate.restart if candidate.schedule == "hd" else None,
+        "validation_accuracy": outcome.validation_accuracy,
+        "validation_loss": outcome.validation_loss,
+        "test_accuracy": outcome.test_accuracy,
+        "train_loss": outcome.train_loss,
+        "diverged": int(outcome.diverged),
+        "diverged_step": outcome.diverged_step,
+        "steps": outcome.steps,
+        "gradients": outcome.spent.gradients,
+        "products": outcome.spent.products,
+        "seconds": round(outcome.spent.seconds, 4),
+        "ensemble": outcome.ensemble,
+    }
+
+
+def _read(path: Path) -> Outcome:
+    try:
+        record: Mapping = json.loads(path.read_text(encoding="utf-8"))
+        fields = {name: record[name] for name in Outcome._fields}
+        for key in _NUMBERS:
+            fields[key] = None if fields[key] is None else float(fields[key])
+        return Outcome(**{**fields, "spent": Spent(**fields["spent"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}): delete it, and resume") from error

@@ -1,0 +1,75 @@
+"""What a worker process is: how it begins, and does one task after another."""
+
+import pickle
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TypeVar
+
+__all__ = ["Executor", "ResultT", "TaskT", "WorkerLost", "do_in_worker", "ready_worker"]
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
+_ready: bytes | None = None  # what this worker process is ready for
+
+
+class WorkerLost(Exception):  # noqa: N818 (what happened, like Interrupted)
+    """A worker died (killed, or out of memory); results that were not yielded are lost."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Where tasks are done.
+
+    Attributes:
+        name: `local`, processes of this machine; or `ray`, processes of a cluster's machines.
+        jobs: Worker processes; 1 with Ray: as many as the cluster has room for.
+        gpus: Share of a GPU that each has to itself, above 1 whole ones; with Ray alone. Without,
+            they share the machine's as they come.
+        threads: Each computes with so many, whatever `jobs` is; None leaves it to PyTorch.
+
+    Raises:
+        ValueError: For a name that there is not, and for what that executor cannot do.
+    """
+
+    name: str = "local"
+    jobs: int = 1
+    gpus: float = 0.0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("local", "ray"):
+            raise ValueError(f"executor {self.name!r}: use local or ray")
+        if self.name == "ray" and find_spec("ray") is None:
+            raise ValueError("executor ray is not installed: pip install 'hypergrad[ray]'")
+        if self.gpus and self.name == "local":
+            raise ValueError(
+                f"gpus={self.gpus:g}: local workers share what there is; use executor ray, or 0"
+            )
+        if self.gpus < 0 or (self.gpus > 1 and self.gpus % 1):
+            raise ValueError(f"gpus={self.gpus:g}: give a share of one GPU, or whole ones")
+
+
+def ready_worker(threads: int | None) -> None:
+    """Make a process a worker that computes with so many threads."""
+    # Ctrl-C reaches the whole group: the driver decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if threads is not None:
+        import torch  # here, because not every worker needs it
+
+        torch.set_num_threads(threads)
+
+
+def do_in_worker(
+    work: Callable[[TaskT], ResultT], order: bytes, task: TaskT
+) -> tuple[TaskT, ResultT]:
+    """Do a task in a worker process; `order` is compared by value, whatever it holds."""
+    global _ready
+    if order != _ready:
+        _ready = None
+        begin, arguments = pickle.loads(order)
+        begin(*arguments)
+        _ready = order
+    return task, work(task)

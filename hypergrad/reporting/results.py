@@ -1,0 +1,82 @@
+"""What a run came to: the closing table and the headline, from its results."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+__all__ = ["Standing", "headline", "standings"]
+
+TITLES = {
+    "ours_retrained": "learned schedule (ours)",
+    "ours": "  its outer step, before retraining",
+    "hd": "hypergradient descent, online",
+    "hd_retrained": "hypergradient descent, its schedule retrained",
+    "sgd": "plain SGD, a common setting",
+}
+
+
+class Standing(NamedTuple):
+    """One method over the seeds of a run.
+
+    Attributes:
+        method: As in `summary.json`.
+        title: For people.
+        accuracies: Test accuracy of each seed, in [0, 1].
+        diverged: How many seeds diverged.
+    """
+
+    method: str
+    title: str
+    accuracies: tuple[float, ...]
+    diverged: int
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy; a diverged seed counts as chance."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def text(self) -> str:
+        """Mean and sample standard deviation in percent."""
+        if len(self.accuracies) == 1:
+            return f"{100 * self.mean:.2f} %"
+        return f"{100 * self.mean:.2f} ± {100 * statistics.stdev(self.accuracies):.2f} %"
+
+
+def standings(results: Sequence[Mapping]) -> list[Standing]:
+    """Gather the results of a run by method.
+
+    Args:
+        results: As in `summary.json`.
+
+    Returns:
+        The methods that have results, in the order of the table.
+    """
+    found = []
+    for method, title in TITLES.items():
+        rows = [r for r in results if r["method"] == method and r["test_accuracy"] is not None]
+        if rows:
+            accuracies = tuple(row["test_accuracy"] for row in rows)
+            found.append(Standing(method, title, accuracies, sum(r["diverged"] for r in rows)))
+    return found
+
+
+def headline(results: Sequence[Mapping]) -> str:
+    """Return the result in one line; HD counts by the better of its two figures.
+
+    >>> headline([{"method": "sgd", "test_accuracy": 0.5, "diverged": False}])
+    'SGD 50.00 % (test accuracy, 1 seed)'
+    """
+    by_method = {standing.method: standing for standing in standings(results)}
+    parts = []
+    if "ours_retrained" in by_method:
+        parts.append(f"ours {by_method['ours_retrained'].text}")
+    rivals = [by_method[name] for name in ("hd", "hd_retrained") if name in by_method]
+    if rivals:
+        parts.append(f"HD {max(rivals, key=lambda rival: rival.mean).text}")
+    if "sgd" in by_method:
+        parts.append(f"SGD {by_method['sgd'].text}")
+    if not parts:
+        return ""
+    seeds = max(len(standing.accuracies) for standing in by_method.values())
+    return f"{' | '.join(parts)} (test accuracy, {seeds} seed{'s' if seeds > 1 else ''})"

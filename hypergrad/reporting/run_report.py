@@ -1,0 +1,176 @@
+"""What a finished run says on stdout: tables, figures, where it is."""
+
+import csv
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hypergrad.config.schema import RunConfig
+from hypergrad.core.schedule import KINDS
+from hypergrad.figures import FIGURES, draw
+from hypergrad.reporting.results import standings
+from hypergrad.reporting.search_report import print_search
+from hypergrad.runs.directory import RunDirectory
+
+SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
+
+__all__ = [
+    "draw_figures",
+    "hypervariance_headline",
+    "number",
+    "print_standings",
+    "report",
+]
+
+
+def report(run: RunDirectory, config: RunConfig) -> None:
+    """Print the closing tables, draw the run's figures and name their files.
+
+    Args:
+        run: A finished run.
+        config: Its configuration.
+    """
+    if config.driver == "hypervariance":
+        print_hypervariance(run.path)
+    elif config.driver == "search":
+        print_search(run.path)
+    else:
+        print_standings(run.read_summary().get("results", []))
+        print_trust(run.path)
+    if config.scale_name == "smoke":
+        print(SMOKE)
+    if config.driver == "learn" and config.method.name == "greedy":
+        print("hypergradient descent alone has no outer steps: no figure is drawn")
+    elif config.driver == "search" and config.search.kind == "hd":
+        print("what is tried here is no schedule before it has run: no figure is drawn")
+    else:
+        draw_figures(run, config.name)
+    print(f"run: {run.path}")
+
+
+def draw_figures(run: RunDirectory, experiment: str) -> None:
+    """Draw every figure of an experiment and print where it is.
+
+    Args:
+        run: The run.
+        experiment: Its name.
+    """
+    for name, figure in FIGURES.items():
+        if experiment in figure.experiments and any(run.path.glob(figure.files)):
+            print(f"{name}: {draw(name, run.path)[0]}")
+
+
+def print_standings(results: Sequence[dict]) -> None:
+    """Print the closing table: test accuracy of each method over the seeds."""
+    table = Table("method", "test accuracy", "at chance")  # or diverged, which counts as that
+    table.columns[1].justify = "right"
+    for standing in standings(results):
+        seeds = len(standing.accuracies)
+        table.add_row(
+            standing.title,
+            standing.text,
+            f"{standing.diverged} of {seeds}" if standing.diverged else "-",
+        )
+    Console().print(table)
+
+
+def print_trust(path: Path) -> None:
+    """Print how far the hypergradients of a run can be trusted, a line a kind.
+
+    Args:
+        path: The run directory.
+    """
+    with (path / "outer.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
+    for kind in KINDS:
+        own = [row for row in rows if row["kind"] == kind]
+        if not own:
+            continue
+        lost = sum(not math.isfinite(float(row["hypergradient"])) for row in own)
+        table.add_row(
+            kind.replace("_", " "),
+            _summary(own, "signal_to_noise", statistics.median, "{:.2f}"),
+            _summary(own, "clipped_gradients", max, "{:.2%}"),
+            _summary(own, "clipped_products", max, "{:.2%}"),
+            f"{lost} of {len(own)}",
+        )
+    Console().print(table)
+    print("signal / noise: |mean| / std over validation batches, median; clips: largest share")
+
+
+def print_hypervariance(path: Path) -> None:
+    """Print mean hypervariance by perturbation and method, and its ratio to the unshared one.
+
+    Args:
+        path: The run directory.
+    """
+    from hypergrad.figures.fig2_data import ratios, read_hypergradients
+
+    table = Table("perturbed", "method", "variance", "ratio", "95 % interval", "1/W", "S/N")
+    for column in table.columns[2:]:
+        column.justify = "right"
+        column.no_wrap = True
+    last = None
+    for row in ratios(read_hypergradients(path)).to_dict("records"):
+        own = row["method"] == "unshared"
+        known = math.isfinite(row["low"]) and not own
+        table.add_row(
+            "" if row["perturbation"] == last else row["perturbation"].replace("_", " "),
+            row["method"],
+            number(row["hypervariance"], "{:.2e}"),
+            "1" if own else _ratio(row["ratio"]),
+            f"{_ratio(row['low'])} to {_ratio(row['high'])}" if known else "-",
+            _ratio(row["independent"]),
+            number(row["signal_to_noise"], "{:.3g}"),
+        )
+        last = row["perturbation"]
+    Console().print(table)
+    print(
+        "variance: of a hypergradient over repeats, mean over steps\n"
+        "ratio: to the unshared one; S/N: |mean| / std over repeats, median over steps"
+    )
+
+
+def hypervariance_headline(path: Path) -> str:
+    """Return the measured ratios of shared to unshared hypervariance in one line.
+
+    Args:
+        path: The run directory.
+    """
+    from hypergrad.figures.fig2_data import ratios, read_hypergradients
+    from hypergrad.figures.run_data import where
+
+    own = where(ratios(read_hypergradients(path)), method="shared").to_dict("records")
+    parts = [f"{row['perturbation']} {number(row['ratio'], '{:.2g}')}" for row in own]
+    return f"hypervariance, shared / unshared: {', '.join(parts)}"
+
+
+def _summary(
+    rows: Sequence[dict[str, str]], column: str, of: Callable[[list[float]], float], form: str
+) -> str:
+    values = [float(row[column]) for row in rows if row[column]]
+    return form.format(of(values)) if values else "-"
+
+
+def _ratio(value: float) -> str:
+    """A ratio to two digits, without an exponent.
+
+    >>> _ratio(0.0483), _ratio(5649.5)
+    ('0.048', '5,600')
+    """
+    if not math.isfinite(value):
+        return "-"
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 else f"{rounded:g}"
+
+
+def number(value: float, form: str) -> str:
+    """Return a finite number in a form, and a dash for what is none."""
+    return form.format(value) if math.isfinite(value) else "-"

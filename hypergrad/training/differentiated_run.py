@@ -1,0 +1,285 @@
+"""Inner runs that find the hypergradients of their schedule, in forward or in reverse mode.
+
+`ForwardRun` carries tangents along and is nearly done when the inner loop is. `ReverseRun` trains,
+keeps states on its way, and goes back through all of them at the end.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule, contributing_steps
+from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.data import Minibatches
+from hypergrad.differentiation.active_tangents import active_tangents_at
+from hypergrad.differentiation.checkpointing import Trajectory
+from hypergrad.differentiation.diagnostics import Diagnostics
+from hypergrad.differentiation.forward import forward_step, project
+from hypergrad.differentiation.options import ForwardOptions, settle
+from hypergrad.differentiation.recursion import Tangents
+from hypergrad.differentiation.result import Hypergradients
+from hypergrad.differentiation.reverse import ReverseOptions, backward, check_reversible, gather
+from hypergrad.parallel.ranks import ALONE, Ranks
+from hypergrad.training.graphed_step import Replay
+from hypergrad.training.inner_run import ScheduledRun
+
+__all__ = ["ForwardRun", "ReverseRun", "differentiated"]
+
+Batch = tuple[Tensor, Tensor]
+
+ROWS = (
+    "Z",
+    "C",
+    "diagnostics.clipped_products",
+    "diagnostics.finite",
+)  # of a snapshot; one entry a value
+
+
+def _ignore(steps: int) -> None: ...
+
+
+class ForwardRun(ScheduledRun):
+    """Train with a schedule and carry its tangents along.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        epochs: The horizon, in epochs.
+        schedule: The values.
+        options: Clipping, truncation, strategy.
+        replay: As for `ScheduledRun`.
+        ranks: Processes that share the tangents: whatever is called on one, is called on all.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        theta: Tensor,
+        minibatches: Minibatches,
+        epochs: int,
+        schedule: Schedule,
+        options: ForwardOptions,
+        replay: Replay | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient, replay)
+        self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
+        count = len(self.contributing)
+        self._ranks, self._share = ranks, ranks.share(count)
+        self._options = settle(model, theta, minibatches.at(0), count, options, ranks)
+        self._tangents = Tangents.start(theta, len(self._share))
+        self._settle_tangents()
+        ranks.meet(self.state.tensors())
+
+    def cost(self) -> tuple[int, int]:
+        """Return gradients and Hessian products so far, in those of whole minibatches."""
+        products = sum(self._ranks.collect(self._tangents.diagnostics.products))
+        return self.step, round(self._options.batch_fraction * products)
+
+    def hypergradients(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> Hypergradients:
+        """Return the hypergradients of the validation loss at the weights reached.
+
+        Args:
+            validation: Batches of validation data.
+            tick: Not called: everything but the last product was done on the way.
+
+        Returns:
+            One averaged hypergradient a value, with its spread over the batches.
+        """
+        state = self.state
+        if self._replay is not None:  # the next run steps on the same tensors
+            state = InnerState(state.theta.clone(), state.v.clone(), state.buffers).copied()
+        given = validation, self.contributing, self._ranks
+        return project(self.model, state, self._tangents, *given)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Return everything that `restore` needs: tensors, and values that fit JSON.
+
+        With several ranks that is rank 0's snapshot, which has the rows of all.
+        """
+        tensors, scalars = super().snapshot()
+        ranks, (Z, C, reached, diagnostics) = self._ranks, self._tangents
+        rows = Z, C, diagnostics.clipped_products, diagnostics.finite
+        tensors |= {name: ranks.gather(own) for name, own in zip(ROWS, rows, strict=True)}
+        tensors["diagnostics.clipped_gradients"] = diagnostics.clipped_gradients.clone()
+        lists = {"reached": ranks.collect(reached), "products": ranks.collect(diagnostics.products)}
+        return tensors, scalars | lists
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot, which need not be of the same number of ranks."""
+        share = list(self._share)
+        device = self.state.theta.device
+        rows = {name: tensors[name][share].to(device) for name in ROWS}
+        super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
+        reached, products = scalars["reached"], scalars["products"]
+        assert isinstance(reached, list)
+        assert isinstance(products, list)
+        diagnostics = Diagnostics(
+            self.step,
+            tensors["diagnostics.clipped_gradients"].to(device),
+            rows["diagnostics.clipped_products"],
+            tuple(products[row] for row in share),
+            rows["diagnostics.finite"],
+        )
+        own = tuple(reached[row] for row in share)
+        self._tangents = Tangents(rows["Z"], rows["C"], own, diagnostics)
+        self._settle_tangents()
+
+    def _settle_tangents(self) -> None:
+        if self._replay is not None:
+            self._tangents = self._replay.place_tangents(self._tangents)
+
+    def _go(self, batch: Batch) -> None:
+        if self._replay is None:
+            super()._go(batch)
+            return
+        assert self._replay.state is self.state, "another run has taken the tensors over"
+        rows = active_tangents_at(
+            self._schedule,
+            self.step,
+            self.horizon,
+            self._options.truncation,
+            self._tangents.reached,
+            self._share,
+        )
+        values = self._schedule.at(self.step, self.horizon)
+        self._replay.forward(batch, values, rows, self._options)
+        diagnostics = self._tangents.diagnostics.counted(rows.live)
+        self._tangents = self._tangents._replace(reached=rows.reached, diagnostics=diagnostics)
+        self._ranks.agree(self.state.tensors())
+
+    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self.state, self._tangents, loss, predictions = forward_step(
+            self.model,
+            self.state,
+            self._tangents,
+            batch,
+            self._schedule,
+            self.step,
+            self.horizon,
+            self._options,
+            self._ranks,
+        )
+        return loss, predictions
+
+
+class ReverseRun(ScheduledRun):
+    """Train with a schedule, then go back through the whole of it.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        epochs: The horizon, in epochs.
+        schedule: The values.
+        options: Clipping and memory.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        theta: Tensor,
+        minibatches: Minibatches,
+        epochs: int,
+        schedule: Schedule,
+        options: ReverseOptions,
+    ) -> None:
+        check_reversible(model)
+        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
+        self._options = options
+        self._theta = theta
+        self.contributing = contributing_steps(schedule.counts, self.horizon)
+        self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
+        self._back = 0, 0
+
+    def cost(self) -> tuple[int, int]:
+        """Gradient evaluations and Hessian products so far, there and back."""
+        gradients, products = self._back
+        return self.step + gradients, products
+
+    def hypergradients(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> Hypergradients:
+        """Return the hypergradients of the validation loss at the weights reached; once.
+
+        Args:
+            validation: Batches of validation data.
+            tick: Is called with the number of steps gone back, after each.
+
+        Returns:
+            One averaged hypergradient a value.
+        """
+        assert self.done, "the way back begins at the end"
+        # Each step is taken once more for its graph, and before that once from its checkpoint.
+        again = 1 + (self._trajectory.interval > 1)
+        products = self.horizon * self._options.parts if any(self._schedule.flat) else 0
+        self._back = self.horizon * again, products
+        found = backward(
+            self.model,
+            self._trajectory,
+            self.state,
+            self.minibatches.at,
+            validation,
+            self._schedule,
+            self.horizon,
+            self._options,
+            tick,
+        )
+        return gather(found, self._schedule, self.state)
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot, which holds no trajectory: the steps so far are taken again."""
+        super().restore(tensors, scalars)
+        state = InnerState.start(self._theta, self.model.buffers())
+        for step in range(self.step):
+            self._trajectory.note(step, state)
+            values = self._schedule.at(step, self.horizon)
+            batch = self.minibatches.at(step)
+            state, _, _ = train_step(self.model, state, batch, values, self._clip)
+        self.state = state
+
+    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self._trajectory.note(self.step, self.state)
+        return super()._take(batch)
+
+
+def differentiated(
+    model: FlatModel,
+    theta: Tensor,
+    minibatches: Minibatches,
+    epochs: int,
+    schedule: Schedule,
+    options: ForwardOptions | ReverseOptions,
+    replay: Replay | None = None,
+    ranks: Ranks = ALONE,
+) -> ForwardRun | ReverseRun:
+    """Return the inner run that the options ask for.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        epochs: The horizon, in epochs.
+        schedule: The values.
+        options: Of forward mode, or of reverse mode.
+        replay: Takes the steps of forward mode.
+        ranks: Processes that share the tangents.
+
+    Returns:
+        A run at its start.
+
+    Raises:
+        ValueError: If the windows do not fit the horizon, or the network or memory the mode; for
+            several ranks in reverse mode, which has no tangents to share.
+    """
+    if isinstance(options, ReverseOptions):
+        if ranks.size > 1:
+            raise ValueError(
+                f"{ranks.size} ranks: reverse mode has nothing to share; use ForwardOptions, or one"
+            )
+        return ReverseRun(model, theta, minibatches, epochs, schedule, options)
+    return ForwardRun(model, theta, minibatches, epochs, schedule, options, replay, ranks)

@@ -1,0 +1,156 @@
+"""Several trainings of one network at once, and whether that is faster here.
+
+All members start from the same weights and see the same minibatches; only their schedules differ.
+The parameters are stacked, `(K, D)`, and one batched evaluation serves all members: small networks
+leave a device mostly idle. Members that diverge do not disturb the others.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.core.sgd import InnerState, clip_gradient, sgd_step
+from hypergrad.data import Minibatches
+from hypergrad.training.inner_run import InnerRun, ScheduledRun
+
+__all__ = ["EnsembleRun", "check_ensemble", "fastest_size"]
+
+Batch = tuple[Tensor, Tensor]
+
+SIZES = (4, 16, 64)
+GAIN = 0.9  # of the time of the size before: what is hardly faster is not worth other rounding
+PROBES = 5  # steps of each kind, after one that warms up
+ENOUGH = 2.0  # seconds after which fewer steps will do
+
+
+def check_ensemble(model: FlatModel) -> None:
+    """Refuse a network whose members would not be trained as they are alone.
+
+    Args:
+        model: The network and its loss.
+
+    Raises:
+        ValueError: If it has dropout, whose draws would be others.
+    """
+    if model.has_dropout:
+        raise ValueError(
+            "a network with dropout cannot be trained as an ensemble: search.ensemble=1"
+        )
+
+
+class _MemberValues(NamedTuple):
+    """What one step of `K` members uses, each `(K, 1)`."""
+
+    alpha: Tensor
+    beta: Tensor
+    mu: Tensor
+
+
+class EnsembleRun(InnerRun):
+    """Train `K` members with a schedule each; `state.theta` is `(K, D)`, buffers are stacked too.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters of all members.
+        minibatches: Training data of all members.
+        epochs: The horizon, in epochs.
+        schedules: One a member.
+        clip_gradient: `c_g`, or None.
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        theta: Tensor,
+        minibatches: Minibatches,
+        epochs: int,
+        schedules: Sequence[Schedule],
+        clip_gradient: float | None,
+    ) -> None:
+        super().__init__(model, theta, minibatches, epochs)
+        check_ensemble(model)
+        size = len(schedules)
+        buffers = {name: b.expand(size, *b.shape) for name, b in model.buffers().items()}
+        self.state = InnerState.start(theta.expand(size, -1), buffers)
+        self._sums = self._sums.new_zeros(size, 2)
+        self._clip = clip_gradient
+        steps = [[s.at(t, self.horizon)[:3] for s in schedules] for t in range(self.horizon)]
+        # (T, 3, K, 1): what each step uses, one column a member.
+        self._values = theta.new_tensor(steps).transpose(1, 2).unsqueeze(-1)
+
+    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        x, y = batch
+        theta, v, buffers = self.state
+        point = theta.detach().requires_grad_()
+        each = vmap(self.model.tracked_loss, in_dims=(0, None, None, 0))
+        losses, predictions = each(point, x, y, buffers)
+        # A member's loss depends on its own row alone, so the gradient of the sum is all of theirs.
+        g, _ = clip_gradient(torch.autograd.grad(losses.sum(), point)[0], self._clip)
+        theta, v = sgd_step(theta, v, g, _MemberValues(*self._values[self.step]))
+        self.state = InnerState(theta, v, buffers)
+        return losses.detach(), predictions.detach()
+
+
+def fastest_size(
+    model: FlatModel,
+    theta: Tensor,
+    minibatches: Minibatches,
+    schedule: Schedule,
+    clip_gradient: float | None,
+    largest: int,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[int, dict[int, float]]:
+    """Measure how many trials it pays to train together.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` initial parameters.
+        minibatches: Training data.
+        schedule: Any schedule.
+        clip_gradient: `c_g`, or None.
+        largest: Members at most.
+        tick: Is called after every step; what it raises ends the measurement.
+
+    Returns:
+        The largest size that is clearly faster, a trial, than the one before it, 1 to begin with;
+        and the median seconds that a step of one trial takes, by size, as far as was measured.
+    """
+    alone = ScheduledRun(model, theta, minibatches, 1, schedule, clip_gradient)
+    best, seconds = 1, {1: _step_seconds(alone, tick)}
+    if model.has_dropout:
+        return best, seconds
+    for size in SIZES:
+        if size > largest:
+            break
+        try:
+            run = EnsembleRun(model, theta, minibatches, 1, [schedule] * size, clip_gradient)
+            seconds[size] = _step_seconds(run, tick) / size
+        except RuntimeError:
+            break  # too large for the device, or an operation that cannot be batched
+        if seconds[size] > GAIN * seconds[best]:
+            break
+        best = size
+    return best, seconds
+
+
+def _step_seconds(run: InnerRun, tick: Callable[[], None]) -> float:
+    """Median seconds of an inner step, after one that warms up."""
+    theta = run.state.theta
+    times = []
+    for _ in range(min(1 + PROBES, run.horizon)):
+        began = time.perf_counter()
+        run.advance()
+        if theta.device.type == "cuda":
+            torch.cuda.synchronize(theta.device)
+        times.append(time.perf_counter() - began)
+        tick()
+        if sum(times) > ENOUGH and len(times) > 1:
+            break
+    return statistics.median(times[1:] or times)

@@ -1,0 +1,316 @@
+"""The command line as a user meets it: exit codes, one-line errors, what is left on disk."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import Call, only_run
+from places import ROOT
+
+from hypergrad.cli import app as cli
+from hypergrad.config.overrides import choices
+
+SMALL = ("scale=smoke", "outer.steps=1", "epochs=1", "greedy.enabled=false")
+# What keeps an experiment from downloading anything.
+DIGITS_28 = ("data=digits", "data.image_size=28")
+SMOKE = {
+    "fig1": ("data=digits",),
+    "fig2": DIGITS_28,
+    "fig3": DIGITS_28,
+    # The whole grid takes its time: `make smoke` does it.
+    "table1": ("table.columns=[mnist]", *DIGITS_28),
+    "baselines/cifar10": (
+        "data=digits",
+        "search.grid.learning_rate=[0.2]",
+        "search.grid.momentum=[0.9]",
+    ),
+    "baselines/digits": ("search.grid.learning_rate=[0.1,0.2]", "search.grid.weight_decay=[5e-4]"),
+    "baselines/mnist": DIGITS_28,
+    "baselines/svhn": DIGITS_28,
+}
+FIGURES_OF = {
+    "quickstart": ("fig1", "fig4"),
+    "fig1": ("fig1", "fig4"),
+    "baselines": ("fig5",),
+}
+LEARNING = ("quickstart", "fig1")  # the others have tests of their own for what they write
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ("frobnicate", "`hypergrad -h` shows how"),
+        ("run", "hypergrad run quickstart"),
+        ("run seed=1", "name the experiment first"),
+        ("run nope", "use one of"),
+        ("run quickstart fig1", "write key=value"),
+        ("run quickstart --bad", "`hypergrad run -h` shows how"),
+        ("run quickstart --cfg all", "--cfg job"),
+        ("run quickstart seed=0,1", "add -m"),
+        ("run quickstart -m --cfg job", "drop -m"),
+        ("run quickstart -m seed=0,x", "whole number"),
+        ("run quickstart budget=soon", "write 2h, 30min, 100trials or 2e6gradients"),
+        ("run cifar10", "unknown experiment 'cifar10'"),
+        ("run table1 search=grid", "choose rows"),
+        ("run table1 table.columns=[imagenet]", "use some of cifar10, digits, mnist, svhn"),
+        ("baselines", "name the data set first, as in: hypergrad baselines mnist"),
+        ("baselines imagenet", "unknown baselines 'imagenet': use one of cifar10, digits"),
+        ("baselines seed=1", "name the data set first"),
+        ("baselines digits --search best", "unknown search 'best'"),
+        ("baselines digits --ensemble many", "use auto, or how many"),
+        ("baselines digits --executor slurm", "use one of local, ray"),
+        ("baselines digits --jobs 0", "`hypergrad baselines -h` shows how"),
+        ("baselines digits --search random search.trials=null", "a search needs an end"),
+        ("baselines digits budget=2h", "a grid is searched whole"),
+        ("baselines digits search.grid.lr=[0.1]", "use learning_rate, factor"),
+        ("baselines --resume /nonexistent", "hypergrad runs"),
+        ("table /nonexistent", "no run directory"),
+        ("table --format html", "no run of table1"),
+        ("run --resume /nonexistent", "hypergrad runs"),
+        ("run --resume . --dry-run", "drop"),
+        ("run quickstart data.train_size=5", "choose at least 10"),
+        ("run quickstart model.options.hiden=3", "hiden"),
+        ("run quickstart method.batch_size=9999", "smaller method.batch_size"),
+        ("run quickstart -m data.train_size=5,6", "2 of 2 failed"),
+        ("plot nope", "use one of fig1"),
+        ("plot --run /nonexistent", "hypergrad runs"),
+        ("plot --outputs /nonexistent", "hypergrad run quickstart"),
+        ("data check nope", "digits"),
+        ("data check mnist --root /nonexistent", "hypergrad data download"),
+        ("data download digits", "mnist"),
+        ("check nope", "use one of"),
+        ("check --steps 1", "greater than or equal to 2"),
+    ],
+)
+def test_bad_usage(call: Call, tmp_path: Path, arguments: str, remedy: str) -> None:
+    words = arguments.split()
+    if words[0] == "run" and "--resume" not in words and len(words) > 2:
+        words.append(f"outputs={tmp_path / 'outputs'}")
+    answer = call(*words)
+    assert answer.code == 2
+    assert remedy in answer.err
+    assert answer.out == ""
+    assert len(answer.err.splitlines()) == 1 or "-m" in words
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path / 'file'}")
+    assert answer.code == 2
+    assert "name a folder that can be written" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=() if name == "quickstart" else pytest.mark.slow)
+        for name in [
+            *choices("experiment"),
+            *(f"baselines/{name}" for name in choices("experiment/baselines")),
+        ]
+    ],
+)
+def test_experiment_at_smoke_scale(call: Call, tmp_path: Path, experiment: str) -> None:
+    wanted = ("scale=smoke", f"outputs={tmp_path}", *SMOKE.get(experiment, ()))
+    command = ("run", experiment) if "/" not in experiment else experiment.split("/")
+    answer = call(*command, *wanted)
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path)
+    for name in (".hydra/config.yaml", ".hydra/overrides.yaml"):
+        assert (run / name).is_file()
+    assert list(run.glob("**/provenance.json"))
+    for figure in FIGURES_OF.get(experiment.split("/")[0], (experiment,)):
+        suffixes = ("md", "tex", "csv") if figure == "table1" else ("png", "pdf", "csv")
+        for suffix in suffixes:
+            assert (run / "figures" / f"{figure}.{suffix}").stat().st_size > 0
+    assert len(list(run.parent.iterdir())) == 1
+    assert str(run) in answer.out
+    if experiment not in LEARNING:
+        return
+    inner, outer, greedy = (pd.read_csv(run / f"{n}.csv") for n in ("inner", "outer", "greedy"))
+    # Two rows an epoch; one epoch in the first of three outer steps, two in everything else.
+    assert inner.groupby("method", sort=False).size().to_dict() == {
+        "ours": 2 + 4 + 4,
+        "hd": 4,
+        "ours_retrained": 4,
+        "hd_retrained": 4,
+        "sgd": 4,
+    }
+    assert len(outer) == 3 * 7
+    assert len(greedy) == 2 * 11  # 380 of 400 images in minibatches of 32
+    assert set(outer["kind"]) == {"learning_rate", "momentum", "weight_decay"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["status"], summary["experiment"]) == ("finished", experiment)
+    assert summary["headline"].startswith("ours ")
+    assert "learned schedule" in answer.out
+    assert "signal / noise" in answer.out
+    assert len((run / "schedule.json").read_text()) > 0
+
+
+def test_fig1_quickly(call: Call, tmp_path: Path) -> None:
+    answer = call("run", "fig1", "data=digits", "model=mlp", *SMALL, f"outputs={tmp_path}")
+    assert answer.code == 0, answer.err
+    listed = call("runs", "--outputs", tmp_path)
+    assert "finished" in listed.out
+    plotted = call("plot", "fig4", "--outputs", tmp_path)
+    assert (plotted.code, plotted.out.startswith("fig4: ")) == (0, True)
+
+
+def test_resume(call: Call, tmp_path: Path) -> None:
+    call("run", "quickstart", *SMALL, f"outputs={tmp_path}")
+    run = only_run(tmp_path)
+    again = call("run", "--resume", run)
+    assert again.code == 0
+    assert "finished already" in again.err
+    assert "learned schedule" in again.out
+    for arguments in (("quickstart", "seed=1"), ("seed=1",), ("fig1",)):
+        answer = call("run", *arguments, "--resume", run)
+        assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    config = run / ".hydra" / "config.yaml"
+    config.write_text(config.read_text()[:100])
+    answer = call("run", "--resume", run)
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert "start a new run" in answer.err
+
+
+@pytest.mark.parametrize("error", [ValueError("the values\nwent wrong"), RuntimeError("boom")])
+def test_error_inside_a_run_is_a_failed_run(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from hypergrad.drivers.learn.driver import Learner
+
+    def fail(self: Learner) -> None:
+        raise error
+
+    monkeypatch.setattr(Learner, "run", fail)
+    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path}")
+    assert answer.code == 1
+    lines = answer.err.splitlines()
+    assert len(lines) == 2  # the path of the run, and the error
+    assert lines[1].startswith("hypergrad: the run failed: ")
+    assert json.loads((only_run(tmp_path) / "summary.json").read_text())["status"] == "failed"
+
+
+def test_full_error_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["hypergrad", "run", "nope"])
+    with pytest.raises(ValueError, match="unknown experiment"):
+        cli.main()
+
+
+def test_sweep_with_a_member_that_fails(call: Call, tmp_path: Path) -> None:
+    answer = call("run", "quickstart", "-m", *SMALL, "data.train_size=5,400", f"outputs={tmp_path}")
+    assert answer.code == 3
+    assert "1 of 2 failed" in answer.err
+    assert only_run(tmp_path)
+
+
+def test_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
+    answer = call("run", "quickstart", "--dry-run", "scale=smoke", f"outputs={tmp_path}")
+    assert answer.code == 0
+    assert "name: quickstart" in answer.out
+    assert "7 tangents" in answer.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_prints_yaml(call: Call) -> None:
+    import yaml
+
+    answer = call("run", "quickstart", "--cfg", "job", "seed=7")
+    assert yaml.safe_load(answer.out)["seed"] == 7
+    assert answer.err == ""
+
+
+def test_check_agrees(call: Call) -> None:
+    answer = call("check", "quickstart", "scale=smoke", "--steps", "6")
+    assert answer.code == 0
+    assert "they agree" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        ("--help", "torch hydra pandas matplotlib"),
+        ("run --help", "torch hydra pandas matplotlib"),
+        ("--version", "torch hydra pandas matplotlib"),
+        ("runs --outputs nowhere", "torch hydra pandas matplotlib"),
+        ("plot --outputs nowhere", "torch hydra"),
+    ],
+)
+def test_what_is_not_imported(arguments: str, absent: str) -> None:
+    done = python(
+        "import sys\n"
+        f"sys.argv = ['hypergrad', *{arguments.split()!r}]\n"
+        "from hypergrad.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        f"print('HEAVY', [m for m in {absent.split()!r} if m in sys.modules])\n"
+    )
+    assert done.stdout.endswith("HEAVY []\n"), done.stderr
+
+
+def test_reader_that_goes_away_is_no_traceback() -> None:
+    code = "import sys; sys.argv = 'hypergrad run fig1 --cfg job'.split(); "
+    code += "from hypergrad.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # before anything is written
+    with process.stderr as errors:
+        assert errors.read() == ""
+    assert process.wait(timeout=60) == 1
+
+
+def test_a_network_of_ones_own(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ownnets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, shape, classes, width=8):\n"
+        "        c, h, w = shape\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(c * h * w, width), nn.Dropout(0.1),\n"
+        "                         nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = ("run", "quickstart", "scale=smoke", "outer.steps=2", "model=custom")
+    answer = call(*own, "model.name=ownnets:Net", "model.options.width=4")
+    assert answer.code == 0, answer.err
+    for wrong, message in [
+        ((), "model.name is empty"),
+        (("model.name=ownnets:Nope",), "no attribute 'Nope'"),
+        (("model.name=ownnets:Net", "model.options.depth=4"), "it takes width"),
+        (("model.name=ownnets:Net", "model.curvature=vmap"), "use loop"),
+    ]:
+        answer = call(*own, *wrong)
+        assert answer.code == 2
+        assert message in answer.err
+
+
+def test_dry_run_needs_no_data(call: Call) -> None:
+    answer = call("run", "fig1", "--dry-run", "data.root=/nonexistent")
+    assert answer.code == 0
+    assert "cifar10 is not here yet" in answer.err
+    assert "83,435" in answer.out  # inner steps of ten outer ones
+    assert "175,066 parameters; 7 tangents, whatever the horizon: 23.4 MiB" in answer.out

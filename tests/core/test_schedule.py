@@ -1,0 +1,102 @@
+"""Windows and schedules."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hypergrad.core.schedule import Schedule, StepValues, windows
+from hypergrad.core.sgd import sgd_step
+
+
+@pytest.mark.parametrize(("count", "horizon"), [(1, 1), (1, 7), (3, 7), (5, 185), (7, 7), (4, 10)])
+def test_windows_are_the_steps_with_the_same_floor(count: int, horizon: int) -> None:
+    spans = windows(count, horizon)
+    for index, (start, stop) in enumerate(spans):
+        assert [t for t in range(horizon) if count * t // horizon == index] == list(
+            range(start, stop)
+        )
+
+
+@pytest.mark.parametrize(("count", "horizon"), [(-1, 5), (6, 5)])
+def test_windows_that_would_be_empty_are_refused(count: int, horizon: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} windows do not fit {horizon} inner steps"):
+        windows(count, horizon)
+
+
+def test_each_kind_has_its_own_windows() -> None:
+    schedule = Schedule((0.1, 0.2, 0.3), (0.9,), (1e-3, 2e-3))
+    seen = [schedule.at(t, 6) for t in range(6)]
+    assert [s.alpha for s in seen] == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert [s.beta for s in seen] == [0.9] * 6
+    assert [s.mu for s in seen] == [1e-3] * 3 + [2e-3] * 3
+    assert [s.indices for s in seen][3] == (1, 0, 1)
+
+
+@pytest.mark.parametrize("step", [-1, 6])
+def test_a_step_outside_the_horizon_is_refused(step: int) -> None:
+    with pytest.raises(ValueError, match=f"step {step} is outside the horizon 0..5"):
+        Schedule((0.1,), (0.9,), (0.0,)).at(step, 6)
+
+
+def test_flat_values_and_columns_are_in_the_order_of_the_kinds() -> None:
+    schedule = Schedule.from_flat([1, 2, 3, 4], (2, 1, 1))
+    assert schedule == Schedule((1.0, 2.0), (3.0,), (4.0,))
+    assert schedule.flat == (1.0, 2.0, 3.0, 4.0)
+    assert list(schedule.columns())[1:3] == [("learning_rate", 1, 2.0), ("momentum", 0, 3.0)]
+    with pytest.raises(ValueError, match="3 values given for 4 hyperparameters"):
+        Schedule.from_flat([1, 2, 3], (2, 1, 1))
+
+
+def test_a_kind_without_values_is_zero_throughout() -> None:
+    schedule = Schedule((0.1, 0.2), (), ())
+    assert schedule.counts == (2, 0, 0)
+    assert schedule.flat == (0.1, 0.2)
+    assert [name for name, _, _ in schedule.columns()] == ["learning_rate"] * 2
+    assert schedule.at(3, 4) == StepValues(0.2, 0.0, 0.0, indices=(1, 0, 0))
+    assert windows(0, 4) == []
+
+
+def test_learning_rates_are_always_there() -> None:
+    with pytest.raises(ValueError, match="learning_rate has no value"):
+        Schedule((), (0.1,), (0.0,))
+
+
+def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:
+    entries = [
+        {"seed": seed, "validation_accuracy": accuracy, "learning_rate": [rate]}
+        | {"momentum": [0.5], "weight_decay": [0.0]}
+        for seed, accuracy, rate in [(0, 0.9, 0.1), (1, 0.95, 0.2)]
+    ]
+    (tmp_path / "schedule.json").write_text(json.dumps({"schedules": entries}))
+    assert Schedule.load(tmp_path).learning_rate == (0.2,)
+    assert Schedule.load(tmp_path / "schedule.json", seed=0).learning_rate == (0.1,)
+    with pytest.raises(ValueError, match="holds no schedule of seed=7"):
+        Schedule.load(tmp_path, seed=7)
+    with pytest.raises(ValueError, match="does not exist"):
+        Schedule.load(tmp_path / "elsewhere.json")
+
+
+def test_apply_sets_every_group_of_an_optimizer() -> None:
+    parameters = [torch.zeros(1, requires_grad=True) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [p]} for p in parameters], lr=1.0)
+    Schedule((0.1, 0.2), (0.5,), (1e-3,)).apply(optimizer, 7, 10)
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.2, 0.5, 1e-3)
+
+
+@pytest.mark.parametrize("momenta", [(0.0,), (0.9,), (0.9, 0.0, 0.9), (0.0, 0.9)])
+def test_apply_makes_torch_sgd_the_inner_optimiser(momenta: tuple[float, ...]) -> None:
+    """Zero momentum between others too: torch's velocity must not be left stale there."""
+    schedule = Schedule((0.05, 0.02), momenta, (1e-2,))
+    theta = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    parameter, v = theta.clone().requires_grad_(), torch.zeros_like(theta)
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    for step in range(12):
+        optimizer.zero_grad()
+        (parameter**2).sum().backward()
+        schedule.apply(optimizer, step, 12)
+        optimizer.step()
+        theta, v = sgd_step(theta, v, 2 * theta, schedule.at(step, 12))
+    torch.testing.assert_close(parameter.detach(), theta, rtol=1e-13, atol=0)

@@ -1,0 +1,142 @@
+"""Choosing how Hessian products are computed: what fits, what is fastest, and that it is kept."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from problems import digits_problem
+from tiny import Watcher, go, new_run, table, tiny_setting
+from torch import nn
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.curvature import autotune as strategy
+from hypergrad.curvature.autotune import check_strategy, choose_strategy
+from hypergrad.differentiation.forward import hypergradients
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.runs.interrupt import Interrupt, Interrupted
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """Let strategies take as long as said, in the order in which they are tried."""
+    order = [name for name in strategy.PREFERENCE if name in seconds]
+    calls = iter(order * 10)
+    monkeypatch.setattr(strategy, "_seconds", lambda call, device: seconds[next(calls)])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"stacked": 1.0, "fused": 1.5, "vmap": 2.0, "loop": 2.9}, "stacked"),
+        ({"stacked": 1.1, "fused": 1.1, "vmap": 1.0, "loop": 1.05}, "stacked"),  # within the margin
+        ({"stacked": 2.0, "fused": 1.5, "vmap": 1.1, "loop": 1.0}, "vmap"),
+        ({"stacked": 2.0, "fused": 2.0, "vmap": 2.0, "loop": 1.0}, "loop"),
+    ],
+)
+def test_the_fastest_wins_by_a_margin(
+    seconds: dict[str, float], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = digits_problem("mlp", hidden=4)
+    timed(monkeypatch, **seconds)
+    choice = choose_strategy(problem.model, problem.theta, problem.batch_at(0), 3)
+    assert choice.strategy == expected
+    assert choice.seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("module", "fitting"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), ["stacked", "fused", "vmap", "loop"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.GELU()), ["fused", "vmap", "loop"]),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1)), ["fused", "loop"]),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10)),
+            ["fused", "compiled", "vmap", "loop"],
+        ),
+    ],
+    ids=["a chain", "another network", "dropout", "normalisation"],
+)
+def test_only_what_fits_is_tried(module: nn.Module, fitting: list[str]) -> None:
+    problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(module)
+    state = torch.get_rng_state()
+    choice = choose_strategy(model, model.theta(), problem.batch_at(0), 2)
+    assert list(choice.seconds) == fitting
+    assert all(seconds > 0 for seconds in choice.seconds.values())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Addressed(nn.Linear):
+    """Asks for an address, which tensors within `vmap` do not have."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        assert self.weight.data_ptr()
+        return torch.sin(super().forward(input))
+
+
+def test_what_raises_does_not_fit() -> None:
+    problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(Addressed(64, 10))
+    x, y = problem.batch_at(0)
+    choice = choose_strategy(model, model.theta(), (x.flatten(1), y), 2)
+    assert list(choice.seconds) == ["fused", "loop"]
+
+
+def test_large_networks_are_not_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = digits_problem("mlp", hidden=4)
+    monkeypatch.setattr(strategy, "BATCHED_LIMIT", 1000)
+    choice = choose_strategy(problem.model, problem.theta, problem.batch_at(0), 3)
+    assert list(choice.seconds) == ["fused", "loop"]
+
+
+def test_stacked_is_refused_before_a_run() -> None:
+    problem = digits_problem("wrn", depth=10)
+    with pytest.raises(ValueError, match="through .*batch_norm"):
+        check_strategy(problem.model, "stacked", problem.batch_at(0))
+    check_strategy(problem.model, "auto", problem.batch_at(0))
+
+
+def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = digits_problem("mlp", hidden=4)
+    given = (
+        problem.model,
+        problem.theta,
+        problem.batch_at,
+        problem.validation,
+        Schedule((0.1,), (0.5,), (0.0,)),
+        4,
+    )
+    timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
+    found = hypergradients(*given, ForwardOptions(strategy="auto"))
+    assert found.values == hypergradients(*given, ForwardOptions(strategy="loop")).values
+
+
+def test_a_run_says_what_it_chose_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, text = tiny_setting("model.curvature=auto", "repeats=1", "greedy.enabled=false")
+    watcher, run = Watcher(), new_run(setting, text, tmp_path)
+    timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
+    interrupt = Interrupt()
+
+    def stop(steps: int) -> None:
+        if steps == 20:
+            interrupt.requested = "SIGTERM"
+
+    watcher._on_step = stop
+    with pytest.raises(Interrupted):
+        go(setting, run, watcher, interrupt)
+    assert watcher.notes == [
+        "Hessian products by loop (stacked 2 s, fused 2 s, vmap 2 s, loop 1 s); "
+        "model.curvature=loop skips the trial"
+    ]
+    assert run.read_json("summary.json")["curvature"] == {
+        "strategy": "loop",
+        "seconds": {"stacked": 2.0, "fused": 2.0, "vmap": 2.0, "loop": 1.0},
+    }
+    timed(monkeypatch, stacked=1.0, fused=2.0, vmap=2.0, loop=2.0)  # it would choose otherwise now
+    watcher = Watcher()
+    go(setting, run, watcher, resume=True)
+    assert watcher.notes == []
+    named, text = tiny_setting("model.curvature=loop", "repeats=1", "greedy.enabled=false")
+    other = new_run(named, text, tmp_path)
+    go(named, other)
+    assert table(run, "outer").equals(table(other, "outer"))

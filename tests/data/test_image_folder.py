@@ -1,0 +1,233 @@
+"""A user's own images, written by the test."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hypergrad.data import DataError, check, load
+from hypergrad.data.decode import decode
+from hypergrad.data.image_folder import read_folder
+
+
+def colour(label: int, i: int) -> tuple[int, int, int]:
+    return 40 * label + i, 255 - 40 * label, 10 * i
+
+
+def write(path: Path, counts: dict[str, tuple[int, int]], suffix: str = ".png") -> Path:
+    """Write `counts[class] = (train, test)` images, 6 wide and 4 high, each of one colour."""
+    for label, (name, (n_train, n_test)) in enumerate(sorted(counts.items())):
+        for part, n in (("train", n_train), ("test", n_test)):
+            folder = path / part / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for i in range(n):
+                Image.new("RGB", (6, 4), colour(label, i)).save(folder / f"{i:03}{suffix}")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path / "set", {"cat": (5, 2), "ant": (4, 2), "bee": (6, 1)})
+
+
+def test_pixels_labels_and_classes(folder: Path) -> None:
+    train, test, classes = read_folder(folder)
+    assert classes == ("ant", "bee", "cat")
+    assert train.pixels.shape == (15, 3, 4, 6)
+    assert train.labels.bincount().tolist() == [4, 6, 5]
+    assert test.labels.bincount().tolist() == [2, 1, 2]
+    seen = set()
+    for image, label in zip(train.pixels, train.labels.tolist(), strict=True):
+        i = int(image[2, 0, 0]) // 10
+        assert image.equal(torch.tensor(colour(label, i)).byte().view(3, 1, 1).expand(3, 4, 6))
+        seen.add((label, i))
+    assert len(seen) == 15
+
+
+def test_load_standardises_by_the_training_images(folder: Path) -> None:
+    data = load("imagefolder", path=folder)
+    flat = data.train.images.double().transpose(0, 1).flatten(1)
+    assert data.shape == (3, 4, 6)
+    assert data.n_classes == 3
+    assert torch.allclose(flat.mean(1), torch.zeros(3).double(), atol=1e-6)
+    assert torch.allclose(flat.std(1, correction=0), torch.ones(3).double(), atol=1e-6)
+
+
+def test_a_constant_channel_becomes_zeros(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for i, name in enumerate("ab"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (2, 2), (90 * i, 7, 0)).save(tmp_path / part / name / "0.png")
+    data = load("imagefolder", path=tmp_path)
+    assert data.train.images[:, 1:].abs().max() == 0
+
+
+def test_sizes(folder: Path) -> None:
+    assert load("imagefolder", path=folder, image_size=9).shape == (3, 9, 9)
+    Image.new("RGB", (7, 4)).save(folder / "test" / "bee" / "odd.png")
+    assert load("imagefolder", path=folder).shape == (3, 32, 32)
+
+
+def test_greyscale_palette_and_alpha_become_rgb(tmp_path: Path) -> None:
+    grey = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    for mode in ("L", "P", "RGBA", "1"):
+        Image.fromarray(grey).convert(mode).save(tmp_path / f"{mode}.png")
+    pixels = decode([str(tmp_path / f"{mode}.png") for mode in ("L", "P", "RGBA", "1")], None)
+    assert pixels.shape == (4, 3, 4, 6)
+    for channel in pixels[0]:
+        assert channel.equal(torch.from_numpy(grey))
+    assert pixels[2].equal(pixels[0])
+
+
+def test_jpegs_decode_in_colour_and_grey(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    files = [str(tmp_path / f"{i}.jpg") for i in range(4)]
+    for file, image in zip(files, noise, strict=False):
+        Image.fromarray(image).save(file, quality=75)
+    Image.fromarray(noise[0, ..., 0]).save(files[3])
+    expected = np.stack([np.array(Image.open(file).convert("RGB")) for file in files])
+    assert decode(files, None).permute(0, 2, 3, 1).equal(torch.from_numpy(expected))
+
+
+def test_only_chosen_files_are_decoded(folder: Path) -> None:
+    kept = read_folder(folder, train_size=6, test_size=3, seed=4, cache=False)
+    assert kept.train.labels.bincount().tolist() == [2, 2, 2]
+    # The kept images are those whose (label, colour) came back; break all the others.
+    names = ("ant", "bee", "cat")
+    chosen = {
+        (names[label], int(image[2, 0, 0]) // 10)
+        for image, label in zip(kept.train.pixels, kept.train.labels.tolist(), strict=True)
+    }
+    for file in (folder / "train").rglob("*.png"):
+        if (file.parent.name, int(file.stem)) not in chosen:
+            file.write_bytes(b"not an image")
+    again = read_folder(folder, train_size=6, test_size=3, seed=4, cache=False)
+    assert again.train.pixels.equal(kept.train.pixels)
+    with pytest.raises(DataError, match="cannot read the image .*train"):
+        read_folder(folder)
+
+
+def test_a_run_of_consecutive_images_holds_several_classes(tmp_path: Path) -> None:
+    labels = read_folder(write(tmp_path, {"a": (30, 1), "b": (30, 1)})).train.labels
+    assert all(len(labels[i : i + 15].unique()) == 2 for i in range(0, 60, 15))
+
+
+def test_decoded_images_are_kept_until_a_file_changes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read_folder(folder)
+    (kept,) = (tmp_path / "cache").iterdir()
+
+    def never(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hypergrad.data.decode.decode", never)
+        assert read_folder(folder).train.pixels.equal(first.train.pixels)
+        changed = folder / "train" / "ant" / "000.png"
+        os.utime(changed, (1, 1))
+        with pytest.raises(AssertionError, match="decoded again"):
+            read_folder(folder)
+        with pytest.raises(AssertionError, match="decoded again"):
+            read_folder(folder, image_size=8)
+    kept.write_bytes(b"broken")
+    os.utime(changed, ns=(0, 0))
+    assert read_folder(folder).train.pixels.equal(first.train.pixels)
+
+
+def test_a_broken_cache_is_replaced(folder: Path, tmp_path: Path) -> None:
+    first = read_folder(folder)
+    (kept,) = (tmp_path / "cache").iterdir()
+    size = kept.stat().st_size
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert read_folder(folder).train.pixels.equal(first.train.pixels)
+    assert kept.stat().st_size == size
+
+
+def test_the_cache_stays_small(folder: Path, tmp_path: Path) -> None:
+    for image_size in range(2, 14):
+        read_folder(folder, image_size=image_size)
+    assert len(list((tmp_path / "cache").iterdir())) == 8
+
+
+def test_an_unwritable_cache_is_no_obstacle(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("hypergrad.data.decode.cache_folder", lambda: tmp_path / "file" / "below")
+    assert len(read_folder(folder).train.labels) == 15
+
+
+def test_broken_and_deep_images_are_named(folder: Path) -> None:
+    deep = folder / "train" / "ant" / "deep.png"
+    Image.fromarray(np.full((4, 6), 1000, dtype=np.uint16)).save(deep)
+    with pytest.raises(DataError, match=r"deep.png has more than 8 bits"):
+        read_folder(folder)
+    whole = (folder / "train" / "ant" / "000.png").read_bytes()
+    deep.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cannot read the image .*deep.png .*: replace or remove"):
+        read_folder(folder)
+    deep.unlink()
+    cut = folder / "train" / "ant" / "cut.jpg"
+    Image.new("RGB", (6, 4)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:400])
+    with pytest.raises(DataError, match=r"cut.jpg"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        ("train", "has no folder train/"),
+        ("test", "has no folder test/"),
+        ("train/bee", "test/bee has no counterpart in train"),
+        ("train/bee/*", "bee holds no images"),
+        ("test/*/*", "test holds no images"),
+        ("train/*", "holds no class folders"),
+    ],
+)
+def test_a_wrong_layout_is_named(folder: Path, remove: str, message: str) -> None:
+    import shutil
+
+    for item in list(folder.glob(remove)):
+        shutil.rmtree(item) if item.is_dir() else item.unlink()
+    with pytest.raises(DataError, match=message) as caught:
+        load("imagefolder", path=folder)
+    assert "<class>/<image>" in str(caught.value)
+
+
+def test_sizes_and_paths_that_cannot_be_met(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.train_size=16: .* at most 15"):
+        load("imagefolder", path=folder, train_size=16)
+    with pytest.raises(ValueError, match=r"data.test_size=2: .* at least 3"):
+        load("imagefolder", path=folder, test_size=2)
+    with pytest.raises(DataError, match="data.path=FOLDER"):
+        load("imagefolder")
+
+
+def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:
+    (folder / "train" / "ant" / "._000.png").write_bytes(b"x")
+    (folder / "train" / "ant" / "notes.txt").write_text("x")
+    (folder / "train" / ".hidden").mkdir()
+    assert len(read_folder(folder).train.labels) == 15
+
+
+def test_check_decodes_every_file(folder: Path) -> None:
+    line = check("imagefolder", folder)
+    assert "3 classes, 15 + 5 images read as 3x4x6" in line
+    (folder / "test" / "ant" / "000.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"000.png"):
+        check("imagefolder", folder)
+
+
+def test_real_svhn_crops(shared_data: Path) -> None:
+    path = shared_data / "svhn-images"
+    if not path.exists():
+        pytest.skip(f"no svhn-images in {shared_data}")
+    data = load("imagefolder", path=path, train_size=20)
+    assert data.shape == (3, 32, 32)
+    assert data.classes == tuple("0123456789")
+    assert data.train.labels.bincount().tolist() == [2] * 10

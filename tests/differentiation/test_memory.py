@@ -1,0 +1,106 @@
+"""Memory: forward mode's does not depend on the horizon, reverse mode's keeps to its budget."""
+
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from places import ROOT, TESTS
+from problems import digits_problem
+
+from hypergrad.curvature import STRATEGIES, gradient_and_products
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+
+SCRIPT = """
+import sys
+import torch
+from problems import digits_problem
+from hypergrad.differentiation.forward import hypergradients
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.core.schedule import Schedule
+torch.set_num_threads(1)
+problem = digits_problem("mlp", batch_size=32, dtype=torch.float32)
+schedule = Schedule((0.1, 0.05, 0.02, 0.01, 0.01), (0.5,), (1e-4,))
+hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation, schedule,
+               int(sys.argv[1]), ForwardOptions(3.0, 100.0, 0.15, sys.argv[2]))
+lines = open("/proc/self/status").read().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+REVERSE = """
+import sys
+import torch
+from problems import digits_problem
+from hypergrad.differentiation.reverse import ReverseOptions, hypergradients
+from hypergrad.core.schedule import Schedule
+torch.set_num_threads(1)
+problem = digits_problem("lenet", batch_size=4, dtype=torch.float32)
+horizon = int(sys.argv[1])
+hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation,
+               Schedule((0.05,) * horizon, (), ()), horizon,
+               ReverseOptions(3.0, memory_gb=float(sys.argv[2])))
+lines = open("/proc/self/status").read().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+def peak(script: str, *arguments: float | str) -> int:
+    """Peak resident memory in KiB of a process that does one inner run.
+
+    From /proc: the kernel's `ru_maxrss` goes on from the process that started this one.
+    """
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_products_leave_nothing_for_the_garbage_collector(strategy: str) -> None:
+    # which looks rarely: what waits for it makes memory grow with the number of steps
+    problem = digits_problem("mlp")
+    batch = problem.batch_at(0)
+
+    def step() -> None:
+        Z = torch.ones(3, len(problem.theta), dtype=torch.float64)
+        loss = problem.model.loss
+        gradient_and_products(lambda theta: loss(theta, *batch), problem.theta, Z, strategy)
+
+    def tensors() -> int:
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    step()
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        step()
+        assert tensors() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["vmap", "stacked"])
+def test_twenty_times_the_steps_need_the_same_memory(strategy: str) -> None:
+    assert peak(SCRIPT, 4000, strategy) <= 1.02 * peak(SCRIPT, 200, strategy)
+
+
+@pytest.mark.slow
+def test_checkpoints_keep_reverse_mode_within_its_budget() -> None:
+    state = 2 * 44_426 * 4 / 1024  # KiB of weights and velocity
+    short, long = 100, 900
+    all_kept = peak(REVERSE, long, 2.0) - peak(REVERSE, short, 2.0)
+    assert all_kept == pytest.approx((long - short) * state, rel=0.1)
+    # every 10th and every 30th: 21 and 61 states
+    sparse = peak(REVERSE, long, 0.03) - peak(REVERSE, short, 0.03)
+    assert sparse <= 0.1 * all_kept

@@ -1,0 +1,254 @@
+"""Reverse mode against autograd through the unrolled loop, forward mode, and itself."""
+
+import math
+
+import pytest
+import torch
+from oracles import reverse_mode
+from problems import Problem, digits_problem
+from torch import nn
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.differentiation import forward, reverse
+from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_interval, state_bytes
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.reverse import ReverseOptions, backward
+
+RELATIVE = 1e-9  # float64: 1e-16 grown along the loop; a missing term shows at 1e-2
+
+
+def per_step(horizon: int) -> Schedule:
+    """A value of each kind for every step, negative and zero ones among them."""
+    alphas = tuple(0.05 * (1 + 0.5 * (t % 3)) * (-1 if t % 7 == 6 else 1) for t in range(horizon))
+    betas = tuple(0.1 * (t % 5) for t in range(horizon))
+    return Schedule(alphas, betas, tuple(1e-3 * (t % 4) for t in range(horizon)))
+
+
+def found_by(problem: Problem, schedule: Schedule, horizon: int, options: ReverseOptions) -> list:
+    given = problem.model, problem.theta, problem.batch_at, problem.validation
+    found = reverse.hypergradients(*given, schedule, horizon, options)
+    return [h * n for h, n in zip(found.values, found.contributing, strict=True)]
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize(
+    ("name", "horizon"),
+    [("mlp", 60), ("lenet", 12), ("wrn", 5)],
+)
+def test_every_step_equals_autograd_through_the_unrolled_loop(
+    name: str, horizon: int, clip: float | None
+) -> None:
+    options = {"depth": 10} if name == "wrn" else {}
+    problem = digits_problem(name, **options)
+    schedule = per_step(horizon)
+    ours = found_by(problem, schedule, horizon, ReverseOptions(clip))
+    theirs = reverse_mode(
+        problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon, clip
+    )
+    torch.testing.assert_close(
+        torch.tensor(ours, dtype=torch.float64), theirs, rtol=RELATIVE, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_it_equals_forward_mode_column_by_column(clip: float | None) -> None:
+    problem = digits_problem("mlp", hidden=16)
+    horizon = 40
+    schedule = per_step(horizon)
+    given = problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon
+    ours = reverse.hypergradients(*given, ReverseOptions(clip))
+    theirs = forward.hypergradients(*given, ForwardOptions(clip, strategy="vmap"))
+    assert ours.contributing == theirs.contributing == (1,) * 120
+    torch.testing.assert_close(
+        torch.tensor(ours.values, dtype=torch.float64),
+        torch.tensor(theirs.values, dtype=torch.float64),
+        rtol=RELATIVE,
+        atol=1e-13,
+    )
+
+
+def test_shared_values_are_the_means_of_the_unshared_ones_in_their_windows() -> None:
+    problem = digits_problem("lenet")
+    horizon = 12
+    shared = Schedule((0.05, 0.02, 0.1), (0.5,), (1e-3, 0.0))
+    every = Schedule(
+        *(tuple(kind[len(kind) * t // horizon] for t in range(horizon))
+          for kind in (shared.learning_rate, shared.momentum, shared.weight_decay))
+    )  # fmt: skip
+    given = problem.model, problem.theta, problem.batch_at, problem.validation
+    single = torch.tensor(
+        reverse.hypergradients(*given, every, horizon).values, dtype=torch.float64
+    ).split(horizon)
+    means = [
+        part.mean() for kind, n in zip(single, (3, 1, 2), strict=True) for part in kind.chunk(n)
+    ]
+    expected = torch.stack(means)
+    forwards = forward.hypergradients(*given, shared, horizon)
+    for found in (reverse.hypergradients(*given, shared, horizon), forwards):
+        torch.testing.assert_close(
+            torch.tensor(found.values, dtype=torch.float64), expected, rtol=RELATIVE, atol=0
+        )
+
+
+@pytest.mark.parametrize("name", ["lenet", "wrn"])
+def test_checkpoints_change_no_bit(name: str) -> None:
+    options = {"depth": 10} if name == "wrn" else {}
+    problem = digits_problem(name, dtype=torch.float32, **options)
+    horizon = 11
+    schedule = per_step(horizon)
+    size = state_bytes(InnerState.start(problem.theta, problem.model.buffers()))
+    small = 9 * size / 1e9
+    assert checkpoint_interval(horizon, size, small) == 4
+    whole = found_by(problem, schedule, horizon, ReverseOptions(3.0))
+    assert found_by(problem, schedule, horizon, ReverseOptions(3.0, memory_gb=small)) == whole
+
+
+def test_too_little_memory_names_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"needs 0\.0325 GB even with checkpoints.* raise it"):
+        checkpoint_interval(1000, 500_000, 0.01)
+
+
+def test_a_thousand_steps_of_lenet_fit_the_default_budget() -> None:
+    problem = digits_problem("lenet", dtype=torch.float32)
+    size = state_bytes(InnerState.start(problem.theta, problem.model.buffers()))
+    assert size == 2 * 44_426 * 4
+    assert checkpoint_interval(1000, size, ReverseOptions().memory_gb) == 1
+    assert checkpoint_interval(1000, size, 0.025) == 32
+
+
+def test_a_trajectory_gives_every_state_once_in_either_way() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    horizon, schedule = 10, Schedule((0.1,), (0.5,), ())
+    states = [InnerState.start(problem.theta, problem.model.buffers())]
+
+    def advance(step: int, state: InnerState) -> InnerState:
+        values = schedule.at(step, horizon)
+        return train_step(problem.model, state, problem.batch_at(step), values, None)[0]
+
+    for step in range(horizon):
+        states.append(advance(step, states[-1]))
+    budget = 9 * state_bytes(states[0]) / 1e9
+    trajectory = Trajectory(horizon, states[0], budget)
+    for step, state in enumerate(states[:-1]):
+        trajectory.note(step, state)
+    assert list(trajectory.starts) == [0, 4, 8]
+    seen = [pair for start in trajectory.starts for pair in trajectory.states(start, advance)]
+    assert [step for step, _ in seen] == list(range(horizon))
+    for step, state in seen:
+        assert torch.equal(state.theta, states[step].theta)
+        assert torch.equal(state.v, states[step].v)
+
+
+def test_without_learning_rates_there_is_nothing_to_differentiate_twice() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    schedule, horizon = Schedule.zeros((6, 6, 6)), 6
+    ours = found_by(problem, schedule, horizon, ReverseOptions())
+    theirs = reverse_mode(
+        problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon
+    )
+    torch.testing.assert_close(
+        torch.tensor(ours, dtype=torch.float64), theirs, rtol=RELATIVE, atol=1e-15
+    )
+
+
+def test_a_kind_without_values_has_no_hypergradient() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    given = problem.model, problem.theta, problem.batch_at, problem.validation
+    with_all = reverse.hypergradients(*given, Schedule((0.1, 0.05), (0.0,), (0.0,)), 8)
+    alone = Schedule((0.1, 0.05), (), ())
+    for mode in (forward, reverse):
+        found = mode.hypergradients(*given, alone, 8)
+        assert found.contributing == (4, 4)
+        assert found.values == pytest.approx(with_all.values[:2], rel=1e-9)
+
+
+def test_going_back_ticks_once_a_step() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    horizon, schedule = 5, Schedule((0.1,), (), ())
+    state = InnerState.start(problem.theta, problem.model.buffers())
+    trajectory = Trajectory(horizon, state, 1.0)
+    for step in range(horizon):
+        trajectory.note(step, state)
+        values = schedule.at(step, horizon)
+        state, _, _ = train_step(problem.model, state, problem.batch_at(step), values, None)
+    seen: list[int] = []
+    backward(
+        problem.model, trajectory, state, problem.batch_at, problem.validation, schedule, horizon,
+        ReverseOptions(), seen.append,
+    )  # fmt: skip
+    assert seen == [1, 2, 3, 4, 5]
+
+
+def test_dropout_is_refused() -> None:
+    model = FlatModel(nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10)).double())
+    problem = digits_problem("mlp")
+    with pytest.raises(ValueError, match="dropout.*method=shared"):
+        reverse.hypergradients(
+            model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
+        )
+
+
+def test_randomness_that_no_layer_declares_is_noticed() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(nn.functional.dropout(x.flatten(1), training=self.training))
+
+    model, problem = FlatModel(Own()), digits_problem("mlp")
+    with pytest.raises(ValueError, match="taken again ends elsewhere.*method=shared"):
+        reverse.hypergradients(
+            model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
+        )
+
+
+def test_what_is_lost_on_the_way_back_began_at_one_step() -> None:
+    values = torch.zeros(1, 12, 3, dtype=torch.float64)
+    values[:, :8] = math.nan
+    values[:, 8, 1] = math.inf
+    found = reverse.PerStep(values, (1.0,), (1,), 0.0)
+    state = InnerState(torch.zeros(1), torch.zeros(1), {})
+    diagnostics = reverse.gather(found, Schedule((0.1,) * 3, (0.5,), ()), state).diagnostics
+    # windows of steps 0-3, 4-7 and 8-11; the momentum of all
+    assert [seen.not_finite for seen in diagnostics] == [4, 4, 0, 9]
+    assert [seen.not_finite_step for seen in diagnostics] == [8, 8, None, 8]
+
+
+class Fading(nn.Module):
+    """A layer with a buffer that every training step changes, and the loss depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gain", torch.ones((), dtype=torch.float64))
+        self.linear = nn.Linear(64, 10).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.tanh(x.flatten(1)) * self.gain.clone()
+        if self.training:
+            self.gain.mul_(0.8)
+        return self.linear(y)
+
+
+def test_a_buffer_that_training_changes_is_read_as_it_was() -> None:
+    model, problem = FlatModel(Fading()), digits_problem("mlp")
+    schedule = Schedule((0.3, 0.2), (0.5,), (0.01,))
+    given = model, model.theta(), problem.batch_at, problem.validation, schedule, 6
+    found = [
+        forward.hypergradients(*given, ForwardOptions(strategy="loop")).values,
+        forward.hypergradients(*given, ForwardOptions(strategy="vmap")).values,
+    ]
+    for other in found:
+        assert reverse.hypergradients(*given).values == pytest.approx(other, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"), [({"clip_gradient": 0.0}, "clip"), ({"memory_gb": 0}, "memory"),
+                         ({"parts": 0}, "parts")]
+)  # fmt: skip
+def test_options_out_of_range(fields: dict[str, float], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ReverseOptions(**fields)  # type: ignore[arg-type]

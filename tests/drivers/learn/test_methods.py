@@ -1,0 +1,220 @@
+"""The driver by method: unshared values in reverse mode, greedy alone, and what is said aloud."""
+
+import contextlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import Crash, Watcher, everything, go, new_run, table, tiny_setting
+
+from hypergrad.core.schedule import Schedule
+from hypergrad.data import Minibatches
+from hypergrad.differentiation import reverse
+from hypergrad.differentiation.result import Hypergradients
+from hypergrad.differentiation.reverse import ReverseOptions
+from hypergrad.drivers.context import make_model
+from hypergrad.drivers.learn.driver import Learner
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.training.inner_run import ScheduledRun
+
+UNSHARED = ("method=unshared", "method.batch_size=32", "method.momenta=0", "reverse.memory_gb=5e-5")
+STEPS = 2 * (190 // 32)
+
+
+@pytest.fixture(scope="module")
+def setting() -> tuple:
+    return tiny_setting(*UNSHARED)
+
+
+@pytest.fixture(scope="module")
+def whole(setting: tuple, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    run = new_run(*setting, tmp_path_factory.mktemp("whole"))
+    go(setting[0], run)
+    return run
+
+
+def test_unshared_values_are_one_a_step(whole: RunDirectory) -> None:
+    outer = table(whole, "outer")
+    sizes = outer.groupby(["seed", "outer_step", "kind"]).size()
+    assert set(outer["kind"]) == {"learning_rate", "weight_decay"}  # momenta=0: not learned
+    assert (sizes == STEPS).all()
+    assert (outer["contributing_steps"] == 1).all()
+    assert outer["clipped_products"].isna().all()
+    rows = outer.query("seed == 0 and outer_step == 1 and kind == 'learning_rate'")
+    assert rows["end_epoch"].tolist() == [2 * (i + 1) / STEPS for i in range(STEPS)]
+
+
+def test_logged_hypergradients_are_those_of_the_library(
+    setting: tuple, whole: RunDirectory
+) -> None:
+    config, data = setting[0].config, setting[0].data
+    rows = table(whole, "outer").query("seed == 1 and outer_step == 2")
+    values = [rows[rows["kind"] == kind]["value"] for kind in ("learning_rate", "weight_decay")]
+    schedule = Schedule(tuple(values[0]), (), tuple(values[1]))
+    from hypergrad.data import in_even_batches, train_validation_split
+
+    train, held_out = train_validation_split(len(data.train), 0.05, seed=1, outer_step=2)
+    model = make_model(config, data, 1)
+    minibatches = Minibatches(data.train.take(train), 32, (1, "ours", 2))
+    found = reverse.hypergradients(
+        model, model.theta(), minibatches.at, list(in_even_batches(data.train.take(held_out), 5)),
+        schedule, STEPS, ReverseOptions(config.method.clip_gradient),
+    )  # fmt: skip
+    assert rows["hypergradient"].tolist() == list(found.values)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crashes_there_and_back_leave_no_trace(
+    setting: tuple, whole: RunDirectory, tmp_path: Path, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    run = new_run(*setting, tmp_path)
+    for attempt in range(100):
+        fatal = int(torch.randint(1, 60, (), generator=generator))
+
+        def crash(steps: int, fatal: int = fatal) -> None:
+            if steps == fatal:
+                raise Crash
+
+        with contextlib.suppress(Crash):
+            go(setting[0], run, Watcher(crash), resume=attempt > 0)
+            break
+    assert attempt > 1
+    assert everything(run) == everything(whole)
+
+
+def test_a_stop_on_the_way_back_is_answered_there(
+    setting: tuple, whole: RunDirectory, tmp_path: Path
+) -> None:
+    run = new_run(*setting, tmp_path)
+    interrupt = Interrupt()
+    steps = 0
+
+    def stop(count: int) -> None:
+        nonlocal steps
+        steps = count
+        if count == STEPS + 3:  # three steps back into the first outer step
+            interrupt.requested = "SIGINT"
+
+    with pytest.raises(Interrupted):
+        go(setting[0], run, Watcher(stop), interrupt)
+    assert steps == STEPS + 3
+    watcher = Watcher()
+    go(setting[0], run, watcher, resume=True)
+    assert everything(run) == everything(whole)
+    assert watcher.costs[-1] == pytest.approx(2 * setting[0].plan.cost)
+
+
+def test_greedy_alone_writes_no_outer_step(tmp_path: Path) -> None:
+    setting = tiny_setting("method=greedy", "method.batch_size=32", "method.weight_decays=0")
+    run = new_run(*setting, tmp_path)
+    loop = go(setting[0], run)
+    assert [r["method"] for r in loop.progress.results] == ["hd", "hd_retrained", "sgd"] * 2
+    assert table(run, "outer").empty
+    greedy = table(run, "greedy")
+    assert (greedy["weight_decay"] == 0).all()  # not learned
+    assert (greedy.query("step == 9")["momentum"] != 0).all()
+    assert run.read_json("schedule.json")["schedules"] == []
+
+
+def test_patience_ends_the_outer_loop(tmp_path: Path) -> None:
+    # steps so small that nothing changes: the first outer step stays the best
+    tiny = [f"outer.{kind}_step=1e-12" for kind in ("learning_rate", "momentum", "weight_decay")]
+    setting = tiny_setting("outer.steps=9", "outer.patience=2", "repeats=1", *tiny)
+    watcher = Watcher()
+    run = new_run(*setting, tmp_path)
+    go(setting[0], run, watcher)
+    best = run.read_json("schedule.json")["schedules"][0]["outer_step"]
+    assert table(run, "outer")["outer_step"].max() == best + 2 < 8
+    assert "no better validation accuracy in 2 outer steps" in watcher.notes
+
+
+def test_trust_is_logged_beside_every_hypergradient(tmp_path: Path) -> None:
+    setting = tiny_setting("repeats=1", "method.validation=0.5", "method.clip_gradient=0.05")
+    run = new_run(*setting, tmp_path)
+    go(setting[0], run)
+    outer = table(run, "outer")
+    assert (outer.query("outer_step > 0 or kind == 'learning_rate'")["signal_to_noise"] > 0).all()
+    assert outer["clipped_gradients"].between(1e-4, 0.9).all()
+    assert (outer["not_finite"] == 0).all()
+    assert outer["not_finite_step"].isna().all()
+    first = outer[outer["outer_step"] == 0]
+    assert first["clipped_products"].isna().all()  # no product was taken
+    assert (outer[outer["outer_step"] > 0]["clipped_products"] == 0).all()
+
+
+def found_with(values: tuple[float, ...], found: Hypergradients) -> Hypergradients:
+    return found._replace(values=values)
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+def test_what_is_not_finite_is_said_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Some lost: those stand still. All lost: half of the last move is taken back."""
+    setting = tiny_setting("repeats=1", "outer.steps=3")
+    run = new_run(*setting, tmp_path)
+    original = Learner._complain
+    watcher = Watcher()
+    from hypergrad.drivers.learn.inner_loop import Loop
+
+    def spoilt(self: Loop, inner: object, validation: object) -> Hypergradients:
+        found = untouched(self, inner, validation)  # type: ignore[arg-type]
+        if self.progress.outer_step != 1:
+            return found
+        return found_with((math.nan,) * lost + found.values[lost:], found)
+
+    untouched = Loop.hypergradients
+    monkeypatch.setattr(Loop, "hypergradients", spoilt)
+    go(setting[0], run, watcher)
+    assert original is Learner._complain
+    outer = table(run, "outer")
+    before, after = (outer[outer["outer_step"] == n]["value"].tolist() for n in (1, 2))
+    if lost == 1:
+        assert after[0] == before[0]
+        assert after[1] != before[1]
+        assert watcher.notes == [
+            "outer step 1: the hypergradient of learning_rate[0] is nan, and moves nothing"
+        ]
+    else:
+        assert after == [value / 2 for value in before]
+        assert watcher.notes[0] == "outer step 1: the hypergradient of learning_rate[0] is nan"
+        assert watcher.notes[3] == "... and 1 more: not_finite in outer.csv"
+        assert "half of the last move is taken back" in watcher.notes[4]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (("method.mode=reverse",), "method.truncation=0 method.clip_products=null"),
+        (("method=unshared", "method.mode=forward"), "a tangent for every inner step"),
+        (("method=unshared", "outer.first_horizons=[1]"), r"outer.first_horizons=\[\]"),
+        (("method=unshared", "curvature.batch_fraction=0.5"), "reverse mode has exact products"),
+        (("method=greedy", "curvature.batch_fraction=0.5"), "has no Hessian products"),
+        (("precision=float64", "curvature.precision=bfloat16"), "use curvature.precision=null"),
+        (("curvature.precision=tf32", "device=cpu"), "needs a CUDA device"),
+        (("jobs=2",), "use threads=N"),
+        (("method=unshared", "reverse.memory_gb=1e-9"), "raise it"),
+        (("outer.patience=0",), "at least 1"),
+        (("method.name=other",), "use one of shared, unshared, greedy"),
+    ],
+)
+def test_what_does_not_fit_together(overrides: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        tiny_setting(*overrides)
+
+
+def test_a_snapshot_is_not_moved_by_the_steps_after_it() -> None:
+    setting, _ = tiny_setting()
+    model = make_model(setting.config, setting.data, 0)
+    inner = ScheduledRun(
+        model, model.theta(), Minibatches(setting.data.train, 32, (0,)), 2,
+        Schedule((0.1,), (), ()), None,
+    )  # fmt: skip
+    inner.advance()
+    tensors, _ = inner.snapshot()
+    kept = {name: tensor.clone() for name, tensor in tensors.items()}
+    inner.advance()
+    assert all(torch.equal(tensors[name], kept[name]) for name in kept)

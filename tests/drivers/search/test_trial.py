@@ -1,0 +1,201 @@
+"""One trial, alone and in an ensemble."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from problems import digits_problem
+from small import setting
+
+from hypergrad.core.budget import Spent
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.data import Images, Minibatches
+from hypergrad.drivers.search.candidates import Candidate, candidates
+from hypergrad.drivers.search.trial import Trainer, Trial
+from hypergrad.models import build
+from hypergrad.training.ensemble import EnsembleRun, fastest_size
+from hypergrad.training.inner_run import ScheduledRun
+
+GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
+SGD = "baseline.schedule=multistep"
+WILD = replace(GRID, learning_rate=(1e30,))
+
+
+def test_a_final_training_is_what_the_driver_of_figure_1_retrains(tmp_path: Path) -> None:
+    overrides = ("repeats=1", "outer.steps=1", "greedy.enabled=false", SGD)
+    given, text = tiny.tiny_setting(*overrides)
+    run = tiny.new_run(given, text, tmp_path)
+    loop = tiny.go(given, run)
+    (sgd,) = [r for r in loop.progress.results if r["method"] == "sgd"]
+    hand = given.config.baseline
+    same = Candidate(
+        0, "multistep", (hand.learning_rate,), (hand.momentum,), (hand.weight_decay,),
+        hand.factor, tuple(hand.milestones),
+    )  # fmt: skip
+    (outcome,) = Trainer(given.config, given.data).train([Trial(same, seed=0, final=True)])
+    assert outcome.test_accuracy == sgd["test_accuracy"]
+    rows = tiny.table(run, "inner").query("method == 'sgd'")
+    assert outcome.steps == rows["step"].max() == outcome.spent.gradients
+    per_epoch = rows["train_loss"].to_numpy()[-2:]  # two rows an epoch, of 3 batches each
+    assert outcome.train_loss == pytest.approx(per_epoch.mean(), rel=1e-6)
+    assert (outcome.validation_accuracy, outcome.diverged) == (None, False)
+
+
+def test_a_trial_is_validated_on_a_split_and_is_the_same_whatever_came_before() -> None:
+    given, _ = setting()
+    (first,) = Trainer(given.config, given.data).train([Trial(GRID, seed=1)])
+    trainer = Trainer(given.config, given.data)
+    trainer.train([Trial(WILD, seed=0)])
+    trainer.train([Trial(GRID, seed=1, final=True)])
+    (again,) = trainer.train([Trial(GRID, seed=1)])
+    assert again._replace(spent=first.spent) == first
+    assert first.validation_accuracy is not None
+    # 5 % of 400 images
+    assert first.validation_accuracy * 20 == pytest.approx(round(first.validation_accuracy * 20))
+    assert first.steps == 2 * (380 // 32) == first.spent.gradients
+    assert first.spent.trials == 1
+    (other,) = trainer.train([Trial(GRID, seed=0)])
+    assert other.train_loss != first.train_loss
+
+
+def test_replayed_trials_come_to_the_same() -> None:
+    """One recording serves all trials of a seed."""
+    outcomes = []
+    for replay in ("never", "always"):
+        given, _ = setting(f"replay={replay}")
+        trainer = Trainer(given.config, given.data)
+        trials = [Trial(candidate, seed=0) for candidate in (GRID, WILD, GRID)]
+        found = [trainer.train([trial])[0] for trial in trials]
+        outcomes.append([str(each._replace(spent=Spent())) for each in found])
+        assert outcomes[-1][0] == outcomes[-1][2]
+    assert outcomes[0] == outcomes[1]
+
+
+def test_the_test_set_is_left_alone_where_that_is_asked() -> None:
+    given, _ = setting("test_curves=false")
+    trainer = Trainer(given.config, given.data)
+    assert trainer.train([Trial(GRID, seed=0)])[0].test_accuracy is None
+    assert trainer.train([Trial(GRID, seed=0, final=True)])[0].test_accuracy is not None
+
+
+def test_a_diverged_trial_scores_chance_and_stops_after_its_epoch() -> None:
+    given, _ = setting()
+    trainer = Trainer(given.config, given.data)
+    (lost,) = trainer.train([Trial(WILD, seed=0)])
+    validation = trainer.stage(Trial(WILD, seed=0)).validation
+    assert validation is not None
+    assert lost.diverged
+    assert lost.validation_accuracy == validation.chance
+    assert lost.test_accuracy == given.data.test.chance
+    assert lost.validation_loss is not None
+    assert math.isnan(lost.validation_loss)
+    assert lost.rank == (-math.inf, -math.inf)
+    assert lost.steps == 11 == lost.spent.gradients  # an epoch
+    assert lost.diverged_step is not None
+    # the same steps by hand: finite after `diverged_step` of them, not after one more
+    stage = trainer.stage(Trial(WILD, seed=0))
+    inner = ScheduledRun(stage.model, stage.theta, stage.minibatches, 2, WILD.over(22), 3.0)
+    for _ in range(lost.diverged_step):
+        inner.advance()
+    assert inner.is_finite()
+    inner.advance()
+    assert not inner.is_finite()
+
+
+def test_hypergradient_descent_as_a_trial_keeps_its_schedule_for_the_final_training() -> None:
+    given, _ = setting("search=hd", "search.trials=8")
+    trainer = Trainer(given.config, given.data)
+    first, *_, second = candidates(given.config, 0)
+    (found,) = trainer.train([Trial(first, seed=0)])
+    (again,) = trainer.train([Trial(second, seed=0)])
+    assert found.spent.gradients == 2 * found.steps
+    assert found.train_loss != again.train_loss  # other weights and batches
+    assert found.values is not None
+    assert found.values["learning_rate"][0] == 0.0
+    assert {len(values) for values in found.values.values()} == {22}
+    schedule = Schedule.from_dict(found.values)
+    (final,) = trainer.train([Trial(first, 0, final=True, schedule=schedule)])
+    assert final.spent.gradients == final.steps == 2 * (400 // 32)
+    assert final.values is None
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "wrn"])
+def test_members_of_an_ensemble_train_as_they_do_alone(name: str) -> None:
+    options = {"wrn": {"depth": 10, "width": 1}, "mlp": {"hidden": 8}}.get(name, {})
+    problem = digits_problem(name, **options)
+    data = Images(problem.images[:64], problem.labels[:64])
+    batches = Minibatches(data, 16, (0, "ensemble"))
+    schedules = [
+        Schedule((0.05, 0.01), (0.9,), (1e-3,)),
+        Schedule((0.2,), (0.0, 0.5), (0.0,)),
+        Schedule((1e200,), (0.0,), (0.0,)),  # diverges, and disturbs nobody
+        Schedule((-0.01, 0.1), (1.1,), (5e-4,)),
+    ]
+    together = EnsembleRun(problem.model, problem.theta, batches, 2, schedules, 3.0)
+    alone = [
+        ScheduledRun(problem.model, problem.theta, batches, 2, schedule, 3.0)
+        for schedule in schedules
+    ]
+    while not together.done:
+        together.advance()
+        for run in alone:
+            run.advance()
+    losses = together.take_losses()
+    for member, run in enumerate(alone):
+        if member == 2:
+            assert not together.state.theta[member].isfinite().all()
+            continue
+        torch.testing.assert_close(
+            together.state.theta[member], run.state.theta, rtol=1e-9, atol=1e-12
+        )
+        assert losses[member] == pytest.approx(run.take_means()[0], rel=1e-9)
+        for key, value in run.state.buffers.items():
+            torch.testing.assert_close(
+                together.state.buffers[key][member], value, rtol=1e-9, atol=1e-12
+            )
+
+
+def test_outcomes_of_an_ensemble_are_those_of_trials_alone() -> None:
+    given, _ = setting("precision=float64", "model.options.smooth=true")
+    trainer = Trainer(given.config, given.data)
+    trials = [Trial(c, seed=0) for c in (*candidates(given.config, 0), WILD)]
+    together = trainer.train(trials)
+    for trial, found in zip(trials, together, strict=True):
+        (alone,) = trainer.train([trial])
+        assert found.ensemble == len(trials)
+        assert alone.ensemble == 1
+        assert found.validation_loss == pytest.approx(alone.validation_loss, rel=1e-9, nan_ok=True)
+        exact = ("validation_accuracy", "test_accuracy", "diverged", "diverged_step", "steps")
+        for name in exact:
+            assert getattr(found, name) == getattr(alone, name), name
+        assert found.spent[1:] == alone.spent[1:]
+
+
+def test_a_network_with_dropout_is_trained_alone() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
+    model = FlatModel(module.double())
+    batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
+    schedule = Schedule((0.1,), (0.9,), (0.0,))
+    size, seconds = fastest_size(model, model.theta(), batches, schedule, 3.0, largest=8)
+    assert (size, list(seconds)) == (1, [1])
+    with pytest.raises(ValueError, match=r"dropout .*: search.ensemble=1"):
+        EnsembleRun(model, model.theta(), batches, 1, [schedule] * 2, 3.0)
+
+
+def test_measuring_ensembles_changes_nothing() -> None:
+    module = build("mlp", (1, 8, 8), 10, seed=0, options={"hidden": 8})
+    problem = digits_problem("mlp", hidden=8)
+    model = FlatModel(module.double())
+    theta = model.theta()
+    batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
+    schedule = Schedule((0.1,), (0.9,), (0.0,))
+    size, seconds = fastest_size(model, theta, batches, schedule, 3.0, largest=16)
+    assert size in seconds
+    assert list(seconds) in ([1, 4], [1, 4, 16])
+    assert all(value > 0 for value in seconds.values())
+    assert torch.equal(theta, model.theta())

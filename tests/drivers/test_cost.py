@@ -1,0 +1,83 @@
+"""Predicted cost, and hand-set schedules."""
+
+import pytest
+import torch
+
+from hypergrad.config.composition import compose
+from hypergrad.core.preset_schedules import preset_schedule
+from hypergrad.drivers.cost import plan, plan_hypervariance
+
+
+def test_the_paper_scale_has_about_ten_thousand_steps() -> None:
+    config, _ = compose("fig1")
+    layout = plan(config, 50_000, 175_066)
+    steps = [part.steps for part in layout.parts if part.method == "ours"]
+    assert steps == [185] + [50 * 185] * 9
+    assert layout.memory_note == "7 tangents, whatever the horizon"
+    assert layout.memory_bytes == 5 * 7 * 175_066 * 4
+    assert layout.cost_before("hd", 0) == pytest.approx(
+        sum(part.cost for part in layout.parts if part.method == "ours")
+    )
+    assert {part.method: part.steps for part in layout.parts}["sgd"] == 50 * 195
+
+
+def test_parts_that_are_switched_off_are_not_planned() -> None:
+    config, _ = compose("fig1", ["greedy.enabled=false", "baseline.enabled=false"])
+    names = [part.method for part in plan(config, 50_000, 10).parts]
+    assert set(names) == {"ours", "ours_retrained"}
+    with pytest.raises(ValueError, match="no part hd 0"):
+        plan(config, 50_000, 10).cost_before("hd", 0)
+
+
+@pytest.mark.parametrize("horizon", [10, 37])
+def test_hand_set_schedules_are_those_of_pytorch(horizon: int) -> None:
+    def rates(make) -> list[float]:  # noqa: ANN001
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+        scheduler = make(optimizer)
+        seen = []
+        for _ in range(horizon):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    milestones = [-(-3 * horizon // 10), -(-6 * horizon // 10), -(-8 * horizon // 10)]
+    multistep = preset_schedule(
+        "multistep", horizon, learning_rate=0.4, milestones=(0.3, 0.6, 0.8), factor=0.2
+    )
+    assert multistep.learning_rate == pytest.approx(
+        rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, milestones, 0.2))
+    )
+    cosine = preset_schedule("cosine", horizon, learning_rate=0.4)
+    assert cosine.learning_rate == pytest.approx(
+        rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, horizon)), abs=1e-12
+    )
+    constant = preset_schedule("constant", horizon, learning_rate=0.4, momentum=0.3)
+    assert constant.at(0, horizon)[:2] == (0.4, 0.3)
+
+
+def test_reverse_mode_keeps_all_states_or_every_so_many() -> None:
+    # half of 60,000 images in batches of 128, two epochs
+    config, _ = compose("fig3", ["data=mnist", "method=unshared"])
+    layout = plan(config, 60_000, 44_426)
+    assert layout.parts[1].steps == 468
+    assert (layout.parts[1].gradients, layout.parts[1].backward) == (1.0, 3.0)
+    assert layout.parts[0].backward == 1.0  # at zero nothing depends on the Hessian
+    assert layout.memory_bytes == 468 * 2 * 44_426 * 4
+    config, _ = compose("fig3", ["data=mnist", "method=unshared", "reverse.memory_gb=0.04"])
+    layout = plan(config, 60_000, 44_426)
+    assert layout.memory_note == "45 states, 22 steps apart"
+    assert layout.parts[1].backward == 4.0
+
+
+def test_greedy_alone_has_no_outer_steps() -> None:
+    config, _ = compose("fig3", ["data=mnist", "method=greedy"])
+    assert [part.method for part in plan(config, 60_000, 10).parts] == ["hd", "hd_retrained"]
+
+
+def test_a_study_goes_there_and_back_for_every_repeat() -> None:
+    config, _ = compose("fig2", ["data=mnist"])
+    layout = plan_hypervariance(config, 60_000, 44_426)
+    assert [part.method for part in layout.parts] == config.hypervariance.perturbations
+    assert layout.parts[0].steps == 32 * 400
+    assert layout.cost == 5 * 32 * 400 * (2 + 3)

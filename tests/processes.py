@@ -1,0 +1,48 @@
+"""Real processes: started, waited for, looked at."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from places import ROOT
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(errors: Path, *arguments: str) -> subprocess.Popen:
+    """Start a process whose stderr goes to the file `errors`."""
+    with errors.open("w") as file:
+        return subprocess.Popen(
+            arguments,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            cwd=ROOT,
+        )
+
+
+def the_run(outputs: Path) -> Path:
+    (run,) = outputs.glob("*/*")
+    return run
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists():
+        assert process.poll() is None, f"ended with {process.returncode}"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process goes on; one that only waits to be reaped does not."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def launcher(size: int) -> list[str]:
+    """How to start Python on a number of ranks."""
+    return [sys.executable] if size == 1 else [*TORCHRUN, str(size)]

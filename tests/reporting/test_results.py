@@ -1,0 +1,39 @@
+"""The closing table and the headline, from results with known means and deviations."""
+
+import pytest
+
+from hypergrad.reporting.results import headline, standings
+
+
+def result(method: str, accuracy: float, *, diverged: bool = False) -> dict:
+    return {"method": method, "test_accuracy": accuracy, "diverged": diverged}
+
+
+RESULTS = [
+    result("sgd", 0.90),
+    result("hd", 0.80),
+    result("ours_retrained", 0.98),
+    result("ours_retrained", 0.96, diverged=True),
+    result("hd_retrained", 0.85),
+]
+
+
+def test_order_of_the_table_does_not_depend_on_the_results() -> None:
+    assert [s.method for s in standings(RESULTS)] == ["ours_retrained", "hd", "hd_retrained", "sgd"]
+
+
+def test_mean_and_sample_deviation_in_percent() -> None:
+    ours = standings(RESULTS)[0]
+    assert ours.mean == pytest.approx(0.97)
+    assert ours.text == "97.00 ± 1.41 %"  # 2 / sqrt(2)
+    assert ours.diverged == 1
+
+
+def test_headline_takes_the_better_figure_of_hd() -> None:
+    assert headline(RESULTS) == (
+        "ours 97.00 ± 1.41 % | HD 85.00 % | SGD 90.00 % (test accuracy, 2 seeds)"
+    )
+
+
+def test_no_results_no_headline() -> None:
+    assert headline([]) == ""

@@ -1,0 +1,113 @@
+"""Inner steps keep device and host apart: what a GPU would wait for is found without one.
+
+Twice: on the CPU, where every operation is seen that reads a number back or makes a tensor of
+numbers; and on PyTorch's `meta` device, which holds no data, so that nothing can be read from it,
+and where every tensor that comes over from the host is seen to come from elsewhere.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from problems import Problem, digits_problem
+from torch import Tensor
+
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.schedule import Schedule
+from hypergrad.data import Augmentation, Images, Minibatches
+from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.training.cuda_graph import Recorder
+from hypergrad.training.differentiated_run import ForwardRun
+from hypergrad.training.ensemble import EnsembleRun
+from hypergrad.training.graphed_step import Replay
+from hypergrad.training.host_sync import HostTraffic
+from hypergrad.training.inner_run import InnerRun, ScheduledRun
+
+SCHEDULE = Schedule((0.05, 0.1), (0.5,), (1e-3, 2e-3))
+CPU, META = torch.device("cpu"), torch.device("meta")
+STEPS = 8
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (lambda t: t.sum().item(), "aten._local_scalar_dense"),
+        (lambda t: t.tolist(), None),  # of a whole tensor on a CPU: no operation at all
+        (lambda t: bool((t > 0).any()), "aten._local_scalar_dense"),
+        (lambda t: t[t > 0], "aten.index"),
+        (lambda t: t.nonzero(), "aten.nonzero"),
+        (lambda t: t.new_tensor([1.0, 2.0]), "aten.lift_fresh"),
+        (lambda t: t[[0, 2]], "aten.lift_fresh"),
+        (lambda t: t[1:].clamp(0, 1) * 3 + torch.where(t[0] > 0, t[0], 0.0), None),
+        (lambda t: t * torch.tensor(2.0), None),
+    ],
+)
+def test_traffic_is_noted(operation: Callable[[Tensor], object], name: str | None) -> None:
+    with HostTraffic(CPU) as traffic:
+        operation(torch.ones(3, 2))
+    assert traffic.found == ([] if name is None else [name])
+
+
+def test_what_comes_from_the_host_is_noted() -> None:
+    away = torch.ones(3, 2, device=META)
+    with HostTraffic(META) as traffic:
+        away + 1
+        away[1]
+        away * torch.tensor(2.0)
+    assert not traffic.found
+    index = torch.tensor([0, 2])
+    with HostTraffic(META) as traffic:
+        away[index]
+        index.to(META)
+    assert traffic.found == ["aten.index", "aten._to_copy"]
+
+
+def minibatches(problem: Problem, device: torch.device) -> Minibatches:
+    images = Images(problem.images[: 4 * STEPS], problem.labels[: 4 * STEPS]).to(device)
+    return Minibatches(images, 4, (0, "synchrony"), Augmentation(pad=1))
+
+
+def forward_run(strategy: str) -> Callable[..., InnerRun]:
+    options = ForwardOptions(0.05, 0.5, truncation=0.3, strategy=strategy)
+    return lambda *given: ForwardRun(*given, SCHEDULE, options)
+
+
+def replayed(model: FlatModel, *given: object) -> InnerRun:
+    replay = Replay(model, Recorder(CPU))
+    options = ForwardOptions(0.05, 0.5, truncation=0.3)
+    return ForwardRun(model, *given, SCHEDULE, options, replay=replay)  # type: ignore[arg-type]
+
+
+KINDS: dict[str, Callable[..., InnerRun]] = {
+    **{strategy: forward_run(strategy) for strategy in ("loop", "vmap", "fused", "stacked")},
+    "replayed": replayed,
+    "training": lambda *given: ScheduledRun(*given, SCHEDULE, 3.0),
+    "ensemble": lambda *given: EnsembleRun(*given, [SCHEDULE] * 2, 3.0),
+}
+
+
+def go_through_an_epoch(run: InnerRun, device: torch.device) -> list[str]:
+    assert run.minibatches.steps_per_epoch == STEPS
+    with HostTraffic(device) as traffic:
+        for _ in range(STEPS):
+            run.advance()
+    return traffic.found
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("name", ["mlp", "lenet", "wrn"])
+def test_an_epoch_reads_nothing_back_and_makes_nothing_of_numbers(name: str, kind: str) -> None:
+    if (name, kind) == ("wrn", "stacked"):
+        pytest.skip("stacked takes chains of layers alone")
+    problem = digits_problem(name, **({"depth": 10} if name == "wrn" else {}))
+    run = KINDS[kind](problem.model, problem.theta, minibatches(problem, CPU), 1)
+    assert go_through_an_epoch(run, CPU) == []
+
+
+@pytest.mark.parametrize("kind", ["loop", "fused", "training"])
+@pytest.mark.parametrize("name", ["mlp", "lenet", "wrn"])
+def test_an_epoch_takes_nothing_from_the_host(name: str, kind: str) -> None:
+    problem = digits_problem(name, **({"depth": 10} if name == "wrn" else {}))
+    model = FlatModel(problem.model.module.to(META))
+    run = KINDS[kind](model, problem.theta.to(META), minibatches(problem, META), 1)
+    assert go_through_an_epoch(run, META) == []
