@@ -30,10 +30,11 @@ test: install  ## the quick tests
 slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
 
-lint: install  ## ruff and pyright
+lint: install  ## ruff, pyright, and who may import whom
 	$(BIN)/ruff check hypergrad tests benchmarks
 	$(BIN)/ruff format --check hypergrad tests benchmarks
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 format: install  ## format the code
 	$(BIN)/ruff format hypergrad tests benchmarks

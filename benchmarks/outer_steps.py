@@ -120,7 +120,7 @@ def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, given: 
         outer_steps=config.outer.steps,
         counts=config.method.counts(1),
         step_sizes=config.outer.step_sizes,
-        validation=config.method.validation,
+        validation=config.method.validation_fraction,
         first_horizons=(1,) * given.short,
         tolerance=config.outer.tolerance,
         options=replace(options, batch_fraction=given.batch_fraction),
@@ -188,7 +188,7 @@ def _take_again(
 ) -> tuple[float, ...]:
     """The hypergradients of an outer step with the split of its seed and number."""
     seed, _, number = key
-    size, share = config.method.batch_size, config.method.validation
+    size, share = config.method.batch_size, config.method.validation_fraction
     train, held_out = train_validation_split(len(data), share, seed=seed, outer_step=number)
     minibatches = Minibatches(data.take(train), size, key)
     inner = ForwardRun(model, theta, minibatches, config.epochs, schedule, options)

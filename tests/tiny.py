@@ -22,7 +22,7 @@ OVERRIDES = [
     "data.train_size=200",
     "data.test_size=60",
     "model.options.hidden=8",
-    "method.learning_rates=2",
+    "method.n_learning_rates=2",
     "outer.steps=3",
     "checkpoint_seconds=0.02",
 ]
@@ -108,7 +108,7 @@ def everything(run: RunDirectory | Path) -> dict[str, str]:
     return {
         "inner": inner.drop(columns="seconds").to_csv(),
         "outer": (path / "outer.csv").read_text(),
-        "greedy": (path / "greedy.csv").read_text(),
+        "hd": (path / "hd.csv").read_text(),
         "schedule": (path / "schedule.json").read_text(),
         "results": json.dumps(json.loads((path / "summary.json").read_text())["results"]),
     }

@@ -12,11 +12,16 @@ from hypergrad.config.checks import (
     one_of,
     positive,
 )
-from hypergrad.config.search_schema import BaselineConfig, GreedyConfig, SearchConfig, TableConfig
+from hypergrad.config.search_schema import (
+    BaselineConfig,
+    HypergradientDescentConfig,
+    SearchConfig,
+    TableConfig,
+)
 from hypergrad.core.budget import Budget
 
 __all__ = [
-    "CurvatureConfig",
+    "HvpConfig",
     "DataConfig",
     "HypervarianceConfig",
     "MethodConfig",
@@ -25,6 +30,8 @@ __all__ = [
     "ReverseConfig",
     "RunConfig",
 ]
+
+STRATEGIES = ("auto", "loop", "vmap", "stacked", "fused", "compiled")
 
 
 @dataclass
@@ -54,27 +61,29 @@ class ModelConfig:
 
     name: str = "mlp"
     options: dict[str, float | int | bool] = field(default_factory=dict)
-    curvature: str = "loop"
+    hvp_strategy: str = "loop"
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("model.name is empty: name your network, as in mynets:SmallNet")
-        known = ("auto", "loop", "vmap", "stacked", "fused", "compiled")
-        one_of("model.curvature", self.curvature, known)
+        one_of("model.hvp_strategy", self.hvp_strategy, STRATEGIES)
 
 
 @dataclass
-class CurvatureConfig:
-    """Hessian products for less work than exact ones: see `hypergrad.curvature.approximate`."""
+class HvpConfig:
+    """Hessian products: `strategy` is None for what suits the network (`model.hvp_strategy`)."""
 
+    strategy: str | None = None
     batch_fraction: float = 1.0
     precision: str | None = None
 
     def __post_init__(self) -> None:
+        if self.strategy is not None:
+            one_of("hvp.strategy", self.strategy, STRATEGIES)
         if not 0 < self.batch_fraction <= 1:
-            raise ConfigError(f"curvature.batch_fraction={self.batch_fraction}: must be in (0, 1]")
+            raise ConfigError(f"hvp.batch_fraction={self.batch_fraction}: must be in (0, 1]")
         if self.precision is not None:
-            one_of("curvature.precision", self.precision, ("tf32", "bfloat16"))
+            one_of("hvp.precision", self.precision, ("tf32", "bfloat16"))
 
     @property
     def exact(self) -> bool:
@@ -87,28 +96,28 @@ class MethodConfig:
     """The inner problem, and how its schedule is learned.
 
     `name` is `shared` (values shared over windows of steps), `unshared` (a value for every inner
-    step: of each kind's number only whether it is zero matters), or `greedy` (hypergradient descent
+    step: of each kind's number only whether it is zero matters), or `hd` (hypergradient descent
     alone). `mode` is how hypergradients are computed; a kind with no values is zero, not learned.
     """
 
     name: str = "shared"
     mode: str = "forward"
     batch_size: int = 128
-    validation: float = 0.05
-    learning_rates: int = 5
-    momenta: int = 1
-    weight_decays: int = 1
+    validation_fraction: float = 0.05
+    n_learning_rates: int = 5
+    n_momenta: int = 1
+    n_weight_decays: int = 1
     truncation: float = 0.0
     clip_gradient: float | None = 3.0
     clip_products: float | None = 100.0
 
     def __post_init__(self) -> None:
-        one_of("method.name", self.name, ("shared", "unshared", "greedy"))
+        one_of("method.name", self.name, ("shared", "unshared", "hd"))
         one_of("method.mode", self.mode, ("forward", "reverse"))
-        for key, low in (("batch_size", 1), ("learning_rates", 1), ("momenta", 0)):
+        for key, low in (("batch_size", 1), ("n_learning_rates", 1), ("n_momenta", 0)):
             at_least(f"method.{key}", getattr(self, key), low)
-        at_least("method.weight_decays", self.weight_decays, 0)
-        between("method.validation", self.validation, 0, 1, open_low=True)
+        at_least("method.n_weight_decays", self.n_weight_decays, 0)
+        between("method.validation_fraction", self.validation_fraction, 0, 1, open_low=True)
         between("method.truncation", self.truncation, 0, 1)
         positive("method.clip_gradient", self.clip_gradient)
         positive("method.clip_products", self.clip_products)
@@ -124,7 +133,7 @@ class MethodConfig:
 
     def counts(self, horizon: int) -> tuple[int, int, int]:
         """(N_alpha, N_beta, N_mu) for an inner run of `horizon` steps."""
-        given = self.learning_rates, self.momenta, self.weight_decays
+        given = self.n_learning_rates, self.n_momenta, self.n_weight_decays
         if self.name == "unshared":
             a, b, m = (horizon if count else 0 for count in given)
             return a, b, m
@@ -133,7 +142,7 @@ class MethodConfig:
     @property
     def learned(self) -> tuple[bool, bool, bool]:
         """Whether learning rate, momentum and weight decay are learned."""
-        return self.learning_rates > 0, self.momenta > 0, self.weight_decays > 0
+        return self.n_learning_rates > 0, self.n_momenta > 0, self.n_weight_decays > 0
 
 
 @dataclass
@@ -238,12 +247,12 @@ class RunConfig:
     test_curves: bool = True
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    curvature: CurvatureConfig = field(default_factory=CurvatureConfig)
+    hvp: HvpConfig = field(default_factory=HvpConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)
     reverse: ReverseConfig = field(default_factory=ReverseConfig)
     hypervariance: HypervarianceConfig = field(default_factory=HypervarianceConfig)
-    greedy: GreedyConfig = field(default_factory=GreedyConfig)
+    hd: HypergradientDescentConfig = field(default_factory=HypergradientDescentConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     table: TableConfig = field(default_factory=TableConfig)
@@ -278,25 +287,25 @@ class RunConfig:
             self._check_search()
 
     def _check_curvature(self) -> None:
-        given, reverse = self.curvature, self.method.mode == "reverse"
+        given, reverse = self.hvp, self.method.mode == "reverse"
         if not given.exact and (reverse or self.driver == "hypervariance"):
             raise ConfigError(
-                "reverse mode has exact products: curvature.batch_fraction=1 "
-                "curvature.precision=null, or method.mode=forward"
+                "reverse mode has exact products: hvp.batch_fraction=1 "
+                "hvp.precision=null, or method.mode=forward"
             )
-        if not given.exact and self.method.name == "greedy":
+        if not given.exact and self.method.name == "hd":
             raise ConfigError(
-                "hypergradient descent has no Hessian products: curvature.batch_fraction=1 "
-                "curvature.precision=null, or method=shared"
+                "hypergradient descent has no Hessian products: hvp.batch_fraction=1 "
+                "hvp.precision=null, or method=shared"
             )
         if given.precision is not None and self.precision != "float32":
             raise ConfigError(
-                f"curvature.precision={given.precision} is for precision=float32, not "
-                f"{self.precision}: use curvature.precision=null"
+                f"hvp.precision={given.precision} is for precision=float32, not "
+                f"{self.precision}: use hvp.precision=null"
             )
         if round(given.batch_fraction * self.method.batch_size) < 1:
             raise ConfigError(
-                f"curvature.batch_fraction={given.batch_fraction} of method.batch_size="
+                f"hvp.batch_fraction={given.batch_fraction} of method.batch_size="
                 f"{self.method.batch_size} is no example: use a larger part"
             )
 
@@ -317,6 +326,11 @@ class RunConfig:
     def has_parts(self) -> bool:
         """Whether the run is made of runs."""
         return bool(self.parts) or self.driver == "table"
+
+    @property
+    def hvp_strategy(self) -> str:
+        """How Hessian products are computed: what is asked for, or what suits the network."""
+        return self.hvp.strategy or self.model.hvp_strategy
 
     @property
     def allowance(self) -> Budget | None:

@@ -13,22 +13,22 @@ from hypergrad.config.checks import (
     positive,
 )
 
-__all__ = ["BaselineConfig", "GreedyConfig", "SearchConfig", "TableConfig"]
+__all__ = ["BaselineConfig", "HypergradientDescentConfig", "SearchConfig", "TableConfig"]
 
 SEARCHES = ("grid", "random", "hd", "ours")
 
 
 @dataclass
-class GreedyConfig:
-    """Hypergradient descent: `enabled` runs it beside another method; `method=greedy` always."""
+class HypergradientDescentConfig:
+    """Hypergradient descent: `enabled` runs it beside another method; `method=hd` always."""
 
     enabled: bool = True
-    learning_rate: float = 0.2
+    hyper_learning_rate: float = 0.2
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        positive("greedy.learning_rate", self.learning_rate)
-        positive("greedy.clip", self.clip)
+        positive("hd.hyper_learning_rate", self.hyper_learning_rate)
+        positive("hd.clip", self.clip)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class SearchConfig:
     learning_rate_range: list[float] = field(default_factory=lambda: [-0.1, 1.0])
     momentum_range: list[float] = field(default_factory=lambda: [0.0, 1.2])
     weight_decay_range: list[float] = field(default_factory=lambda: [0.0, 4e-3])
-    outer_learning_rates: list[float] = field(default_factory=lambda: [0.2])
+    hyper_learning_rates: list[float] = field(default_factory=lambda: [0.2])
     ensemble: str = "auto"
     executor: str = "local"
     gpus: float = 0.0
@@ -85,10 +85,10 @@ class SearchConfig:
             limits = getattr(self, key)
             if len(limits) != 2 or not limits[0] <= limits[1]:
                 raise ConfigError(f"search.{key}={limits}: give two numbers, the lower one first")
-        if not self.outer_learning_rates:
-            raise ConfigError("search.outer_learning_rates is empty: give some, such as [0.2]")
-        for rate in self.outer_learning_rates:
-            positive("search.outer_learning_rates", rate)
+        if not self.hyper_learning_rates:
+            raise ConfigError("search.hyper_learning_rates is empty: give some, such as [0.2]")
+        for rate in self.hyper_learning_rates:
+            positive("search.hyper_learning_rates", rate)
         if not re.fullmatch(r"auto|[1-9]\d*", self.ensemble):
             raise ConfigError(
                 f"search.ensemble={self.ensemble}: use auto, or how many trials train together"

@@ -182,14 +182,14 @@ def check_inexact(
     if model.has_dropout:
         raise ValueError(
             "the network has dropout, and inexact Hessian products would see another mask than the "
-            "gradient: use curvature.batch_fraction=1 curvature.precision=null"
+            "gradient: use hvp.batch_fraction=1 hvp.precision=null"
         )
     if precision is not None and theta.dtype != torch.float32:
         raise ValueError(
-            f"curvature.precision={precision} is for runs in float32, not {theta.dtype}: use null"
+            f"hvp.precision={precision} is for runs in float32, not {theta.dtype}: use null"
         )
     if precision == "tf32" and not theta.is_cuda:
-        raise ValueError("curvature.precision=tf32 needs a CUDA device: use bfloat16 or null")
+        raise ValueError("hvp.precision=tf32 needs a CUDA device: use bfloat16 or null")
     x, y = part_of(batch, batch_fraction)
     how = "loop" if strategy == "auto" else strategy
     Z = torch.ones_like(theta)[None]
@@ -199,5 +199,5 @@ def check_inexact(
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"the network does not take inexact Hessian products ({reason}): use "
-            "curvature.batch_fraction=1 curvature.precision=null"
+            "hvp.batch_fraction=1 hvp.precision=null"
         ) from error

@@ -58,7 +58,7 @@ def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
     if strategy == "vmap" and model.has_dropout:
         raise ValueError(
             "the network has dropout, and strategy vmap would draw another mask for the Hessian "
-            "products than for the gradient: use loop (model.curvature=loop)"
+            "products than for the gradient: use loop (hvp.strategy=loop)"
         )
     if strategy == "stacked":
         x, y = batch

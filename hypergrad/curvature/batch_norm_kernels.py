@@ -66,7 +66,7 @@ def compiled(device: str = "cpu") -> Kernels:
     except RuntimeError as error:
         raise ValueError(
             "strategy compiled needs a compiler that torch.compile can use (for C++ on a CPU, "
-            "Triton on a GPU), and there is none: use fused (model.curvature=fused)"
+            "Triton on a GPU), and there is none: use fused (hvp.strategy=fused)"
         ) from error
     return kernels
 

@@ -31,7 +31,7 @@ def split(config: RunConfig, data: Dataset, seed: int, outer_step: int) -> tuple
         outer_step: From 0; every outer step has a split of its own.
     """
     train, validation = train_validation_split(
-        len(data.train), config.method.validation, seed=seed, outer_step=outer_step
+        len(data.train), config.method.validation_fraction, seed=seed, outer_step=outer_step
     )
     return data.train.take(train), data.train.take(validation)
 

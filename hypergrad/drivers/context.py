@@ -73,8 +73,8 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
     if config.driver == "hypervariance" or config.method.mode == "reverse":
         check_reversible(model)
     elif config.driver == "learn":
-        train, size, strategy = data.train, config.method.batch_size, config.model.curvature
-        batch, given = (train.images[:size], train.labels[:size]), config.curvature
+        train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
+        batch, given = (train.images[:size], train.labels[:size]), config.hvp
         check_strategy(model, strategy, batch)
         check_inexact(model, model.theta(), batch, strategy, given.batch_fraction, given.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
@@ -113,7 +113,7 @@ def check_ranks(config: RunConfig, ranks: Ranks) -> None:
             f"jobs={config.jobs}: parts in processes of their own cannot be shared among {size} "
             "ranks too: drop jobs, or torchrun"
         )
-    if config.method.mode == "reverse" or config.method.name == "greedy":
+    if config.method.mode == "reverse" or config.method.name == "hd":
         raise ConfigError(
             f"method={config.method.name} has no tangents for {size} ranks to share: start it "
             "without torchrun, or take method=shared"

@@ -77,13 +77,13 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         Its parts and needs.
     """
     method, outer = config.method, config.outer
-    kept = n_train - max(1, round(n_train * method.validation))
+    kept = n_train - max(1, round(n_train * method.validation_fraction))
     split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
     size = 8 if config.precision == "float64" else 4
     state = 2 * parameters * size + buffer_bytes
     parts: list[Part] = []
     memory, note = 0, "no tangents"
-    if method.name != "greedy":
+    if method.name != "hd":
         longest = config.epochs * split_steps
         if method.mode == "reverse":
             interval, memory, note = _reverse_memory(config, longest, state)
@@ -97,12 +97,12 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         for step in range(outer.steps):
             steps = outer.horizon(step, config.epochs) * split_steps
             parts.append(Part("ours", step, steps, *_step_cost(config, step, interval)))
-    greedy = config.greedy.enabled or method.name == "greedy"
-    if greedy:
+    hd = config.hd.enabled or method.name == "hd"
+    if hd:
         parts.append(Part("hd", 0, config.epochs * split_steps, 2.0))
     wanted = {
-        "ours_retrained": method.name != "greedy",
-        "hd_retrained": greedy,
+        "ours_retrained": method.name != "hd",
+        "hd_retrained": hd,
         "sgd": config.baseline.enabled,
     }
     for name in RETRAININGS:
@@ -128,7 +128,7 @@ def plan_hypervariance(
     study = config.hypervariance
     state = 2 * parameters * (8 if config.precision == "float64" else 4) + buffer_bytes
     interval, memory, note = _reverse_memory(config, study.steps, state)
-    # There: a step and a greedy hypergradient. Back: the same step again, its graph, a product.
+    # There: a step and a hd hypergradient. Back: the same step again, its graph, a product.
     back = (interval > 1) + 1.0 + 2.0
     steps = config.repeats * study.steps
     parts = [Part(name, 0, steps, 2.0, back) for name in study.perturbations]
@@ -148,7 +148,7 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
         Its parts and needs; a single trial where only a budget of seconds ends the search.
     """
     search, method, allowance = config.search, config.method, config.allowance
-    kept = n_train - max(1, round(n_train * method.validation))
+    kept = n_train - max(1, round(n_train * method.validation_fraction))
     steps = config.epochs * (kept // method.batch_size)
     cost = 2.0 if search.kind == "hd" else 1.0
     trials = count_of(config)
@@ -174,7 +174,7 @@ def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float
     counts = config.method.counts(1)
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
-    products *= config.curvature.batch_fraction
+    products *= config.hvp.batch_fraction
     return 1.0 + 2.0 * products * moving, 0.0
 
 

@@ -64,7 +64,7 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
         budget = config.reverse.memory_gb
         found = reverse.hypergradients(*given, reverse.ReverseOptions(method.clip_gradient, budget))
     else:
-        options = ForwardOptions(method.clip_gradient, strategy=config.model.curvature)
+        options = ForwardOptions(method.clip_gradient, strategy=config.hvp_strategy)
         found = forward.hypergradients(*given, options)
     ours = [h * n for h, n in zip(found.values, found.contributing, strict=True)]
     unrolled = _unrolled(model, minibatches, validation, schedule, steps, method.clip_gradient)

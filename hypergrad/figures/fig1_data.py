@@ -101,11 +101,11 @@ def figure_1_data(record: RunRecord) -> Figure1Data:
             "or choose another run with --run PATH"
         )
     seed = int(integers(record.outer, "seed").min())
-    steps = len(where(record.greedy, seed=seed))
+    steps = len(where(record.hd, seed=seed))
     size = max(1, math.ceil(steps / MAX_POINTS))
     lines = (
         *_our_schedules(record, seed),
-        *_greedy_schedules(record, seed, size),
+        *_hd_schedules(record, seed, size),
         *_accuracies(record, seed),
     )
     finals = [_final(record, method) for method in RETRAINED]
@@ -127,8 +127,8 @@ def _our_schedules(record: RunRecord, seed: int) -> list[Line]:
     return lines
 
 
-def _greedy_schedules(record: RunRecord, seed: int, size: int) -> list[Line]:
-    rows = where(record.greedy, seed=seed).sort_values("step")
+def _hd_schedules(record: RunRecord, seed: int, size: int) -> list[Line]:
+    rows = where(record.hd, seed=seed).sort_values("step")
     if rows.empty:
         return []
     epoch = _block_means(floats(rows, "epoch"), size)

@@ -28,7 +28,7 @@ _MARKERS = {"shared": "o", "unshared": "s"}
 _NAMES = {
     "shared": "shared: one value a window",
     "unshared": "unshared: one value a step",
-    "greedy": "hypergradient descent (greedy)",
+    "hd": "hypergradient descent (hd)",
 }
 _DATA_TITLES = {"mnist": "MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10"}
 _LEGEND_COLUMNS = 3
@@ -73,7 +73,7 @@ def draw_fig3(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     return figure, data.table
 
 
-def greedy_note(values: np.ndarray, limits: tuple[float, float]) -> str:
+def hd_note(values: np.ndarray, limits: tuple[float, float]) -> str:
     """Say how far hypergradient descent leaves the panels; empty while it stays inside.
 
     Args:
@@ -83,18 +83,18 @@ def greedy_note(values: np.ndarray, limits: tuple[float, float]) -> str:
     Returns:
         The note.
 
-    >>> greedy_note(np.array([0.0, 2.5]), (0.0, 1.0))
-    'greedy leaves both panels (max 2.5)'
+    >>> hd_note(np.array([0.0, 2.5]), (0.0, 1.0))
+    'hd leaves both panels (max 2.5)'
     """
     ends = style.ends_outside(values, limits)
-    return f"greedy leaves both panels ({ends})" if ends else ""
+    return f"hd leaves both panels ({ends})" if ends else ""
 
 
 def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -> None:
-    greedy = where(table, method="greedy")
+    hd = where(table, method="hd")
     learned = [where(table, method=method) for method in LEARNED]
     values = np.concatenate([floats(rows, "value") for rows in learned])
-    values = values if values.size else floats(greedy, "value")
+    values = values if values.size else floats(hd, "value")
     finite = values[np.isfinite(values)]
     low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
     span = max(high - low, _SMALLEST_SPAN)
@@ -103,11 +103,11 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
     for axes, rows in zip(pair, learned, strict=True):
         for outer_step in np.unique(integers(rows, "outer_step")):
             _draw_outer_step(axes, where(rows, outer_step=outer_step), colours[outer_step])
-        logged, smooth = _raw_and_smooth(greedy)
+        logged, smooth = _raw_and_smooth(hd)
         if len(smooth):
-            faint = {"color": _COLOURS["greedy"], "linewidth": 0.4, "alpha": 0.35, "zorder": 1}
+            faint = {"color": _COLOURS["hd"], "linewidth": 0.4, "alpha": 0.35, "zorder": 1}
             axes.plot(*_stairs(logged), **faint)
-        axes.plot(*_stairs(smooth if len(smooth) else logged), **_greedy_look(zorder=4))
+        axes.plot(*_stairs(smooth if len(smooth) else logged), **_hd_look(zorder=4))
         if rows.empty:
             middle = {"horizontalalignment": "center", "color": style.GREY, "fontsize": 8.0}
             place = {"xycoords": "axes fraction", "verticalalignment": "center", **middle}
@@ -125,7 +125,7 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
     pair[0].set_ylabel(style.KIND_LABELS["learning_rate"] + unit)
     pair[1].tick_params(labelleft=False)
     # Said once, over both: the line and the limits are the same, and the note may be long.
-    _note(pair[1], greedy_note(floats(greedy, "value"), limits), _COLOURS["greedy"])
+    _note(pair[1], hd_note(floats(hd, "value"), limits), _COLOURS["hd"])
 
 
 def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
@@ -172,13 +172,13 @@ def _draw_accuracies(axes: Axes, table: pd.DataFrame, first_seed: int) -> None:
                 axes.plot(x[best], values[best], color=_COLOURS[method], **ring, **_RING)
             reached[method] = float(values.max(initial=reached.get(method, 0.0)))
             last = max(last, int(x.max(initial=0)))
-    greedy = where(table, method="greedy", seed=first_seed)
-    heights = np.nan_to_num(floats(greedy, "value"))
+    hd = where(table, method="hd", seed=first_seed)
+    heights = np.nan_to_num(floats(hd, "value"))
     for value in heights:
-        axes.axhline(value, **_greedy_look(zorder=2))
+        axes.axhline(value, **_hd_look(zorder=2))
     axes.set_xlim(-0.03 * last, 1.03 * last)
     end = np.full(heights.size, 1.03 * last)
-    _cross(axes, end, heights, np.asarray(greedy["diverged"], dtype=bool), "greedy")
+    _cross(axes, end, heights, np.asarray(hd["diverged"], dtype=bool), "hd")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("outer step")
     axes.set_ylabel("validation accuracy (%)")
@@ -236,8 +236,8 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
         for m in LEARNED
         if m in drawn
     ]
-    if "greedy" in drawn:
-        handles.append(Line2D([], [], label=_NAMES["greedy"], **_greedy_look()))
+    if "hd" in drawn:
+        handles.append(Line2D([], [], label=_NAMES["hd"], **_hd_look()))
     if bool(np.any(table["best"])):
         look = {"marker": "o", "markersize": 5, "markeredgecolor": "black", "color": style.GREY}
         best = Line2D([], [], label="best outer step (by validation)", **look)
@@ -257,7 +257,7 @@ def _remarks(data: Figure3Data) -> list[str]:
     averaged = sorted(set(integers(data.table, "averaged_steps")) - {1})
     if averaged:
         remarks.append(
-            "Unshared (best outer step) and greedy: moving averages over "
+            "Unshared (best outer step) and hd: moving averages over "
             f"{' and '.join(str(width) for width in averaged)} steps, values thin"
         )
     for name, why in data.absent.items():
@@ -265,5 +265,5 @@ def _remarks(data: Figure3Data) -> list[str]:
     return remarks
 
 
-def _greedy_look(**more: float) -> dict:
-    return {"color": _COLOURS["greedy"], "linewidth": 0.9, "linestyle": (0.0, (4.0, 1.6)), **more}
+def _hd_look(**more: float) -> dict:
+    return {"color": _COLOURS["hd"], "linewidth": 0.9, "linestyle": (0.0, (4.0, 1.6)), **more}

@@ -12,7 +12,7 @@ from hypergrad.figures import run_data
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 LEARNED = ("shared", "unshared")
-METHODS = (*LEARNED, "greedy")
+METHODS = (*LEARNED, "hd")
 SCHEDULE = "schedule"
 ACCURACY = "validation_accuracy"
 COLUMNS = (
@@ -27,9 +27,9 @@ class Figure3Data:
     """What Figure 3 draws.
 
     `table` has a row a drawn value. Columns: panel (`schedule` or `validation_accuracy`), data,
-    method, seed, outer_step (empty for greedy), best (by validation accuracy), averaged_steps
+    method, seed, outer_step (empty for hd), best (by validation accuracy), averaged_steps
     (1: as logged), x (the inner step from which the value was in use; in the accuracy panel the
-    outer step, empty for greedy, which has none), end (the inner step before which its use
+    outer step, empty for hd, which has none), end (the inner step before which its use
     ended), value (accuracies are fractions), diverged (the loss was not finite).
     """
 
@@ -74,7 +74,7 @@ def figure_3_data(record: RunRecord) -> Figure3Data:
         )
     table = pd.concat([rows.astype(_WHOLE) for rows in tables], ignore_index=True)
     table = table.reindex(columns=COLUMNS)
-    steps = floats(table.loc[table["method"] != "greedy"], "outer_step")
+    steps = floats(table.loc[table["method"] != "hd"], "outer_step")
     logged = 1 + int(steps.max(initial=0))
     planned = record.settings.get("outer_steps", "")
     if not record.finished and planned.isdigit():
@@ -122,8 +122,8 @@ def _schedules(part: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFr
     """Learning rates as logged and, for the best one of the unshared, their moving average."""
     tables = []
     for seed in seeds:
-        if method == "greedy":
-            rows = where(part.greedy, seed=seed).sort_values("step", kind="stable")
+        if method == "hd":
+            rows = where(part.hd, seed=seed).sort_values("step", kind="stable")
             start = floats(rows, "step")
             columns = {"x": start, "end": start + 1, "value": floats(rows, "learning_rate")}
             tables += [_rows(SCHEDULE, seed, None, False, columns)] if start.size else []
@@ -159,13 +159,13 @@ def _width(steps: int) -> int:
 
 
 def _accuracies(part: RunRecord, method: str) -> list[pd.DataFrame]:
-    """The validation accuracy at the end of every outer step, or of the run for greedy."""
+    """The validation accuracy at the end of every outer step, or of the run for hd."""
     tables = []
     for seed in part.seeds:
         ends = ends_of(part, method, seed)
         losses = floats(ends, "train_loss") + floats(ends, "validation_loss")
         columns = {"value": floats(ends, ACCURACY), "diverged": ~np.isfinite(losses)}
-        if method == "greedy":
+        if method == "hd":
             table = _rows(ACCURACY, seed, None, False, columns)
         else:
             steps = integers(ends, "outer_step")
@@ -189,12 +189,12 @@ def _rows(
 
 
 def ends_of(part: RunRecord, method: str, seed: int) -> pd.DataFrame:
-    """The last row of `inner.csv` of every outer step that has ended (of greedy: of its run)."""
-    name = "hd" if method == "greedy" else "ours"
+    """The last row of `inner.csv` of every outer step that has ended (of hd: of its run)."""
+    name = "hd" if method == "hd" else "ours"
     rows = where(part.inner, seed=seed, method=name).sort_values(["outer_step", "step"])
     steps = integers(rows, "outer_step")
     last = np.append(steps[1:] != steps[:-1], True)[: steps.size]
-    if method != "greedy":
+    if method != "hd":
         # Rows of outer.csv are written when the outer step is over.
         over = np.isin(steps, integers(where(part.outer, seed=seed), "outer_step"))
     elif any(result.seed == seed and result.method == "hd" for result in part.results):

@@ -26,8 +26,8 @@ def final_table(path: Path) -> pd.DataFrame:
 
     Returns:
         A row a data set and method; columns data, method, best_outer_step (of the first seed;
-        empty for greedy), validation_accuracy and test_accuracy (at the end of each seed's best
-        outer step, for greedy of its run; means over seeds), retrained_mean and retrained_std
+        empty for hd), validation_accuracy and test_accuracy (at the end of each seed's best
+        outer step, for hd of its run; means over seeds), retrained_mean and retrained_std
         (finite test accuracies of the retrained seeds), seeds (that were retrained) and diverged
         (how many of them). Accuracies are fractions; NaN where there is none.
 
@@ -52,14 +52,14 @@ def _final(part: RunRecord | None, method: str) -> dict[str, object]:
         return row
     ends = [part.inner.iloc[:0]]
     for seed in part.seeds:
-        best = 0 if method == "greedy" else part.best_outer_step.get(seed, -1)
+        best = 0 if method == "hd" else part.best_outer_step.get(seed, -1)
         ends.append(where(ends_of(part, method, seed), outer_step=best))
     for name in FINAL_COLUMNS[3:5]:
         values = np.concatenate([floats(table, name) for table in ends])
         row[name] = float(values.mean()) if values.size else math.nan
-    if method != "greedy" and part.best_outer_step:
+    if method != "hd" and part.best_outer_step:
         row["best_outer_step"] = part.best_outer_step[min(part.best_outer_step)]
-    name = "hd_retrained" if method == "greedy" else "ours_retrained"
+    name = "hd_retrained" if method == "hd" else "ours_retrained"
     retrained = [result for result in part.results if result.method == name]
     finite = [r.test_accuracy for r in retrained if math.isfinite(r.test_accuracy)]
     row["retrained_mean"] = float(np.mean(finite)) if finite else math.nan

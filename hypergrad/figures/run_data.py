@@ -26,7 +26,7 @@ _OUTER: dict[str, Converter] = {
     "kind": str,
     **dict.fromkeys(("start_epoch", "end_epoch", "value", "hypergradient"), float),
 }
-_GREEDY: dict[str, Converter] = {
+_HD: dict[str, Converter] = {
     **dict.fromkeys(("seed", "step"), int),
     **dict.fromkeys(("epoch", "learning_rate", "momentum", "weight_decay"), float),
 }
@@ -46,7 +46,7 @@ class FinalResult(NamedTuple):
 class RunRecord:
     """What a run directory holds; tables are empty where nothing has been written yet.
 
-    `inner`, `outer` and `greedy` hold the columns that figures need of the CSV files of the same
+    `inner`, `outer` and `hd` hold the columns that figures need of the CSV files of the same
     name, `summary` is
     `summary.json`, and `best_outer_step` maps a seed to the outer step that was chosen.
     """
@@ -59,14 +59,14 @@ class RunRecord:
     best_outer_step: dict[int, int]
     inner: pd.DataFrame
     outer: pd.DataFrame
-    greedy: pd.DataFrame
+    hd: pd.DataFrame
     finished: bool
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that have written anything, in order."""
         seen = {result.seed for result in self.results}
-        for table in (self.inner, self.outer, self.greedy):
+        for table in (self.inner, self.outer, self.hd):
             seen.update(int(seed) for seed in table["seed"].unique())
         return tuple(sorted(seen))
 
@@ -105,7 +105,7 @@ def read_run(path: Path) -> RunRecord:
         best_outer_step=best,
         inner=read_table(path / "inner.csv", _INNER),
         outer=read_table(path / "outer.csv", _OUTER),
-        greedy=read_table(path / "greedy.csv", _GREEDY),
+        hd=read_table(path / "hd.csv", _HD),
         finished=summary.get("status") == "finished",
     )
 

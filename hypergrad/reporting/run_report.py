@@ -43,7 +43,7 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print_trust(run.path)
     if config.scale_name == "smoke":
         print(SMOKE)
-    if config.driver == "learn" and config.method.name == "greedy":
+    if config.driver == "learn" and config.method.name == "hd":
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")

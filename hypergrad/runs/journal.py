@@ -20,7 +20,7 @@ COLUMNS = {
         "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
         "not_finite_step"
     ).split(),
-    "greedy": (
+    "hd": (
         "seed step epoch learning_rate momentum weight_decay learning_rate_hypergradient "
         "momentum_hypergradient weight_decay_hypergradient"
     ).split(),
@@ -43,7 +43,7 @@ class Journal:
         self._store = CheckpointStore(run.path / "checkpoints")
 
     def append(self, name: str, rows: Iterable[Mapping[str, int | float | str | None]]) -> None:
-        """Add rows to `inner`, `outer` or `greedy`."""
+        """Add rows to `inner`, `outer` or `hd`."""
         self._logs[name].append(rows)
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:

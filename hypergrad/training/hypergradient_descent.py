@@ -58,7 +58,7 @@ class HypergradientDescentRun(InnerRun):
         return StepValues(*self._used, indices=(0, 0, 0))
 
     def take_history(self) -> list[dict[str, float | int]]:
-        """Return rows of `greedy.csv` (without the seed) since the last call."""
+        """Return rows of `hd.csv` (without the seed) since the last call."""
         rows, self._history = self._history, []
         return rows
 

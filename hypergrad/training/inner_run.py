@@ -1,8 +1,8 @@
 """Inner runs, one step at a time, so that a driver can watch, pause, save and resume them.
 
-`ScheduledRun` only trains; those of `differentiated` find the hypergradients of their schedule too,
-and that of `greedy_run` updates its values online. Everything random is a pure function of a key
-and the step, so a run's position is a number.
+`ScheduledRun` only trains; those of `differentiated_run` find the hypergradients of their schedule
+too, and that of `hypergradient_descent` updates its values online. Everything random is a pure
+function of a key and the step, so a run's position is a number.
 """
 
 from collections.abc import Mapping

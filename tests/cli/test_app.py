@@ -14,7 +14,7 @@ from places import ROOT
 from hypergrad.cli import app as cli
 from hypergrad.config.overrides import choices
 
-SMALL = ("scale=smoke", "outer.steps=1", "epochs=1", "greedy.enabled=false")
+SMALL = ("scale=smoke", "outer.steps=1", "epochs=1", "hd.enabled=false")
 # What keeps an experiment from downloading anything.
 DIGITS_28 = ("data=digits", "data.image_size=28")
 SMOKE = {
@@ -144,7 +144,7 @@ def test_experiment_at_smoke_scale(call: Call, tmp_path: Path, experiment: str) 
     assert str(run) in answer.out
     if experiment not in LEARNING:
         return
-    inner, outer, greedy = (pd.read_csv(run / f"{n}.csv") for n in ("inner", "outer", "greedy"))
+    inner, outer, hd = (pd.read_csv(run / f"{n}.csv") for n in ("inner", "outer", "hd"))
     # Two rows an epoch; one epoch in the first of three outer steps, two in everything else.
     assert inner.groupby("method", sort=False).size().to_dict() == {
         "ours": 2 + 4 + 4,
@@ -154,7 +154,7 @@ def test_experiment_at_smoke_scale(call: Call, tmp_path: Path, experiment: str) 
         "sgd": 4,
     }
     assert len(outer) == 3 * 7
-    assert len(greedy) == 2 * 11  # 380 of 400 images in minibatches of 32
+    assert len(hd) == 2 * 11  # 380 of 400 images in minibatches of 32
     assert set(outer["kind"]) == {"learning_rate", "momentum", "weight_decay"}
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["status"], summary["experiment"]) == ("finished", experiment)
@@ -301,7 +301,7 @@ def test_a_network_of_ones_own(call: Call, tmp_path: Path, monkeypatch: pytest.M
         ((), "model.name is empty"),
         (("model.name=ownnets:Nope",), "no attribute 'Nope'"),
         (("model.name=ownnets:Net", "model.options.depth=4"), "it takes width"),
-        (("model.name=ownnets:Net", "model.curvature=vmap"), "use loop"),
+        (("model.name=ownnets:Net", "hvp.strategy=vmap"), "use loop"),
     ]:
         answer = call(*own, *wrong)
         assert answer.code == 2

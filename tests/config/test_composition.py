@@ -38,8 +38,8 @@ REFUSED = {
     "device=tpu": "use auto, cpu, cuda",
     "precision=float16": "use one of float32, float64",
     "checkpoint_seconds=nan": "checkpoint_seconds=nan: must be zero or more",
-    "method.validation=nan": "method.validation=nan: must be in (0, 1)",
-    "method.validation=1": "must be in (0, 1)",
+    "method.validation_fraction=nan": "method.validation_fraction=nan: must be in (0, 1)",
+    "method.validation_fraction=1": "must be in (0, 1)",
     "method.truncation=1": "must be in [0, 1)",
     "method.batch_size=0": "at least 1",
     "method.clip_gradient=-1": "above zero",
@@ -47,18 +47,18 @@ REFUSED = {
     "outer.first_horizons=[0]": "outer.first_horizons=0: must be at least 1",
     "outer.first_horizons=3": "must be a list",
     "outer.first_horizons=[a]": "must be a whole number",
-    "greedy.enabled=maybe": "greedy.enabled=maybe: must be true or false",
-    "greedy=null": "unknown greedy",
+    "hd.enabled=maybe": "hd.enabled=maybe: must be true or false",
+    "hd=null": "unknown hd",
     "baseline.momentum=nan": "baseline.momentum=nan: must be in [0, 1)",
     "baseline.weight_decay=-1": "zero or more",
     "baseline.milestones=[1.5]": "must be in [0, 1)",
     "baseline.schedule=exp": "use one of constant, multistep, cosine",
-    "model.curvature=fast": "use one of auto, loop, vmap, stacked, fused",
-    "curvature.batch_fraction=0": "curvature.batch_fraction=0.0: must be in (0, 1]",
-    "curvature.batch_fraction=1.5": "curvature.batch_fraction=1.5: must be in (0, 1]",
-    "curvature.batch_fraction=nan": "curvature.batch_fraction=nan: must be in (0, 1]",
-    "curvature.batch_fraction=0.001": "of method.batch_size=32 is no example: use a larger part",
-    "curvature.precision=float16": "curvature.precision=float16: use one of tf32, bfloat16",
+    "hvp.strategy=fast": "use one of auto, loop, vmap, stacked, fused",
+    "hvp.batch_fraction=0": "hvp.batch_fraction=0.0: must be in (0, 1]",
+    "hvp.batch_fraction=1.5": "hvp.batch_fraction=1.5: must be in (0, 1]",
+    "hvp.batch_fraction=nan": "hvp.batch_fraction=nan: must be in (0, 1]",
+    "hvp.batch_fraction=0.001": "of method.batch_size=32 is no example: use a larger part",
+    "hvp.precision=float16": "hvp.precision=float16: use one of tf32, bfloat16",
     "model.options.hidden=a": "model.options.hidden=a: must be a number",
     "+typo=1": "unknown key typo",
     "+data.typo=1": "unknown key data.typo",
@@ -105,7 +105,7 @@ def test_paper_numbers_of_figure_1() -> None:
         "wrn",
         {"depth": 16, "width": 1},
     )
-    assert (config.epochs, config.outer.steps, config.method.learning_rates) == (50, 10, 5)
+    assert (config.epochs, config.outer.steps, config.method.n_learning_rates) == (50, 10, 5)
     assert config.outer.step_sizes == (0.1, 0.15, 4e-4)
 
 
@@ -118,7 +118,7 @@ def test_network_options_may_be_new(prefix: str) -> None:
 # What a conf file is made to end with, and what the answer must contain.
 BROKEN = {
     "\nsede: 1\n": "unknown key sede: did you mean seed? (in conf/experiment/quickstart.yaml)",
-    "\ngreedy: {foo: 1}\n": "unknown key greedy.foo",
+    "\nhd: {foo: 1}\n": "unknown key hd.foo",
     "\na: b: c\n": "broken YAML",
     "\nx: [1,\n": "quickstart.yaml",
     "\n\tx: 1\n": "line",

@@ -112,7 +112,7 @@ def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_says_what_it_chose_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, text = tiny_setting("model.curvature=auto", "repeats=1", "greedy.enabled=false")
+    setting, text = tiny_setting("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
     watcher, run = Watcher(), new_run(setting, text, tmp_path)
     timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
     interrupt = Interrupt()
@@ -126,7 +126,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
         go(setting, run, watcher, interrupt)
     assert watcher.notes == [
         "Hessian products by loop (stacked 2 s, fused 2 s, vmap 2 s, loop 1 s); "
-        "model.curvature=loop skips the trial"
+        "hvp.strategy=loop skips the trial"
     ]
     assert run.read_json("summary.json")["curvature"] == {
         "strategy": "loop",
@@ -136,7 +136,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
     watcher = Watcher()
     go(setting, run, watcher, resume=True)
     assert watcher.notes == []
-    named, text = tiny_setting("model.curvature=loop", "repeats=1", "greedy.enabled=false")
+    named, text = tiny_setting("hvp.strategy=loop", "repeats=1", "hd.enabled=false")
     other = new_run(named, text, tmp_path)
     go(named, other)
     assert table(run, "outer").equals(table(other, "outer"))

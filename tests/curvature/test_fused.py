@@ -225,5 +225,5 @@ def test_compiled_is_refused_without_a_compiler(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_A_COMPILER]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split() == ["fused", "vmap", "loop"]
-    assert "there is none: use fused (model.curvature=fused)" in done.stderr
+    assert "there is none: use fused (hvp.strategy=fused)" in done.stderr
     assert done.returncode == 1

@@ -15,7 +15,7 @@ SMALL = (
     "model=mlp",
     "scale=smoke",
     "model.options.hidden=8",
-    "method.learning_rates=3",
+    "method.n_learning_rates=3",
     "outer.steps=2",
 )
 
@@ -27,9 +27,7 @@ def parts_of(run: Path) -> dict[str, dict[str, str]]:
 def test_members_are_all_combinations_or_those_asked_for() -> None:
     names = [member.name for member in members_of("fig3", [])]
     assert names == [
-        f"{data}_{method}"
-        for data in ("mnist", "svhn")
-        for method in ("shared", "unshared", "greedy")
+        f"{data}_{method}" for data in ("mnist", "svhn") for method in ("shared", "unshared", "hd")
     ]
     (member,) = members_of("fig3", ["data=mnist", "method=unshared", "seed=3"])
     assert member.name == "mnist_unshared"
@@ -45,7 +43,7 @@ def test_each_part_is_a_run_of_its_own(call: Call, tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     run = only_run(tmp_path)
     parts = parts_of(run)
-    assert list(parts) == ["digits_greedy", "digits_shared", "digits_unshared"]
+    assert list(parts) == ["digits_hd", "digits_shared", "digits_unshared"]
     for name in parts:
         assert json.loads((run / name / "summary.json").read_text())["status"] == "finished"
         assert (run / name / ".hydra" / "config.yaml").is_file()
@@ -57,9 +55,9 @@ def test_each_part_is_a_run_of_its_own(call: Call, tmp_path: Path) -> None:
     assert (run / "figures" / "fig3.png").stat().st_size > 0
     assert "digits" in answer.out
     # one part lost, another one cut short: only those are done again, to the same files
-    shutil.rmtree(run / "digits_greedy" / "checkpoints")
+    shutil.rmtree(run / "digits_hd" / "checkpoints")
     shutil.rmtree(run / "digits_unshared" / "checkpoints")
-    (run / "digits_greedy" / "summary.json").unlink()
+    (run / "digits_hd" / "summary.json").unlink()
     (run / "digits_unshared" / "summary.json").unlink()
     before = (run / "digits_shared" / "provenance.json").stat().st_mtime_ns
     again = call("run", "fig3", "--resume", run)
@@ -85,7 +83,7 @@ def test_a_data_set_that_is_not_there_is_named_and_the_rest_is_drawn(
         return original(config, **options)
 
     monkeypatch.setattr(parts, "prepare", prepare)
-    answer = call("run", "fig3", "method=greedy", *SMALL[1:], f"outputs={tmp_path}")
+    answer = call("run", "fig3", "method=hd", *SMALL[1:], f"outputs={tmp_path}")
     assert answer.code == 3, answer.err
     assert "fig3: without svhn: svhn cannot be had here" in answer.err.splitlines()[-1]
     run = only_run(tmp_path)
@@ -103,7 +101,7 @@ def test_a_data_set_that_is_not_there_is_named_and_the_rest_is_drawn(
 def test_the_cost_of_every_part_is_shown(call: Call) -> None:
     answer = call("run", "fig3", *SMALL, "--dry-run")
     assert answer.code == 0
-    for name in ("digits_shared", "digits_unshared", "digits_greedy"):
+    for name in ("digits_shared", "digits_unshared", "digits_hd"):
         assert f"predicted cost {name}" in answer.out
 
 
@@ -116,7 +114,7 @@ def test_when_every_part_fails_the_run_has_failed(
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(Learner, "run", fail)
-    answer = call("run", "fig3", "method=greedy", *SMALL, f"outputs={tmp_path}")
+    answer = call("run", "fig3", "method=hd", *SMALL, f"outputs={tmp_path}")
     assert answer.code == 1
     assert answer.err.splitlines()[-1].startswith("hypergrad: every part failed: the run failed")
     summary = json.loads((only_run(tmp_path) / "summary.json").read_text())

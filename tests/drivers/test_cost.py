@@ -22,7 +22,7 @@ def test_the_paper_scale_has_about_ten_thousand_steps() -> None:
 
 
 def test_parts_that_are_switched_off_are_not_planned() -> None:
-    config, _ = compose("fig1", ["greedy.enabled=false", "baseline.enabled=false"])
+    config, _ = compose("fig1", ["hd.enabled=false", "baseline.enabled=false"])
     names = [part.method for part in plan(config, 50_000, 10).parts]
     assert set(names) == {"ours", "ours_retrained"}
     with pytest.raises(ValueError, match="no part hd 0"):
@@ -70,8 +70,8 @@ def test_reverse_mode_keeps_all_states_or_every_so_many() -> None:
     assert layout.parts[1].backward == 4.0
 
 
-def test_greedy_alone_has_no_outer_steps() -> None:
-    config, _ = compose("fig3", ["data=mnist", "method=greedy"])
+def test_hd_alone_has_no_outer_steps() -> None:
+    config, _ = compose("fig3", ["data=mnist", "method=hd"])
     assert [part.method for part in plan(config, 60_000, 10).parts] == ["hd", "hd_retrained"]
 
 

@@ -18,7 +18,7 @@ TINY = (
     "data.image_size=null",
     "model=mlp",
     "model.options.hidden=8",
-    "method.learning_rates=3",
+    "method.n_learning_rates=3",
     "search.grid.learning_rate=[0.05,0.4]",
     "search.grid.factor=[0.2]",
     "search.grid.momentum=[0.9]",
@@ -51,7 +51,7 @@ def test_a_cell_is_a_run_of_its_own_a_seed_each_but_for_the_grid() -> None:
         assert config.model.name == ("wrn" if column == "cifar10" else "lenet")
         assert config.baseline.schedule == ("multistep" if column == "cifar10" else "cosine")
     ours = found["mnist_ours_seed0"].config
-    assert (ours.greedy.enabled, ours.baseline.enabled, ours.outer.tolerance) == (False, False, 0)
+    assert (ours.hd.enabled, ours.baseline.enabled, ours.outer.tolerance) == (False, False, 0)
     # nothing but the budget ends them
     assert ours.outer.steps == 1000
     assert found["svhn_random_seed1"].config.search.trials is None

@@ -18,7 +18,7 @@ OUTER = (
     "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
     "contributing_steps"
 ).split()
-GREEDY = (
+HD_COLUMNS = (
     "seed step epoch learning_rate momentum weight_decay learning_rate_hypergradient "
     "momentum_hypergradient weight_decay_hypergradient"
 ).split()
@@ -46,7 +46,7 @@ class Sample:
     best: int = 8
     status: str = "finished"
     fraction: float = 1.0
-    greedy: str = "tame"  # tame, wild, lost or none
+    hd: str = "tame"  # tame, wild, lost or none
     diverged: int | None = None  # an outer step whose loss and hypergradients are NaN
 
 
@@ -68,18 +68,18 @@ def write_run(run: Path, sample: Sample) -> Path:
     run.mkdir(parents=True)
     inner: list[list[object]] = []
     outer: list[list[object]] = []
-    greedy: list[list[object]] = []
+    hd: list[list[object]] = []
     finished = sample.status == "finished"
     for seed in range(sample.seeds):
         _ours(sample, seed, inner, outer)
-        if sample.greedy != "none":
-            _greedy(sample, seed, inner, greedy)
+        if sample.hd != "none":
+            _hd(sample, seed, inner, hd)
         if finished:
             for method, share in (("ours_retrained", 1.0), ("hd_retrained", 0.93), ("sgd", 0.99)):
                 _curve(sample, inner, seed, method, 0, sample.epochs, share * sample.ceiling)
     _write(run / "inner.csv", INNER, inner)
     _write(run / "outer.csv", OUTER, outer)
-    _write(run / "greedy.csv", GREEDY, greedy)
+    _write(run / "hd.csv", HD_COLUMNS, hd)
     settings = {
         "data": sample.data,
         "model": sample.model,
@@ -166,20 +166,18 @@ def _curve(
         inner.append([*head, *validation, accuracy, 0.1, 0.9, 5e-4, 1.5 * row])
 
 
-def _greedy(
-    sample: Sample, seed: int, inner: list[list[object]], greedy: list[list[object]]
-) -> None:
+def _hd(sample: Sample, seed: int, inner: list[list[object]], hd: list[list[object]]) -> None:
     rng = np.random.default_rng(seed + 100)
     steps = round(sample.epochs * sample.steps_per_epoch)
-    scale = 1.0 if sample.greedy == "tame" else 15.0
+    scale = 1.0 if sample.hd == "tame" else 15.0
     rates = np.abs(np.cumsum(rng.standard_normal(steps))) / math.sqrt(steps) * 0.3
     for step in range(steps):
         rate = float(rates[step] * scale)
-        if sample.greedy == "lost" and step > steps // 2:
+        if sample.hd == "lost" and step > steps // 2:
             rate = math.nan
         momentum, decay = 0.1 * rate - 0.02 * scale, 4e-4 * scale * rate
         epoch = (step + 1) / sample.steps_per_epoch
-        greedy.append([seed, step, epoch, rate, momentum, decay, 0.1, 0.1, 0.1])
+        hd.append([seed, step, epoch, rate, momentum, decay, 0.1, 0.1, 0.1])
     _curve(sample, inner, seed, "hd", 0, sample.epochs, 0.85 * sample.ceiling)
 
 

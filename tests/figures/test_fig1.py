@@ -52,8 +52,8 @@ def test_accuracies_are_what_was_logged(make_run: MakeRun) -> None:
     ours = where(record.inner, seed=0, method="ours", outer_step=7)
     assert drawn[7].value.tolist() == ours["test_accuracy"].tolist()
     assert drawn[7].epoch.tolist() == [k / 8 for k in range(1, 17)]
-    greedy = where(record.inner, seed=0, method="hd")
-    assert drawn[None].value.tolist() == greedy["test_accuracy"].tolist()
+    hd = where(record.inner, seed=0, method="hd")
+    assert drawn[None].value.tolist() == hd["test_accuracy"].tolist()
 
 
 def test_retrained_results_are_means_over_seeds(make_run: MakeRun) -> None:
@@ -77,7 +77,7 @@ def test_hypergradient_descent_is_thinned_by_means(make_run: MakeRun) -> None:
     record = read_run(make_run())
     data = figure_1_data(record)
     line = next(x for x in data.lines if x.method == "hd" and x.panel == "momentum")
-    logged = floats(record.greedy, "momentum")
+    logged = floats(record.hd, "momentum")
     assert data.steps_per_point == math.ceil(logged.size / MAX_POINTS) == 19
     assert line.value.size == math.ceil(logged.size / 19) <= MAX_POINTS
     assert line.value[3] == pytest.approx(logged[57:76].mean(), rel=1e-12)
@@ -93,7 +93,7 @@ def test_a_line_drawn_is_the_line_in_the_table(make_run: MakeRun) -> None:
 
 
 def test_limits_come_from_our_values_and_the_note_says_that_hd_leaves(make_run: MakeRun) -> None:
-    figure, table = draw(make_run(greedy="wild"))
+    figure, table = draw(make_run(hd="wild"))
     for axes, kind in zip(figure.axes[:3], KINDS, strict=True):
         panel = table[table["panel"] == kind]
         ours = panel[panel["method"] == "ours"]["value"]
@@ -111,7 +111,7 @@ def test_no_note_while_hd_stays_inside(make_run: MakeRun) -> None:
 
 
 def test_hd_that_is_lost_is_said_to_be(make_run: MakeRun) -> None:
-    figure, table = draw(make_run(greedy="lost"))
+    figure, table = draw(make_run(hd="lost"))
     assert figure.axes[1].get_title(loc="right").endswith(", then not finite)")
     hd = table[(table["panel"] == "momentum") & (table["method"] == "hd")]
     assert hd["value"].isna().sum() == hd["diverged"].sum() > 200
@@ -132,7 +132,7 @@ def test_the_caption_and_the_legend(make_run: MakeRun) -> None:
 
 
 def test_an_unfinished_run_is_marked_in_the_picture(make_run: MakeRun) -> None:
-    run = make_run(status="running", fraction=0.43, logged_outer_steps=4, greedy="none")
+    run = make_run(status="running", fraction=0.43, logged_outer_steps=4, hd="none")
     figure, table = draw(run)
     assert "UNFINISHED RUN (running, 43 %)" in texts(figure)
     assert set(table["method"]) == {"ours"}
@@ -141,7 +141,7 @@ def test_an_unfinished_run_is_marked_in_the_picture(make_run: MakeRun) -> None:
 
 
 def test_a_single_point_is_drawn_as_one(make_run: MakeRun) -> None:
-    figure, _ = draw(make_run(status="running", logged_outer_steps=1, greedy="none"))
+    figure, _ = draw(make_run(status="running", logged_outer_steps=1, hd="none"))
     assert figure.axes[3].lines[0].get_marker() == "o"
     assert figure.axes[3].get_ylim() == (0, 1)
 

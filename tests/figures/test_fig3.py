@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from hypergrad.figures import style
-from hypergrad.figures.fig3 import draw_fig3, greedy_note
+from hypergrad.figures.fig3 import draw_fig3, hd_note
 from hypergrad.figures.fig3_data import (
     Figure3Data,
     figure_3_data,
@@ -26,7 +26,7 @@ OUTER = (
     "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
     "contributing_steps"
 ).split()
-GREEDY = (
+HD_COLUMNS = (
     "seed step epoch learning_rate momentum weight_decay learning_rate_hypergradient "
     "momentum_hypergradient weight_decay_hypergradient"
 ).split()
@@ -46,11 +46,11 @@ def write_part(
     retrained: bool = True,
     rates: float = 0.2,
 ) -> Path:
-    """A part as a run writes it: greedy for `windows=0`, else shared or unshared."""
+    """A part as a run writes it: hd for `windows=0`, else shared or unshared."""
     folder.mkdir(parents=True)
     inner: list[list[object]] = []
     outer: list[list[object]] = []
-    greedy: list[list[object]] = []
+    hd: list[list[object]] = []
     results: list[dict[str, object]] = []
     schedules = []
     name = "ours" if windows else "hd"
@@ -86,7 +86,7 @@ def write_part(
         if not windows:
             walk = np.abs(np.cumsum(rng.standard_normal(steps))) * rates / math.sqrt(steps)
             for step, rate in enumerate(walk):
-                greedy.append([seed, step, step / per_epoch, rate, 0, 0, 0.1, 0, 0])
+                hd.append([seed, step, step / per_epoch, rate, 0, 0, 0.1, 0, 0])
         if retrained:
             accuracy = ceiling + 0.001 + 0.002 * seed
             plain = {"seed": seed, "outer_step": None, "diverged": False}
@@ -95,7 +95,7 @@ def write_part(
     for file, header, rows in (
         ("inner", INNER, inner),
         ("outer", OUTER, outer),
-        ("greedy", GREEDY, greedy),
+        ("hd", HD_COLUMNS, hd),
     ):
         with (folder / f"{file}.csv").open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows([header, *rows])
@@ -110,7 +110,7 @@ def write_top(
     run: Path,
     status: str = "finished",
     missing: dict[str, str] | None = None,
-    parts: tuple[str, ...] = ("mnist_shared", "mnist_unshared", "mnist_greedy"),
+    parts: tuple[str, ...] = ("mnist_shared", "mnist_unshared", "mnist_hd"),
     outer_steps: int = 4,
 ) -> Path:
     run.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def run(tmp_path: Path) -> Path:
     top = write_top(tmp_path / "run", missing={"svhn": "not asked for (data=mnist)"})
     write_part(top / "mnist_shared", windows=4)
     write_part(top / "mnist_unshared", windows=20)
-    write_part(top / "mnist_greedy", windows=0)
+    write_part(top / "mnist_hd", windows=0)
     return top
 
 
@@ -170,11 +170,11 @@ def test_schedules_are_what_was_logged_over_inner_steps(run: Path) -> None:
     steps = schedule(table, "unshared", 2)
     assert steps["x"].tolist() == list(range(20))
     assert steps["end"].tolist() == list(range(1, 21))
-    greedy = where(table, panel="schedule", method="greedy")
-    logged = pd.read_csv(run / "mnist_greedy" / "greedy.csv")
-    assert greedy["value"].tolist() == pytest.approx(logged["learning_rate"].tolist(), rel=1e-15)
-    assert greedy["x"].tolist() == list(range(20))
-    assert greedy["outer_step"].isna().all()
+    hd = where(table, panel="schedule", method="hd")
+    logged = pd.read_csv(run / "mnist_hd" / "hd.csv")
+    assert hd["value"].tolist() == pytest.approx(logged["learning_rate"].tolist(), rel=1e-15)
+    assert hd["x"].tolist() == list(range(20))
+    assert hd["outer_step"].isna().all()
 
 
 def test_the_best_unshared_schedule_has_its_moving_average_beside_it(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_accuracies_are_those_at_the_end_of_each_outer_step(run: Path) -> None:
     assert int(rows["best"].sum()) == 1
 
 
-def test_greedy_has_an_accuracy_when_its_run_is_over(run: Path) -> None:
-    part = run / "mnist_greedy"
+def test_hd_has_an_accuracy_when_its_run_is_over(run: Path) -> None:
+    part = run / "mnist_hd"
 
     def accuracies() -> list[float]:
-        rows = where(collect(run).table, panel="validation_accuracy", method="greedy")
+        rows = where(collect(run).table, panel="validation_accuracy", method="hd")
         return rows["value"].tolist()
 
     lines = (part / "inner.csv").read_text().splitlines(keepends=True)
@@ -260,7 +260,7 @@ def test_both_schedule_panels_have_the_same_limits(run: Path) -> None:
     shared, unshared, accuracy = figure.axes[:3]
     assert shared.get_ylim() == unshared.get_ylim()
     ours = where(table, panel="schedule")
-    ours = ours[ours["method"] != "greedy"]["value"]
+    ours = ours[ours["method"] != "hd"]["value"]
     low, high = shared.get_ylim()
     assert low < ours.min() <= ours.max() < high
     assert high - low == pytest.approx(1.14 * (ours.max() - ours.min()))
@@ -282,25 +282,25 @@ def test_a_line_drawn_is_the_line_in_the_table(run: Path) -> None:
     [
         ([0.0, 1.0], ""),
         ([], ""),
-        ([-0.26, 2.34], "greedy leaves both panels (min \N{MINUS SIGN}0.26, max 2.3)"),
-        ([-0.26, 0.3], "greedy leaves both panels (min \N{MINUS SIGN}0.26)"),
-        ([0.3, 2.0], "greedy leaves both panels (max 2)"),
-        ([0.5, math.nan], "greedy leaves both panels (then not finite)"),
-        ([math.nan], "greedy leaves both panels (not finite)"),
+        ([-0.26, 2.34], "hd leaves both panels (min \N{MINUS SIGN}0.26, max 2.3)"),
+        ([-0.26, 0.3], "hd leaves both panels (min \N{MINUS SIGN}0.26)"),
+        ([0.3, 2.0], "hd leaves both panels (max 2)"),
+        ([0.5, math.nan], "hd leaves both panels (then not finite)"),
+        ([math.nan], "hd leaves both panels (not finite)"),
     ],
 )
-def test_the_note_says_how_far_greedy_leaves(values: list[float], note: str) -> None:
-    assert greedy_note(np.array(values, dtype=float), (-0.1, 1.0)) == note
+def test_the_note_says_how_far_hd_leaves(values: list[float], note: str) -> None:
+    assert hd_note(np.array(values, dtype=float), (-0.1, 1.0)) == note
 
 
 def test_the_note_stands_once_over_both_panels(tmp_path: Path) -> None:
     top = write_top(tmp_path)
     write_part(top / "mnist_shared")
-    write_part(top / "mnist_greedy", windows=0, rates=50)
+    write_part(top / "mnist_hd", windows=0, rates=50)
     figure, table = draw(top)
-    highest = where(table, method="greedy", panel="schedule")["value"].max()
+    highest = where(table, method="hd", panel="schedule")["value"].max()
     notes = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
-    note = f"greedy leaves both panels (max {highest:.2g})"
+    note = f"hd leaves both panels (max {highest:.2g})"
     assert note in notes[1]
     assert note not in notes[0]
 
@@ -357,11 +357,11 @@ def test_a_finished_run_that_stopped_early_uses_all_colours(run: Path) -> None:
     assert collect(run).outer_steps == 4
 
 
-def test_greedy_alone_is_drawn(tmp_path: Path) -> None:
+def test_hd_alone_is_drawn(tmp_path: Path) -> None:
     top = write_top(tmp_path, status="running")
-    write_part(top / "mnist_greedy", windows=0)
+    write_part(top / "mnist_hd", windows=0)
     figure, table = draw(top)
-    assert set(table["method"]) == {"greedy"}
+    assert set(table["method"]) == {"hd"}
     assert words(figure).count("no outer step yet") == 2
 
 
@@ -395,17 +395,17 @@ def test_the_same_data_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 def test_the_closing_table(tmp_path: Path) -> None:
     top = write_top(tmp_path, missing={"svhn": "cannot be loaded"})
     write_part(top / "mnist_shared", seeds=2, best=3)
-    write_part(top / "mnist_greedy", windows=0, ceiling=0.9)
-    summary = json.loads((top / "mnist_greedy" / "summary.json").read_text())
+    write_part(top / "mnist_hd", windows=0, ceiling=0.9)
+    summary = json.loads((top / "mnist_hd" / "summary.json").read_text())
     summary["results"][1].update(test_accuracy=None, diverged=True)
-    rewrite(top / "mnist_greedy" / "summary.json", summary)
+    rewrite(top / "mnist_hd" / "summary.json", summary)
     table = final_table(top)
     assert list(table.columns) == FINAL_COLUMNS
     assert table["data"].tolist() == ["mnist"] * 3 + ["svhn"] * 3
-    assert table["method"].tolist() == ["shared", "unshared", "greedy"] * 2
+    assert table["method"].tolist() == ["shared", "unshared", "hd"] * 2
     inner = pd.read_csv(top / "mnist_shared" / "inner.csv")
     ends = inner[(inner["outer_step"] == 3) & (inner["step"] == 20)]
-    shared, unshared, greedy = (table.iloc[i] for i in range(3))
+    shared, unshared, hd = (table.iloc[i] for i in range(3))
     assert shared["best_outer_step"] == 3
     assert shared["validation_accuracy"] == pytest.approx(ends["validation_accuracy"].mean())
     assert shared["test_accuracy"] == pytest.approx(shared["validation_accuracy"] - 0.01)
@@ -415,9 +415,9 @@ def test_the_closing_table(tmp_path: Path) -> None:
     assert pd.isna(unshared["best_outer_step"])
     assert math.isnan(unshared["validation_accuracy"])
     assert (unshared["seeds"], unshared["diverged"]) == (0, 0)
-    assert pd.isna(greedy["best_outer_step"])
-    logged = pd.read_csv(top / "mnist_greedy" / "inner.csv")["validation_accuracy"].iloc[-1]
-    assert greedy["validation_accuracy"] == pytest.approx(logged)
-    assert math.isnan(greedy["retrained_mean"])
-    assert (greedy["seeds"], greedy["diverged"]) == (1, 1)
+    assert pd.isna(hd["best_outer_step"])
+    logged = pd.read_csv(top / "mnist_hd" / "inner.csv")["validation_accuracy"].iloc[-1]
+    assert hd["validation_accuracy"] == pytest.approx(logged)
+    assert math.isnan(hd["retrained_mean"])
+    assert (hd["seeds"], hd["diverged"]) == (1, 1)
     assert table.iloc[3:][FINAL_COLUMNS[2:7]].isna().all(axis=None)

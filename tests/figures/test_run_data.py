@@ -19,7 +19,7 @@ def test_a_finished_run_is_read_whole(make_run: MakeRun) -> None:
     assert record.best_outer_step == {0: 8, 1: 8}
     assert record.settings["data"] == "cifar10"
     assert len(record.outer) == 2 * 10 * 7
-    assert len(record.greedy) == 2 * 4 * 186
+    assert len(record.hd) == 2 * 4 * 186
     assert status_mark(record) == ""
 
 
@@ -46,7 +46,7 @@ def test_a_half_written_last_line_is_left_out(make_run: MakeRun, cut: int) -> No
 
 def test_missing_files_are_empty_tables(tmp_path: Path) -> None:
     record = read_run(tmp_path)
-    assert (len(record.inner), len(record.outer), len(record.greedy)) == (0, 0, 0)
+    assert (len(record.inner), len(record.outer), len(record.hd)) == (0, 0, 0)
     assert "value" in record.outer.columns
     assert status_mark(record) == "UNFINISHED RUN (no summary yet)"
 
@@ -94,9 +94,9 @@ def test_a_result_without_accuracy_is_nan(make_run: MakeRun) -> None:
     [
         ("summary.json", '{"status": ', r"summary.json is damaged .*resume the run"),
         ("outer.csv", "seed,kind\n0,momentum\n", r"outer.csv lacks the column outer_step.*index"),
-        ("greedy.csv", "seed,step,epoch,learning_rate,momentum,weight_decay\n0,1\n", "is damaged"),
+        ("hd.csv", "seed,step,epoch,learning_rate,momentum,weight_decay\n0,1\n", "is damaged"),
         (
-            "greedy.csv",
+            "hd.csv",
             "seed,step,epoch,learning_rate,momentum,weight_decay\n0,1,x,0,0,0\n",
             "could not convert string to float: 'x'",
         ),

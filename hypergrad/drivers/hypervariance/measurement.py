@@ -127,7 +127,9 @@ def _start(config: RunConfig, theta: Tensor, task: Task) -> tuple[Tensor, Schedu
 def _minibatches(config: RunConfig, data: Dataset, task: Task) -> tuple[Minibatches, Minibatches]:
     """The streams of training and of validation minibatches of a repeat, from a fixed split."""
     method, seed = config.method, config.seed
-    picks = train_validation_split(len(data.train), method.validation, seed=seed, outer_step=0)
+    picks = train_validation_split(
+        len(data.train), method.validation_fraction, seed=seed, outer_step=0
+    )
     train, validation = (data.train.take(side) for side in picks)
     augment = Augmentation() if config.data.augment else None
 

@@ -49,9 +49,9 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
         method.clip_gradient,
         method.clip_products,
         method.truncation,
-        config.model.curvature,
-        config.curvature.batch_fraction,
-        config.curvature.precision,
+        config.hvp_strategy,
+        config.hvp.batch_fraction,
+        config.hvp.precision,
     )
 
 
@@ -209,8 +209,8 @@ class Learner:
             self._minibatches(train, "hd", 0),
             config.epochs,
             Minibatches(validation, size, (self.loop.seed, "hd-validation")),
-            outer_learning_rate=config.greedy.learning_rate,
-            clip=config.greedy.clip,
+            outer_learning_rate=config.hd.hyper_learning_rate,
+            clip=config.hd.clip,
             clip_gradient=config.method.clip_gradient,
             learned=config.method.learned,
         )
@@ -247,7 +247,7 @@ class Learner:
             return hand_set_schedule(self.config, horizon)
         if method == "ours_retrained":
             return Schedule.from_dict(self.loop.progress.schedules[-1])
-        with (self.loop.journal.run.path / "greedy.csv").open(newline="") as file:
+        with (self.loop.journal.run.path / "hd.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["seed"]) == self.loop.seed]
         schedule = Schedule(*(tuple(float(row[kind]) for row in rows) for kind in KINDS))
         return schedule if schedule.is_finite() else None
@@ -271,7 +271,7 @@ class Learner:
             count = sum(self.config.method.counts(1))
             choice = choose(self._net, self._theta, batch, count, options, self._ranks)
             now.curvature = choice._asdict()
-            self.loop.watch.note(f"{choice}; model.curvature={choice.strategy} skips the trial")
+            self.loop.watch.note(f"{choice}; hvp.strategy={choice.strategy} skips the trial")
             self.loop.save(None)
         self._options = replace(options, strategy=now.curvature["strategy"])
 

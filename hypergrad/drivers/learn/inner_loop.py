@@ -200,7 +200,7 @@ class Loop:
         self.watch.row(row)
 
     def _write_history(self, inner: HypergradientDescentRun) -> None:
-        self.journal.append("greedy", ({"seed": self.seed, **row} for row in inner.take_history()))
+        self.journal.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
 
     def _evaluate(self, inner: InnerRun, validation: Images | None) -> Evaluation:
         def on(images: Images) -> tuple[float, float]:

@@ -128,7 +128,7 @@ def _grid(config: RunConfig) -> Iterator[Candidate]:
 def _random(config: RunConfig, seed: int, number: int) -> Candidate:
     search, method = config.search, config.method
     ranges = (search.learning_rate_range, search.momentum_range, search.weight_decay_range)
-    counts = (method.learning_rates, method.momenta, method.weight_decays)
+    counts = (method.n_learning_rates, method.n_momenta, method.n_weight_decays)
     stream = generator(seed, "random search", number)
     drawn = [
         torch.rand(count, generator=stream, dtype=torch.float64) * (high - low) + low
@@ -140,6 +140,6 @@ def _random(config: RunConfig, seed: int, number: int) -> Candidate:
 
 def _restart(config: RunConfig, number: int) -> Candidate:
     """All outer learning rates from the first weights, then all from the next, and so on."""
-    rates = config.search.outer_learning_rates
+    rates = config.search.hyper_learning_rates
     restart, place = divmod(number, len(rates))
     return Candidate(number, "hd", outer_learning_rate=rates[place], restart=restart)

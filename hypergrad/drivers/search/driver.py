@@ -176,12 +176,12 @@ class Search:
     def _finish(self, chosen: dict[int, Chosen]) -> None:
         """Train with each seed's chosen setting on the full training set, and test it, once."""
         finals = {seed: _final(seed, choice) for seed, choice in chosen.items()}
-        trials = [trial for trial in finals.values() if not trial.greedy]
+        trials = [trial for trial in finals.values() if not trial.hd]
         self._complete(lambda: iter(trials))
         results, schedules = [], []
         for seed, trial in finals.items():
             choice = chosen[seed]
-            outcome = None if trial.greedy else self._records.get(trial)
+            outcome = None if trial.hd else self._records.get(trial)
             results.append(
                 {
                     "seed": seed,
@@ -235,7 +235,7 @@ def work(trials: list[Trial]) -> list[Outcome]:
 
 
 def _final(seed: int, choice: Chosen) -> Trial:
-    """The final training of a choice; still greedy where hypergradient descent found nothing."""
+    """The final training of a choice; still hd where hypergradient descent found nothing."""
     values = choice.outcome.values
     schedule = None if values is None else Schedule.from_dict(values)
     return Trial(choice.candidate, seed, final=True, schedule=schedule)

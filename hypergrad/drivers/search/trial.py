@@ -56,7 +56,7 @@ class Trial(NamedTuple):
     schedule: Schedule | None = None
 
     @property
-    def greedy(self) -> bool:
+    def hd(self) -> bool:
         """Whether it goes without a schedule of its own."""
         return self.candidate.schedule == "hd" and self.schedule is None
 
@@ -160,7 +160,7 @@ class Trainer:
         config, (first, *others) = self._config, trials
         start = stage.model, stage.theta, stage.minibatches, config.epochs
         clip = config.method.clip_gradient
-        if first.greedy:
+        if first.hd:
             assert not others
             assert stage.validation is not None
             rate = first.candidate.outer_learning_rate
@@ -172,7 +172,7 @@ class Trainer:
                 *start,
                 stream,
                 outer_learning_rate=rate,
-                clip=config.greedy.clip,
+                clip=config.hd.clip,
                 clip_gradient=clip,
                 learned=config.method.learned,
             )
@@ -215,7 +215,7 @@ class Trainer:
             diverged=judged <= images.chance,
             diverged_step=None if whole else alive,
             steps=steps,
-            spent=Spent(gradients=steps * (2 if trial.greedy else 1), trials=1),
+            spent=Spent(gradients=steps * (2 if trial.hd else 1), trials=1),
             ensemble=size,
             values=_history(inner)
             if whole and isinstance(inner, HypergradientDescentRun)
@@ -230,7 +230,7 @@ def _make_stage(config: RunConfig, data: Dataset, seed: int, restart: int, final
     if not final:
         key = (seed, "search", restart)
         kept, held_out = train_validation_split(
-            len(data.train), config.method.validation, seed=own, outer_step=SEARCH_SPLIT
+            len(data.train), config.method.validation_fraction, seed=own, outer_step=SEARCH_SPLIT
         )
         training, validation = data.train.take(kept), data.train.take(held_out)
     augment = Augmentation() if config.data.augment else None

@@ -113,6 +113,6 @@ class Queue:
                     continue
                 self._held[name_of(trial)] = lock
                 group.append(trial)
-                if trial.final or trial.greedy or len(group) == self._size:
+                if trial.final or trial.hd or len(group) == self._size:
                     break
         return group

@@ -8,7 +8,7 @@ from tiny import go, new_run, table, tiny_setting
 
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
-ALONE = ("greedy.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
+ALONE = ("hd.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
 
 
 def test_outer_steps_go_on_until_the_budget_is_spent_whatever_their_number(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def test_a_run_writes_every_row_once(whole: RunDirectory) -> None:
         assert counts[seed, "ours"] == 2 + 4 + 4  # the first horizon is one epoch
         for method in ("hd", "ours_retrained", "hd_retrained", "sgd"):
             assert counts[seed, method] == 4
-    greedy = table(whole, "greedy")
-    assert len(greedy) == 2 * 2 * (190 // 32)
-    assert (greedy[["learning_rate", "momentum", "weight_decay"]].iloc[0] == 0).all()
+    hd = table(whole, "hd")
+    assert len(hd) == 2 * 2 * (190 // 32)
+    assert (hd[["learning_rate", "momentum", "weight_decay"]].iloc[0] == 0).all()
 
 
 def test_outer_steps_follow_sign_descent_from_zero(whole: RunDirectory) -> None:
@@ -82,7 +82,7 @@ def test_logged_hypergradients_are_those_of_the_library(
             config.method.clip_gradient,
             config.method.clip_products,
             config.method.truncation,
-            config.model.curvature,
+            config.hvp_strategy,
         ),
     )
     assert rows["hypergradient"].tolist() == pytest.approx(found.values, rel=1e-5)
@@ -203,7 +203,7 @@ def test_divergence_is_recorded_and_half_a_step_is_taken_back(tmp_path: Path) ->
 
 def test_a_baseline_that_diverges_counts_as_chance(tmp_path: Path) -> None:
     setting = tiny_setting(
-        "repeats=1", "outer.steps=1", "greedy.enabled=false", "baseline.learning_rate=1e30"
+        "repeats=1", "outer.steps=1", "hd.enabled=false", "baseline.learning_rate=1e30"
     )
     loop = go(setting[0], new_run(*setting, tmp_path))
     (result,) = [row for row in loop.progress.results if row["method"] == "sgd"]
@@ -218,7 +218,7 @@ def test_float64_and_convergence(tmp_path: Path) -> None:
         "precision=float64",
         "outer.steps=9",
         "outer.tolerance=0.99",
-        "greedy.enabled=false",
+        "hd.enabled=false",
         "outer.learning_rate_step=1e-3",
         "outer.momentum_step=1e-3",
         "outer.weight_decay_step=1e-3",

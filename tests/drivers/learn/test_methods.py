@@ -1,4 +1,4 @@
-"""The driver by method: unshared values in reverse mode, greedy alone, and what is said aloud."""
+"""The driver by method: unshared values in reverse mode, hd alone, and what is said aloud."""
 
 import contextlib
 import math
@@ -19,7 +19,12 @@ from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.inner_run import ScheduledRun
 
-UNSHARED = ("method=unshared", "method.batch_size=32", "method.momenta=0", "reverse.memory_gb=5e-5")
+UNSHARED = (
+    "method=unshared",
+    "method.batch_size=32",
+    "method.n_momenta=0",
+    "reverse.memory_gb=5e-5",
+)
 STEPS = 2 * (190 // 32)
 
 
@@ -107,15 +112,15 @@ def test_a_stop_on_the_way_back_is_answered_there(
     assert watcher.costs[-1] == pytest.approx(2 * setting[0].plan.cost)
 
 
-def test_greedy_alone_writes_no_outer_step(tmp_path: Path) -> None:
-    setting = tiny_setting("method=greedy", "method.batch_size=32", "method.weight_decays=0")
+def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
+    setting = tiny_setting("method=hd", "method.batch_size=32", "method.n_weight_decays=0")
     run = new_run(*setting, tmp_path)
     loop = go(setting[0], run)
     assert [r["method"] for r in loop.progress.results] == ["hd", "hd_retrained", "sgd"] * 2
     assert table(run, "outer").empty
-    greedy = table(run, "greedy")
-    assert (greedy["weight_decay"] == 0).all()  # not learned
-    assert (greedy.query("step == 9")["momentum"] != 0).all()
+    hd = table(run, "hd")
+    assert (hd["weight_decay"] == 0).all()  # not learned
+    assert (hd.query("step == 9")["momentum"] != 0).all()
     assert run.read_json("schedule.json")["schedules"] == []
 
 
@@ -132,7 +137,9 @@ def test_patience_ends_the_outer_loop(tmp_path: Path) -> None:
 
 
 def test_trust_is_logged_beside_every_hypergradient(tmp_path: Path) -> None:
-    setting = tiny_setting("repeats=1", "method.validation=0.5", "method.clip_gradient=0.05")
+    setting = tiny_setting(
+        "repeats=1", "method.validation_fraction=0.5", "method.clip_gradient=0.05"
+    )
     run = new_run(*setting, tmp_path)
     go(setting[0], run)
     outer = table(run, "outer")
@@ -191,14 +198,14 @@ def test_what_is_not_finite_is_said_by_name(
         (("method.mode=reverse",), "method.truncation=0 method.clip_products=null"),
         (("method=unshared", "method.mode=forward"), "a tangent for every inner step"),
         (("method=unshared", "outer.first_horizons=[1]"), r"outer.first_horizons=\[\]"),
-        (("method=unshared", "curvature.batch_fraction=0.5"), "reverse mode has exact products"),
-        (("method=greedy", "curvature.batch_fraction=0.5"), "has no Hessian products"),
-        (("precision=float64", "curvature.precision=bfloat16"), "use curvature.precision=null"),
-        (("curvature.precision=tf32", "device=cpu"), "needs a CUDA device"),
+        (("method=unshared", "hvp.batch_fraction=0.5"), "reverse mode has exact products"),
+        (("method=hd", "hvp.batch_fraction=0.5"), "has no Hessian products"),
+        (("precision=float64", "hvp.precision=bfloat16"), "use hvp.precision=null"),
+        (("hvp.precision=tf32", "device=cpu"), "needs a CUDA device"),
         (("jobs=2",), "use threads=N"),
         (("method=unshared", "reverse.memory_gb=1e-9"), "raise it"),
         (("outer.patience=0",), "at least 1"),
-        (("method.name=other",), "use one of shared, unshared, greedy"),
+        (("method.name=other",), "use one of shared, unshared, hd"),
     ],
 )
 def test_what_does_not_fit_together(overrides: tuple[str, ...], text: str) -> None:

@@ -18,7 +18,7 @@ from hypergrad.parallel.ranks import ALONE, Ranks
 
 HYPERGRAD = ["-m", "hypergrad", "run"]
 TINY = [*OVERRIDES, "repeats=1", "precision=float64", "threads=1"]
-LONG = [*TINY, "model.curvature=loop", "epochs=100", "outer.steps=4", "outer.tolerance=0"]
+LONG = [*TINY, "hvp.strategy=loop", "epochs=100", "outer.steps=4", "outer.tolerance=0"]
 
 
 def on(size: int, *arguments: str) -> list[str]:
@@ -34,14 +34,14 @@ def finish(command: list[str], errors: Path) -> None:
 @pytest.mark.slow
 def test_two_ranks_write_what_one_writes(tmp_path: Path) -> None:
     for strategy in ("fused", "stacked"):
-        command = ["quickstart", *TINY, f"model.curvature={strategy}"]
+        command = ["quickstart", *TINY, f"hvp.strategy={strategy}"]
         for size in (1, 2):
             outputs = f"outputs={tmp_path / f'{strategy}{size}'}"
             finish(on(size, *command, outputs), tmp_path / "errors.txt")
     one, two = the_run(tmp_path / "fused1"), the_run(tmp_path / "fused2")
     assert everything(two) == everything(one)
     one, two = the_run(tmp_path / "stacked1"), the_run(tmp_path / "stacked2")
-    for name in ("inner", "outer", "greedy"):
+    for name in ("inner", "outer", "hd"):
         here, there = (
             table(run, name).drop(columns="seconds", errors="ignore") for run in (two, one)
         )
@@ -121,7 +121,7 @@ def rank_of(torchrun: subprocess.Popen, rank: int) -> int:
         (["fig2", "data=digits"], "jobs=2"),
         (["baselines/digits"], "--executor ray"),
         (["table1"], "jobs=2"),
-        (["quickstart", "method=greedy"], "method=shared"),
+        (["quickstart", "method=hd"], "method=shared"),
         (["fig1", "method=unshared", "data=digits"], "method=shared"),
         (["fig3", "jobs=2"], "drop jobs"),
     ],

@@ -11,9 +11,9 @@ from hypergrad.drivers.context import make_model
 from hypergrad.drivers.cost import plan
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
-ALONE = ("repeats=1", "greedy.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
+ALONE = ("repeats=1", "hd.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
 EARLY = (*ALONE, "epochs=3", "outer.steps=4", "outer.first_horizons=[1,1,2]")
-INEXACT = (*ALONE, "curvature.batch_fraction=0.25", "curvature.precision=bfloat16")
+INEXACT = (*ALONE, "hvp.batch_fraction=0.25", "hvp.precision=bfloat16")
 
 
 def stopped_often(setting, text: str, outputs: Path) -> dict[str, str]:  # noqa: ANN001
@@ -69,7 +69,7 @@ def test_early_horizons_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_a_budget_foresees_the_longer_horizon(tmp_path: Path) -> None:
     """A run of 15 steps costs half as much again as the one of 10 steps before it."""
-    rates = ("method.momenta=0", "method.weight_decays=0", "method.truncation=0")
+    rates = ("method.n_momenta=0", "method.n_weight_decays=0", "method.truncation=0")
     setting, text = tiny_setting(*EARLY, *rates, "budget=84gradients")
     loop = go(setting, new_run(setting, text, tmp_path))
     (spent,) = loop.progress.spent
@@ -83,7 +83,7 @@ def test_a_budget_foresees_the_longer_horizon(tmp_path: Path) -> None:
 
 
 def test_products_of_a_part_count_as_that_part(tmp_path: Path) -> None:
-    setting, text = tiny_setting(*ALONE, "method.truncation=0", "curvature.batch_fraction=0.25")
+    setting, text = tiny_setting(*ALONE, "method.truncation=0", "hvp.batch_fraction=0.25")
     spent = go(setting, new_run(setting, text, tmp_path)).progress.spent[0]
     assert spent["gradients"] == 5 + 10 + 10
     assert spent["products"] == 2 * round(0.25 * (9 + 9 + 9 + 4))
@@ -92,7 +92,7 @@ def test_products_of_a_part_count_as_that_part(tmp_path: Path) -> None:
 def test_the_plan_knows_that_a_part_is_less_work() -> None:
     exact, part = (
         plan(compose("fig1", overrides)[0], 50_000, 10).parts[1].gradients
-        for overrides in ([], ["curvature.batch_fraction=0.25"])
+        for overrides in ([], ["hvp.batch_fraction=0.25"])
     )
     assert part - 1 == pytest.approx((exact - 1) / 4)
 
@@ -107,7 +107,7 @@ def test_inexact_products_change_the_hypergradients_and_stand_in_the_run(tmp_pat
     assert inexact["value"].tolist() == exact["value"].tolist()
     assert inexact["hypergradient"].tolist() != exact["hypergradient"].tolist()
     config = load((runs[0].path / ".hydra/config.yaml").read_text())
-    assert (config.curvature.batch_fraction, config.curvature.precision) == (0.25, "bfloat16")
+    assert (config.hvp.batch_fraction, config.hvp.precision) == (0.25, "bfloat16")
 
 
 def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
             method.clip_gradient,
             method.clip_products,
             method.truncation,
-            config.model.curvature,
+            config.hvp_strategy,
             batch_fraction=0.25,
             precision="bfloat16",
         ),

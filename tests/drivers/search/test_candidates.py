@@ -66,7 +66,7 @@ def test_random_settings_are_a_function_of_seed_and_place_and_fill_the_ranges() 
 def test_hypergradient_descent_begins_anew_after_all_its_rates() -> None:
     config, _ = compose("baselines/mnist", ["search=hd", "search.trials=8"])
     found = list(candidates(config, seed=0))
-    rates = config.search.outer_learning_rates
+    rates = config.search.hyper_learning_rates
     assert rates[0] == 0.2
     assert [c.outer_learning_rate for c in found] == [*rates, *rates][:8]
     assert [c.restart for c in found] == [0] * 6 + [1] * 2

@@ -235,7 +235,7 @@ def test_a_random_search_is_one_search_a_seed_and_stops_with_its_budget(tmp_path
 
 def test_hypergradient_descent_that_always_diverges_is_reported_as_that(tmp_path: Path) -> None:
     given, text = setting(
-        "search=hd", "search.trials=2", "search.outer_learning_rates=[1e12,1e13]", "repeats=1"
+        "search=hd", "search.trials=2", "search.hyper_learning_rates=[1e12,1e13]", "repeats=1"
     )
     run = new_run(given, text, tmp_path)
     lead(given, run)

@@ -171,7 +171,7 @@ def test_a_queue_hands_out_each_trial_once_and_takes_back_what_is_dropped(tmp_pa
 
 
 def test_final_trainings_and_hypergradient_descent_go_alone(tmp_path: Path) -> None:
-    greedy = Candidate(0, "hd", outer_learning_rate=0.2)
-    trials = [TRIAL._replace(final=True), Trial(greedy, 0), Trial(greedy, 1)]
+    hd = Candidate(0, "hd", outer_learning_rate=0.2)
+    trials = [TRIAL._replace(final=True), Trial(hd, 0), Trial(hd, 1)]
     queue = Queue(Records(tmp_path), size=8)
     assert list(queue.groups(lambda: iter(trials))) == [[trial] for trial in trials]
