@@ -23,7 +23,7 @@ from hypergrad.core.functional_model import FlatModel
 from hypergrad.data import Minibatches
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.drivers.context import prepare
-from hypergrad.drivers.execute import launch
+from hypergrad.drivers.execute import execute
 from hypergrad.drivers.learn.inner_loop import Loop
 from hypergrad.reporting.run_progress import Display
 from hypergrad.runs.directory import RunDirectory
@@ -109,16 +109,16 @@ def shares(run: str, device: str, clock: str = "wall") -> Mapping[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         overrides += [f"outputs={folder}", f"device={device}"]
         config, text = compose(experiment, overrides)
-        setting = prepare(config, stand_in=True)
+        context = prepare(config, stand_in=True)
         if config.data.name in CATALOGUE:
             images = stand_in(config.data.name, config.data.train_size, config.data.test_size)
             dtype = getattr(torch, config.precision)
-            setting = setting._replace(data=images.to(setting.device, dtype))
+            context = context._replace(data=images.to(context.device, dtype))
         directory = RunDirectory.create(Path(folder), config.name)
         directory.write_config(text, overrides)
         began = CLOCKS[clock]()
         with watch.watching(WATCHED):
-            launch(setting, directory, ["benchmarks"], part=True)
+            execute(context, directory, ["benchmarks"], part=True)
         whole = CLOCKS[clock]() - began
     return {"training": whole - sum(watch.seconds.values()), **watch.seconds}
 

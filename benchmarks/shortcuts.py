@@ -52,24 +52,24 @@ def _run(given: argparse.Namespace) -> None:
     kept, folder = keep_freed_memory(), given.output
     folder.mkdir(parents=True, exist_ok=True)
     config, text = compose("fig1", [*SETTING, *given.overrides])
-    setting = prepare(config)
+    context = prepare(config)
     settings = {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
-    write_provenance(folder, str(setting.device), config.seeds, sys.argv, **settings)
+    write_provenance(folder, str(context.device), config.seeds, sys.argv, **settings)
     (folder / "config.yaml").write_text(text)
     learning = CsvLog(folder / "learning.csv", LEARNING)
     agreement = CsvLog(folder / "agreement.csv", AGREEMENT)
     for seed in config.seeds:
-        model = make_model(config, setting.data, seed)
+        model = make_model(config, context.data, seed)
         histories = {}
         for name in ("full", *given.shortcuts):
-            histories[name], rows = learn(config, model, setting.data, seed, VARIANTS[name])
+            histories[name], rows = learn(config, model, context.data, seed, VARIANTS[name])
             learning.append({"variant": name, "seed": seed, **row} for row in rows)
             last = rows[-1]
             print(f"seed {seed} {name}: {last['seconds']:.0f} s, {last['test_accuracy']:.2%}")
         for number in given.compared:
             if number < len(histories["full"]):
                 exact = histories["full"][number]
-                rows = compare(config, model, setting.data.train, seed, number, exact)
+                rows = compare(config, model, context.data.train, seed, number, exact)
                 agreement.append({"seed": seed, **row} for row in rows)
     agreement.sync()  # a file with a header, if nothing was compared
     learning.close()

@@ -16,7 +16,7 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.data import Dataset
 from hypergrad.drivers.context import make_model
 from hypergrad.drivers.cost import plan
-from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import Loop
 from hypergrad.drivers.search.candidates import Candidate
 from hypergrad.drivers.search.trial import Trainer, Trial
@@ -127,6 +127,6 @@ def _retrain(config: RunConfig, data: Dataset) -> float:
         with run.hold(), Display(layout.cost, 1, 1, "", Console(file=nowhere)) as display:
             loop = Loop(config, data, layout, journal, display, Interrupt())
             loop.progress.method = "sgd"
-            Learner(config, data, lambda seed: model, layout, loop).run()
+            LearnDriver(config, data, lambda seed: model, layout, loop).run()
         journal.close()
     return loop.progress.results[-1]["test_accuracy"]

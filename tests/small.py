@@ -6,8 +6,8 @@ import pandas as pd
 from rich.console import Console
 
 from hypergrad.config.composition import compose
-from hypergrad.drivers.context import Setting, prepare
-from hypergrad.drivers.search.driver import Search
+from hypergrad.drivers.context import RunContext, prepare
+from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.reporting.task_progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
@@ -27,22 +27,26 @@ SMALL = [
 ]
 
 
-def setting(*overrides: str) -> tuple[Setting, str]:
+def setting(*overrides: str) -> tuple[RunContext, str]:
     config, text = compose("baselines/digits", [*SMALL, *overrides])
     return prepare(config), text
 
 
-def new_run(given: Setting, text: str, outputs: Path, overrides: list[str] = SMALL) -> RunDirectory:
+def new_run(
+    given: RunContext, text: str, outputs: Path, overrides: list[str] = SMALL
+) -> RunDirectory:
     run = RunDirectory.create(outputs, given.config.name)
     run.write_config(text, overrides)
     return run
 
 
-def search(given: Setting, run: RunDirectory, interrupt: Interrupt | None = None) -> Search:
-    return Search(given, run, TaskProgress(Console(quiet=True)), interrupt or Interrupt())
+def search(
+    given: RunContext, run: RunDirectory, interrupt: Interrupt | None = None
+) -> SearchDriver:
+    return SearchDriver(given, run, TaskProgress(Console(quiet=True)), interrupt or Interrupt())
 
 
-def lead(given: Setting, run: RunDirectory, interrupt: Interrupt | None = None) -> None:
+def lead(given: RunContext, run: RunDirectory, interrupt: Interrupt | None = None) -> None:
     """Search to the end, as the process that leads."""
     run.update_summary({"settings": {"search": given.config.search.kind}})
     search(given, run, interrupt).lead()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny import go, new_run, table, tiny_setting
+from tiny import go, new_run, table, tiny_context
 from torch import nn
 
 import hypergrad
@@ -69,7 +69,7 @@ def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop(
 
 def test_it_is_the_method_that_the_runner_runs(tmp_path) -> None:  # noqa: ANN001
     """Same data, same seed: the same values and hypergradients as a run's outer.csv."""
-    setting, text = tiny_setting("repeats=1", "hd.enabled=false", "baseline.enabled=false")
+    setting, text = tiny_context("repeats=1", "hd.enabled=false", "baseline.enabled=false")
     run = new_run(setting, text, tmp_path)
     go(setting, run)
     config, method = setting.config, setting.config.method

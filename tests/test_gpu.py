@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from problems import Problem, digits_problem
-from tiny import Watcher, everything, go, new_run, table, tiny_setting
+from tiny import Watcher, everything, go, new_run, table, tiny_context
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
@@ -297,7 +297,7 @@ def test_an_epoch_does_not_wait_for_the_device(kind: str) -> None:
 def test_a_run_on_a_gpu_comes_out_like_one_on_the_cpu(tmp_path: Path) -> None:
     found = []
     for device in ("cpu", "cuda"):
-        setting = tiny_setting(f"device={device}", "precision=float64", "repeats=1")
+        setting = tiny_context(f"device={device}", "precision=float64", "repeats=1")
         run = new_run(*setting, tmp_path / device)
         go(setting[0], run)
         found.append(table(run, "outer"))
@@ -307,7 +307,7 @@ def test_a_run_on_a_gpu_comes_out_like_one_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_a_run_on_a_gpu_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    setting = tiny_setting("device=cuda", "precision=float64", "repeats=1")
+    setting = tiny_context("device=cuda", "precision=float64", "repeats=1")
     whole, stopped = (new_run(*setting, tmp_path / name) for name in ("whole", "stopped"))
     go(setting[0], whole)
     interrupt = Interrupt()

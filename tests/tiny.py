@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from hypergrad.config.composition import compose
-from hypergrad.drivers.context import Setting, make_model, prepare
-from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.context import RunContext, make_model, prepare
+from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import Loop
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
@@ -50,19 +50,19 @@ class Watcher:
         self.notes.append(text)
 
 
-def tiny_setting(*overrides: str) -> tuple[Setting, str]:
+def tiny_context(*overrides: str) -> tuple[RunContext, str]:
     config, text = compose("quickstart", [*OVERRIDES, *overrides])
     return prepare(config), text
 
 
-def new_run(setting: Setting, text: str, outputs: Path) -> RunDirectory:
+def new_run(setting: RunContext, text: str, outputs: Path) -> RunDirectory:
     run = RunDirectory.create(outputs, setting.config.name)
     run.write_config(text, OVERRIDES)
     return run
 
 
 def go(
-    setting: Setting,
+    setting: RunContext,
     run: RunDirectory,
     watcher: Watcher | None = None,
     interrupt: Interrupt | None = None,
@@ -80,7 +80,7 @@ def go(
         watcher or Watcher(),
         interrupt or Interrupt(),
     )
-    learner = Learner(
+    learner = LearnDriver(
         config,
         setting.data,
         lambda seed: make_model(config, setting.data, seed),

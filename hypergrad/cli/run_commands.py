@@ -38,11 +38,11 @@ def start(experiment: str, overrides: Sequence[str]) -> int:
 
         return start_parts(experiment, overrides)
     from hypergrad.drivers.context import prepare
-    from hypergrad.drivers.execute import launch, new_run
+    from hypergrad.drivers.execute import execute, new_run
 
-    setting = prepare(config)
+    context = prepare(config)
     run = new_run(config, text, overrides)
-    return launch(setting, run, sys.argv)
+    return execute(context, run, sys.argv)
 
 
 def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
@@ -81,9 +81,9 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
         report(run, config)
         return 0
     from hypergrad.drivers.context import prepare
-    from hypergrad.drivers.execute import launch
+    from hypergrad.drivers.execute import execute
 
-    return launch(prepare(config), run, sys.argv, resume=True)
+    return execute(prepare(config), run, sys.argv, resume=True)
 
 
 def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int:
@@ -98,13 +98,13 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
             "alone; start a new one"
         )
     from hypergrad.drivers.context import prepare
-    from hypergrad.drivers.execute import launch
+    from hypergrad.drivers.execute import execute
 
-    setting = prepare(grown)
+    context = prepare(grown)
     with run.hold():  # a process that leads the search as it was would finish it as it was
         run.write_config(text, typed)
         run.update_summary({"status": "interrupted"})
-    return launch(setting, run, sys.argv, resume=True)
+    return execute(context, run, sys.argv, resume=True)
 
 
 def _name_of(experiment: str) -> str:
@@ -173,10 +173,10 @@ def show_cost(experiment: str, overrides: Sequence[str]) -> None:
 def _show_cost(name: str, config: RunConfig) -> None:
     from hypergrad.drivers.context import prepare
 
-    setting = prepare(config, stand_in=True)
-    plan = setting.plan
+    context = prepare(config, stand_in=True)
+    plan = context.plan
     seeds = 1 if config.driver == "hypervariance" else len(config.seeds)
-    images = setting.data.train.images.nbytes + setting.data.test.images.nbytes
+    images = context.data.train.images.nbytes + context.data.test.images.nbytes
     table = Table(
         "part", "inner runs", "inner steps", "gradients", title=f"predicted cost {name}".strip()
     )
@@ -192,8 +192,8 @@ def _show_cost(name: str, config: RunConfig) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"{setting.parameters:,} parameters; {plan.memory_note}: {_mib(plan.memory_bytes)}; "
-        f"images {_mib(images)}; device {setting.device}",
+        f"{context.parameters:,} parameters; {plan.memory_note}: {_mib(plan.memory_bytes)}; "
+        f"images {_mib(images)}; device {context.device}",
         highlight=False,
         soft_wrap=True,
     )
@@ -214,9 +214,9 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
     from hypergrad.drivers.context import make_model, prepare
     from hypergrad.drivers.gradcheck import TOLERANCE, compare
 
-    setting = prepare(config)
-    model = make_model(config, setting.data, config.seed)
-    rows = compare(config, model, setting.data, steps)
+    context = prepare(config)
+    model = make_model(config, context.data, config.seed)
+    rows = compare(config, model, context.data, steps)
     mode = config.method.mode
     table = Table("hyperparameter", f"{mode} mode", "autograd", "relative error")
     for row in rows:

@@ -11,7 +11,7 @@ from hypergrad.config.fingerprint import column_of
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import check_ranks, prepare
-from hypergrad.drivers.execute import again, launch, new_run
+from hypergrad.drivers.execute import again, execute, new_run
 from hypergrad.drivers.table1 import Member, cells_of
 from hypergrad.parallel.ranks import join_ranks
 from hypergrad.parallel.subprocesses import side_by_side
@@ -179,7 +179,7 @@ def _one_by_one(
         run.update_summary({"progress": {"phase": name, "fraction": _share(parts)}})
         print(f"[{number + 1}/{len(parts)}] {name}", file=sys.stderr)
         try:
-            code = launch(prepare(_config_of(part)), part, sys.argv, resume=True, part=True)
+            code = execute(prepare(_config_of(part)), part, sys.argv, resume=True, part=True)
         except RunFailed as error:
             yield part, str(error)
             continue

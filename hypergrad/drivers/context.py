@@ -21,12 +21,12 @@ from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.models import MODELS, build
 from hypergrad.parallel.ranks import Ranks, join_ranks
 
-__all__ = ["Setting", "check_ranks", "make_model", "prepare"]
+__all__ = ["RunContext", "check_ranks", "make_model", "prepare"]
 
 LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
 
 
-class Setting(NamedTuple):
+class RunContext(NamedTuple):
     """What a configuration stands for on this machine.
 
     Attributes:
@@ -46,7 +46,7 @@ class Setting(NamedTuple):
     ranks: Ranks
 
 
-def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
+def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
     """Load the data, try the network on it, and lay out the run; no run directory is made.
 
     Args:
@@ -86,7 +86,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> Setting:
             f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
             "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
         )
-    return Setting(config, data, device, layout, model.size, ranks)
+    return RunContext(config, data, device, layout, model.size, ranks)
 
 
 def check_ranks(config: RunConfig, ranks: Ranks) -> None:

@@ -11,11 +11,11 @@ from rich.console import Console
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import column_of, digest
 from hypergrad.config.schema import RunConfig
-from hypergrad.drivers.context import Setting, make_model
-from hypergrad.drivers.hypervariance.driver import Study
-from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.context import RunContext, make_model
+from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
+from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import Loop
-from hypergrad.drivers.search.driver import Search
+from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.reporting.results import headline
 from hypergrad.reporting.run_progress import Display
 from hypergrad.reporting.run_report import hypervariance_headline, report
@@ -27,13 +27,13 @@ from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 from hypergrad.runs.journal import Journal
 from hypergrad.runs.provenance import finish_session, provenance, record_session
 
-__all__ = ["again", "launch", "new_run"]
+__all__ = ["again", "execute", "new_run"]
 
-Drive = Callable[[Setting, RunDirectory, Interrupt, bool], None]
+Drive = Callable[[RunContext, RunDirectory, Interrupt, bool], None]
 
 
-def launch(
-    setting: Setting,
+def execute(
+    context: RunContext,
     run: RunDirectory,
     command: Sequence[str],
     *,
@@ -43,7 +43,7 @@ def launch(
     """Run to the end, or until interrupted; then draw the figures and print the tables.
 
     Args:
-        setting: What to run.
+        context: What to run.
         run: Its directory, with the configuration written.
         command: The command line, for the record.
         resume: Go on from where it was.
@@ -55,21 +55,21 @@ def launch(
     Raises:
         RunFailed: For whatever goes wrong on the way.
     """
-    config = setting.config
+    config = context.config
     began = time.monotonic()
     if config.driver == "search" and run.is_held():
-        code = _assist(setting, run)
+        code = _assist(context, run)
         if code or run.is_held() or run.status() == "finished":
             return code
     with run.hold(), catch_signals() as interrupt:
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
-        about = provenance(_device_text(setting.device), seeds, command)
-        record_session(run, {**about, "ranks": setting.ranks.size})
+        about = provenance(_device_text(context.device), seeds, command)
+        record_session(run, {**about, "ranks": context.ranks.size})
         state = {"experiment": config.name, "status": "running", "message": ""}
         run.update_summary({**state, "settings": _settings(config)})
         try:
-            DRIVES[config.driver](setting, run, interrupt, resume)
+            DRIVES[config.driver](context, run, interrupt, resume)
         except Interrupted:
             run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
             if not part:
@@ -87,23 +87,23 @@ def launch(
     return 0
 
 
-def _learn(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
-    config = setting.config
+def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+    config = context.config
     smaller = {"paper": "scale=cpu or scale=smoke is smaller.", "cpu": "scale=smoke is smaller."}
     hint = f"{smaller.get(config.scale_name, '')} Ctrl-C stops with a checkpoint."
-    total = None if config.budget is not None else setting.plan.cost * len(config.seeds)
+    total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
     journal = Journal(run)
     try:
         with Display(total, config.outer.steps, config.epochs, hint, console) as display:
-            loop = Loop(config, setting.data, setting.plan, journal, display, interrupt)
-            learner = Learner(
+            loop = Loop(config, context.data, context.plan, journal, display, interrupt)
+            learner = LearnDriver(
                 config,
-                setting.data,
-                lambda seed: make_model(config, setting.data, seed),
-                setting.plan,
+                context.data,
+                lambda seed: make_model(config, context.data, seed),
+                context.plan,
                 loop,
-                setting.ranks,
+                context.ranks,
             )
             if resume:
                 loop.resume()
@@ -113,24 +113,26 @@ def _learn(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bo
         journal.close()
 
 
-def _hypervariance(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+def _hypervariance(
+    context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool
+) -> None:
     with TaskProgress(Console(stderr=True)) as display:
-        Study(setting, run, display, interrupt).run()
+        HypervarianceDriver(context, run, display, interrupt).run()
     run.update_summary({"headline": hypervariance_headline(run.path)})
 
 
-def _search(setting: Setting, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+def _search(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
     with TaskProgress(Console(stderr=True)) as display:
-        Search(setting, run, display, interrupt).lead()
+        SearchDriver(context, run, display, interrupt).lead()
     run.update_summary({"headline": search_headline(run.path)})
 
 
-def _assist(setting: Setting, run: RunDirectory) -> int:
+def _assist(context: RunContext, run: RunDirectory) -> int:
     """Take trials from a search that another process leads; return the exit code."""
     print(f"{run.path} is being searched by another process: helping it", file=sys.stderr)
     with catch_signals() as interrupt, TaskProgress(Console(stderr=True)) as display:
         try:
-            Search(setting, run, display, interrupt).assist()
+            SearchDriver(context, run, display, interrupt).assist()
         except Interrupted:
             return interrupt.exit_code
     print("no trial is left to take: the other process finishes the search", file=sys.stderr)

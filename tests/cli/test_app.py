@@ -194,12 +194,12 @@ def test_resume(call: Call, tmp_path: Path) -> None:
 def test_error_inside_a_run_is_a_failed_run(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    from hypergrad.drivers.learn.driver import Learner
+    from hypergrad.drivers.learn.driver import LearnDriver
 
-    def fail(self: Learner) -> None:
+    def fail(self: LearnDriver) -> None:
         raise error
 
-    monkeypatch.setattr(Learner, "run", fail)
+    monkeypatch.setattr(LearnDriver, "run", fail)
     answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path}")
     assert answer.code == 1
     lines = answer.err.splitlines()

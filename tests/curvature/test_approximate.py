@@ -3,7 +3,7 @@
 import pytest
 import torch
 from problems import Problem, digits_problem
-from tiny import tiny_setting
+from tiny import tiny_context
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
@@ -248,7 +248,7 @@ def test_a_run_computes_float32_in_float32() -> None:
     before = [place.fp32_precision for place in places]
     try:
         places[0].fp32_precision = "tf32"
-        tiny_setting()
+        tiny_context()
         assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
     finally:
         for place, precision in zip(places, before, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from problems import digits_problem
-from tiny import Watcher, go, new_run, table, tiny_setting
+from tiny import Watcher, go, new_run, table, tiny_context
 from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
@@ -112,7 +112,7 @@ def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_says_what_it_chose_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, text = tiny_setting("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
+    setting, text = tiny_context("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
     watcher, run = Watcher(), new_run(setting, text, tmp_path)
     timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
     interrupt = Interrupt()
@@ -136,7 +136,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
     watcher = Watcher()
     go(setting, run, watcher, resume=True)
     assert watcher.notes == []
-    named, text = tiny_setting("hvp.strategy=loop", "repeats=1", "hd.enabled=false")
+    named, text = tiny_context("hvp.strategy=loop", "repeats=1", "hd.enabled=false")
     other = new_run(named, text, tmp_path)
     go(named, other)
     assert table(run, "outer").equals(table(other, "outer"))

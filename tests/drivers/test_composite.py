@@ -108,12 +108,12 @@ def test_the_cost_of_every_part_is_shown(call: Call) -> None:
 def test_when_every_part_fails_the_run_has_failed(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hypergrad.drivers.learn.driver import Learner
+    from hypergrad.drivers.learn.driver import LearnDriver
 
-    def fail(self: Learner) -> None:
+    def fail(self: LearnDriver) -> None:
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(Learner, "run", fail)
+    monkeypatch.setattr(LearnDriver, "run", fail)
     answer = call("run", "fig3", "method=hd", *SMALL, f"outputs={tmp_path}")
     assert answer.code == 1
     assert answer.err.splitlines()[-1].startswith("hypergrad: every part failed: the run failed")

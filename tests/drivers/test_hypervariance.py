@@ -12,9 +12,9 @@ from rich.console import Console
 from hypergrad.config.composition import compose
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.schedule import Schedule
-from hypergrad.drivers.context import Setting, make_model, prepare
+from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.hypervariance import measurement as hypervariance
-from hypergrad.drivers.hypervariance.driver import COLUMNS, Study
+from hypergrad.drivers.hypervariance.driver import COLUMNS, HypervarianceDriver
 from hypergrad.drivers.hypervariance.measurement import Measurement, Task, measure, tasks
 from hypergrad.reporting.task_progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
@@ -31,7 +31,7 @@ SMALL = [
 ]
 
 
-def setting(*overrides: str) -> tuple[Setting, str]:
+def setting(*overrides: str) -> tuple[RunContext, str]:
     config, text = compose("fig2", [*SMALL, *overrides])
     return prepare(config), text
 
@@ -139,14 +139,16 @@ def test_tasks_come_in_the_order_of_the_files() -> None:
 # The driver
 
 
-def new_run(given: Setting, text: str, outputs: Path) -> RunDirectory:
+def new_run(given: RunContext, text: str, outputs: Path) -> RunDirectory:
     run = RunDirectory.create(outputs, given.config.name)
     run.write_config(text, SMALL)
     return run
 
 
-def go(given: Setting, run: RunDirectory, interrupt: Interrupt | None = None) -> None:
-    Study(given, run, TaskProgress(Console(quiet=True)), interrupt or Interrupt()).run()
+def go(given: RunContext, run: RunDirectory, interrupt: Interrupt | None = None) -> None:
+    HypervarianceDriver(
+        given, run, TaskProgress(Console(quiet=True)), interrupt or Interrupt()
+    ).run()
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +229,7 @@ def test_a_diverged_repeat_is_kept_and_named(
         "repeats=1",
     )
     run = new_run(given, text, tmp_path)
-    Study(given, run, TaskProgress(Console(stderr=True)), Interrupt()).run()
+    HypervarianceDriver(given, run, TaskProgress(Console(stderr=True)), Interrupt()).run()
     assert "weights 0: hypergradients not finite: first greedy at step" in capsys.readouterr().err
     assert pd.read_csv(run.path / "hypergradients.csv")["value"].isna().any()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from problems import Problem, digits_problem
-from tiny import Watcher, everything, go, new_run, tiny_setting
+from tiny import Watcher, everything, go, new_run, tiny_context
 from torch import Tensor, nn
 
 from hypergrad.api import learn_schedule
@@ -257,7 +257,7 @@ def test_spans_cover_the_rows() -> None:
 def test_the_driver_writes_the_same_files_with_replay(tmp_path: Path) -> None:
     written = []
     for replay in ("never", "always"):
-        setting = tiny_setting(f"replay={replay}")
+        setting = tiny_context(f"replay={replay}")
         run = new_run(*setting, tmp_path / replay)
         go(setting[0], run)
         written.append(everything(run))
@@ -265,7 +265,7 @@ def test_the_driver_writes_the_same_files_with_replay(tmp_path: Path) -> None:
 
 
 def test_a_replayed_driver_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
-    setting = tiny_setting("replay=always", "repeats=1")
+    setting = tiny_context("replay=always", "repeats=1")
     whole, stopped = (new_run(*setting, tmp_path / name) for name in ("whole", "stopped"))
     go(setting[0], whole)
     interrupt = Interrupt()

@@ -12,7 +12,7 @@ import torch
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import windows
-from hypergrad.drivers.context import Setting, make_model, prepare
+from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.hypervariance.measurement import METHODS, Measurement, Task, measure, tasks
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor
@@ -21,21 +21,21 @@ from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
-__all__ = ["COLUMNS", "Study"]
+__all__ = ["COLUMNS", "HypervarianceDriver"]
 
-_ready: tuple[Setting, FlatModel] | None = None  # of a worker process
+_ready: tuple[RunContext, FlatModel] | None = None  # of a worker process
 
 COLUMNS = ("perturbation", "repeat", "method", "index", "start_step", "end_step", "value")
 
 
-class Study:
+class HypervarianceDriver:
     """One study, from wherever its files say it is.
 
     Every finished repeat is a file under `repeats/`; `hypergradients.csv` gathers them in a fixed
     order, so that neither processes nor interruptions show in it.
 
     Args:
-        setting: What to run.
+        context: What to run.
         run: Its directory, held by this process.
         display: Is told what happens.
         interrupt: Asks it to stop.
@@ -43,12 +43,12 @@ class Study:
 
     def __init__(
         self,
-        setting: Setting,
+        context: RunContext,
         run: RunDirectory,
         display: TaskProgress,
         interrupt: Interrupt,
     ) -> None:
-        self._setting = setting
+        self._context = context
         self._run = run
         self._display = display
         self._interrupt = interrupt
@@ -60,7 +60,7 @@ class Study:
         Raises:
             Interrupted: When asked to stop; the repeats in flight are dropped.
         """
-        config = self._setting.config
+        config = self._context.config
         self._folder.mkdir(exist_ok=True)
         remove_leftovers(self._folder)
         wanted = tasks(config)
@@ -81,19 +81,19 @@ class Study:
             self._gather(wanted, found)
 
     def _work(self, left: list[Task]) -> Iterator[tuple[Task, Measurement]]:
-        config = self._setting.config
+        config = self._context.config
         if config.jobs > 1 and len(left) > 1:
             executor = Executor(jobs=min(config.jobs, len(left)), threads=config.threads)
             yield from spread(work, left, executor, self._interrupt, begin, (config,))
             return
-        model = make_model(config, self._setting.data, config.seed)
+        model = make_model(config, self._context.data, config.seed)
 
         def tick() -> None:
             if self._interrupt.requested:
                 raise Interrupted(self._interrupt.requested)
 
         for task in left:
-            yield task, measure(config, self._setting.data, model, task, tick)
+            yield task, measure(config, self._context.data, model, task, tick)
 
     def _tell(self, task: Task, found: Measurement) -> None:
         text = f"{task.perturbation.replace('_', ' ')} {task.repeat}"
@@ -108,7 +108,7 @@ class Study:
 
     def _gather(self, wanted: list[Task], found: dict[Task, Measurement]) -> None:
         """Bring `hypergradients.csv` and the summary up to date."""
-        config = self._setting.config
+        config = self._context.config
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -141,15 +141,15 @@ class Study:
 def begin(config: RunConfig) -> None:
     """Get a worker process ready: the data and the network, once."""
     global _ready
-    setting = prepare(config)
-    _ready = setting, make_model(config, setting.data, config.seed)
+    context = prepare(config)
+    _ready = context, make_model(config, context.data, config.seed)
 
 
 def work(task: Task) -> Measurement:
     """Do one repeat in a worker process."""
     assert _ready is not None
-    setting, model = _ready
-    return measure(setting.config, setting.data, model, task)
+    context, model = _ready
+    return measure(context.config, context.data, model, task)
 
 
 def _rows(

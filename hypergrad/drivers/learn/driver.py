@@ -34,7 +34,7 @@ from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
-__all__ = ["Learner", "differentiation"]
+__all__ = ["LearnDriver", "differentiation"]
 
 HD_SPLIT = -1  # hypergradient descent has a split of its own
 SPOKEN = 3  # complaints of one outer step that are said aloud
@@ -55,7 +55,7 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     )
 
 
-class Learner:
+class LearnDriver:
     """One run of the driver, from wherever its loop says it is.
 
     Args:

@@ -21,7 +21,7 @@ from hypergrad.data import Minibatches
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.batching import minibatches_of, split, validation_batches
-from hypergrad.drivers.context import Setting, make_model, prepare
+from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.parallel.ranks import Ranks, join_ranks
 from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun
@@ -153,7 +153,7 @@ class _Follower:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
-        self._setting: Setting | None = None
+        self._context: RunContext | None = None
         self._seed: int | None = None
         self._inner: ForwardRun | None = None
         self._validation: list[Batch] = []
@@ -178,14 +178,14 @@ class _Follower:
 
     def _begin(self, task: Task) -> None:
         config, seed, outer_step = task.config, task.seed, task.outer_step
-        if self._setting is None or self._setting.config != config:
-            self._setting, self._seed = prepare(config), None
-        data = self._setting.data
+        if self._context is None or self._context.config != config:
+            self._context, self._seed = prepare(config), None
+        data = self._context.data
         if self._seed != seed:
             self._seed, self._model = seed, make_model(config, data, seed)
             # Rank 0 has said already what cannot be recorded.
             self._replay = replay_for(
-                self._model, self._setting.device, config.replay, lambda text: None
+                self._model, self._context.device, config.replay, lambda text: None
             )
         train, held_out = split(config, data, seed, outer_step)
         minibatches = minibatches_of(config, train, seed, "ours", outer_step)

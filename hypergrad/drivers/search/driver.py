@@ -11,7 +11,7 @@ from itertools import chain
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.core.schedule import Schedule
-from hypergrad.drivers.context import Setting, prepare
+from hypergrad.drivers.context import RunContext, prepare
 from hypergrad.drivers.search.progress import Ledger
 from hypergrad.drivers.search.selection import Chosen, choose
 from hypergrad.drivers.search.trial import Outcome, Trainer, Trial
@@ -24,7 +24,7 @@ from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.ensemble import check_ensemble, fastest_size
 
-__all__ = ["Search"]
+__all__ = ["SearchDriver"]
 
 LOOK = 1.0  # seconds between two looks at what other processes have finished
 LOSSES = 3  # workers lost in a row, without a trial finished in between, that end a search
@@ -33,29 +33,29 @@ LARGEST = 64  # trials trained together, where that is measured
 _trainer: Trainer | None = None  # of a worker process
 
 
-class Search:
+class SearchDriver:
     """One search, from wherever its files say it is.
 
     Args:
-        setting: What to run.
+        context: What to run.
         run: Its directory.
         display: Is told what happens.
         interrupt: Asks it to stop.
     """
 
     def __init__(
-        self, setting: Setting, run: RunDirectory, display: TaskProgress, interrupt: Interrupt
+        self, context: RunContext, run: RunDirectory, display: TaskProgress, interrupt: Interrupt
     ) -> None:
-        self._config = setting.config
-        self._data = setting.data
+        self._config = context.config
+        self._data = context.data
         self._run = run
         self._display = display
         self._interrupt = interrupt
         self._records = Records(run.path)
-        self._trainer = Trainer(setting.config, setting.data)
-        part = setting.plan.parts[0]
+        self._trainer = Trainer(context.config, context.data)
+        part = context.plan.parts[0]
         self._planned = Spent(gradients=round(part.steps * part.gradients), trials=1)
-        self._final_horizon = setting.plan.parts[-1].steps
+        self._final_horizon = context.plan.parts[-1].steps
         self._ledger = Ledger(self._config, run, self._records, display)
         self._leads = False
 
@@ -224,8 +224,8 @@ class Search:
 def begin(config: RunConfig) -> None:
     """Get a worker process ready: the data and the network, once."""
     global _trainer
-    setting = prepare(config)
-    _trainer = Trainer(config, setting.data)
+    context = prepare(config)
+    _trainer = Trainer(config, context.data)
 
 
 def work(trials: list[Trial]) -> list[Outcome]:

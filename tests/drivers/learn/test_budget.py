@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny import go, new_run, table, tiny_setting
+from tiny import go, new_run, table, tiny_context
 
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
@@ -12,7 +12,7 @@ ALONE = ("hd.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
 
 
 def test_outer_steps_go_on_until_the_budget_is_spent_whatever_their_number(tmp_path: Path) -> None:
-    given, text = tiny_setting(*ALONE, "outer.steps=100", "budget=5trials")
+    given, text = tiny_context(*ALONE, "outer.steps=100", "budget=5trials")
     run = new_run(given, text, tmp_path)
     loop = go(given, run)
     outer = table(run, "outer")
@@ -28,7 +28,7 @@ def test_outer_steps_go_on_until_the_budget_is_spent_whatever_their_number(tmp_p
 
 def test_gradients_and_products_are_those_of_the_tangents(tmp_path: Path) -> None:
     exact = ("method.truncation=0", "repeats=1", "outer.steps=3")
-    given, text = tiny_setting(*ALONE, *exact)
+    given, text = tiny_context(*ALONE, *exact)
     loop = go(given, new_run(given, text, tmp_path))
     (spent,) = loop.progress.spent
     assert spent["gradients"] == 5 + 10 + 10
@@ -39,7 +39,7 @@ def test_gradients_and_products_are_those_of_the_tangents(tmp_path: Path) -> Non
 
 
 def test_a_budget_in_gradients_counts_a_product_twice(tmp_path: Path) -> None:
-    given, text = tiny_setting(*ALONE, "outer.steps=100", "repeats=1", "budget=400gradients")
+    given, text = tiny_context(*ALONE, "outer.steps=100", "repeats=1", "budget=400gradients")
     loop = go(given, new_run(given, text, tmp_path))
     (spent,) = loop.progress.spent
     total = spent["gradients"] + 2 * spent["products"]
@@ -49,7 +49,7 @@ def test_a_budget_in_gradients_counts_a_product_twice(tmp_path: Path) -> None:
 
 def test_reverse_mode_counts_the_way_back(tmp_path: Path) -> None:
     reverse = ("method.mode=reverse", "method.truncation=0", "method.clip_products=null")
-    given, text = tiny_setting(*ALONE, *reverse, "repeats=1", "outer.steps=2")
+    given, text = tiny_context(*ALONE, *reverse, "repeats=1", "outer.steps=2")
     loop = go(given, new_run(given, text, tmp_path))
     (spent,) = loop.progress.spent
     assert spent["gradients"] == 2 * (5 + 10)
@@ -57,7 +57,7 @@ def test_reverse_mode_counts_the_way_back(tmp_path: Path) -> None:
 
 
 def test_what_is_spent_survives_interruptions(tmp_path: Path) -> None:
-    given, text = tiny_setting(*ALONE, "repeats=1", "outer.steps=3")
+    given, text = tiny_context(*ALONE, "repeats=1", "outer.steps=3")
     whole = go(given, new_run(given, text, tmp_path / "a")).progress.spent
     run, resumed = new_run(given, text, tmp_path / "b"), False
     for stop in (4, 9, 8, 7):
@@ -83,7 +83,7 @@ def test_what_is_spent_survives_interruptions(tmp_path: Path) -> None:
 
 
 def test_the_test_set_is_looked_at_once_after_final_trainings(tmp_path: Path) -> None:
-    given, text = tiny_setting("test_curves=false", "repeats=1", "outer.steps=2")
+    given, text = tiny_context("test_curves=false", "repeats=1", "outer.steps=2")
     run = new_run(given, text, tmp_path)
     loop = go(given, run)
     inner = pd.read_csv(run.path / "inner.csv")
@@ -93,7 +93,7 @@ def test_the_test_set_is_looked_at_once_after_final_trainings(tmp_path: Path) ->
     for result in loop.progress.results:
         known = result["test_accuracy"] is not None
         assert known == (result["method"] not in ("ours", "hd"))
-    full, _ = tiny_setting("repeats=1", "outer.steps=2")
+    full, _ = tiny_context("repeats=1", "outer.steps=2")
     other = go(full, new_run(full, text, tmp_path / "full"))
     named = {r["method"]: r["test_accuracy"] for r in other.progress.results}
     for result in loop.progress.results:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import Crash, Watcher, everything, go, new_run, table, tiny_setting
+from tiny import Crash, Watcher, everything, go, new_run, table, tiny_context
 
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Minibatches
@@ -20,7 +20,7 @@ from hypergrad.runs.interrupt import Interrupt, Interrupted
 
 @pytest.fixture(scope="module")
 def setting() -> tuple:
-    return tiny_setting()
+    return tiny_context()
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(setting: tuple, tmp_path: 
 
 
 def test_divergence_is_recorded_and_half_a_step_is_taken_back(tmp_path: Path) -> None:
-    setting = tiny_setting(
+    setting = tiny_context(
         "repeats=1", "outer.learning_rate_step=1e30", "method.clip_gradient=null"
     )
     run = new_run(*setting, tmp_path)
@@ -202,7 +202,7 @@ def test_divergence_is_recorded_and_half_a_step_is_taken_back(tmp_path: Path) ->
 
 
 def test_a_baseline_that_diverges_counts_as_chance(tmp_path: Path) -> None:
-    setting = tiny_setting(
+    setting = tiny_context(
         "repeats=1", "outer.steps=1", "hd.enabled=false", "baseline.learning_rate=1e30"
     )
     loop = go(setting[0], new_run(*setting, tmp_path))
@@ -213,7 +213,7 @@ def test_a_baseline_that_diverges_counts_as_chance(tmp_path: Path) -> None:
 
 
 def test_float64_and_convergence(tmp_path: Path) -> None:
-    setting = tiny_setting(
+    setting = tiny_context(
         "repeats=1",
         "precision=float64",
         "outer.steps=9",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Crash, Watcher, everything, go, new_run, table, tiny_setting
+from tiny import Crash, Watcher, everything, go, new_run, table, tiny_context
 
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Minibatches
@@ -14,7 +14,7 @@ from hypergrad.differentiation import reverse
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.context import make_model
-from hypergrad.drivers.learn.driver import Learner
+from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.inner_run import ScheduledRun
@@ -30,7 +30,7 @@ STEPS = 2 * (190 // 32)
 
 @pytest.fixture(scope="module")
 def setting() -> tuple:
-    return tiny_setting(*UNSHARED)
+    return tiny_context(*UNSHARED)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_stop_on_the_way_back_is_answered_there(
 
 
 def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
-    setting = tiny_setting("method=hd", "method.batch_size=32", "method.n_weight_decays=0")
+    setting = tiny_context("method=hd", "method.batch_size=32", "method.n_weight_decays=0")
     run = new_run(*setting, tmp_path)
     loop = go(setting[0], run)
     assert [r["method"] for r in loop.progress.results] == ["hd", "hd_retrained", "sgd"] * 2
@@ -127,7 +127,7 @@ def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
 def test_patience_ends_the_outer_loop(tmp_path: Path) -> None:
     # steps so small that nothing changes: the first outer step stays the best
     tiny = [f"outer.{kind}_step=1e-12" for kind in ("learning_rate", "momentum", "weight_decay")]
-    setting = tiny_setting("outer.steps=9", "outer.patience=2", "repeats=1", *tiny)
+    setting = tiny_context("outer.steps=9", "outer.patience=2", "repeats=1", *tiny)
     watcher = Watcher()
     run = new_run(*setting, tmp_path)
     go(setting[0], run, watcher)
@@ -137,7 +137,7 @@ def test_patience_ends_the_outer_loop(tmp_path: Path) -> None:
 
 
 def test_trust_is_logged_beside_every_hypergradient(tmp_path: Path) -> None:
-    setting = tiny_setting(
+    setting = tiny_context(
         "repeats=1", "method.validation_fraction=0.5", "method.clip_gradient=0.05"
     )
     run = new_run(*setting, tmp_path)
@@ -161,9 +161,9 @@ def test_what_is_not_finite_is_said_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
     """Some lost: those stand still. All lost: half of the last move is taken back."""
-    setting = tiny_setting("repeats=1", "outer.steps=3")
+    setting = tiny_context("repeats=1", "outer.steps=3")
     run = new_run(*setting, tmp_path)
-    original = Learner._complain
+    original = LearnDriver._complain
     watcher = Watcher()
     from hypergrad.drivers.learn.inner_loop import Loop
 
@@ -176,7 +176,7 @@ def test_what_is_not_finite_is_said_by_name(
     untouched = Loop.hypergradients
     monkeypatch.setattr(Loop, "hypergradients", spoilt)
     go(setting[0], run, watcher)
-    assert original is Learner._complain
+    assert original is LearnDriver._complain
     outer = table(run, "outer")
     before, after = (outer[outer["outer_step"] == n]["value"].tolist() for n in (1, 2))
     if lost == 1:
@@ -210,11 +210,11 @@ def test_what_is_not_finite_is_said_by_name(
 )
 def test_what_does_not_fit_together(overrides: tuple[str, ...], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        tiny_setting(*overrides)
+        tiny_context(*overrides)
 
 
 def test_a_snapshot_is_not_moved_by_the_steps_after_it() -> None:
-    setting, _ = tiny_setting()
+    setting, _ = tiny_context()
     model = make_model(setting.config, setting.data, 0)
     inner = ScheduledRun(
         model, model.theta(), Minibatches(setting.data.train, 32, (0,)), 2,

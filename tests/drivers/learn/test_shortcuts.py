@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny import Watcher, everything, go, new_run, table, tiny_setting
+from tiny import Watcher, everything, go, new_run, table, tiny_context
 
 import hypergrad
 from hypergrad.config.composition import compose, load
@@ -37,7 +37,7 @@ def stopped_often(setting, text: str, outputs: Path) -> dict[str, str]:  # noqa:
 
 @pytest.mark.parametrize("overrides", [EARLY, INEXACT], ids=["early", "inexact"])
 def test_stopping_often_leaves_no_trace(overrides: tuple[str, ...], tmp_path: Path) -> None:
-    setting, text = tiny_setting(*overrides)
+    setting, text = tiny_context(*overrides)
     run = new_run(setting, text, tmp_path)
     go(setting, run)
     assert stopped_often(setting, text, tmp_path) == everything(run)
@@ -45,7 +45,7 @@ def test_stopping_often_leaves_no_trace(overrides: tuple[str, ...], tmp_path: Pa
 
 def test_early_horizons_are_those_of_the_files(tmp_path: Path) -> None:
     """190 images make 5 minibatches of 32 an epoch; the two windows stretch to each horizon."""
-    setting, text = tiny_setting(*EARLY, "method.truncation=0")
+    setting, text = tiny_context(*EARLY, "method.truncation=0")
     run = new_run(setting, text, tmp_path)
     spent = go(setting, run).progress.spent[0]
     outer, inner = table(run, "outer"), table(run, "inner").query("method == 'ours'")
@@ -70,20 +70,20 @@ def test_early_horizons_are_those_of_the_files(tmp_path: Path) -> None:
 def test_a_budget_foresees_the_longer_horizon(tmp_path: Path) -> None:
     """A run of 15 steps costs half as much again as the one of 10 steps before it."""
     rates = ("method.n_momenta=0", "method.n_weight_decays=0", "method.truncation=0")
-    setting, text = tiny_setting(*EARLY, *rates, "budget=84gradients")
+    setting, text = tiny_context(*EARLY, *rates, "budget=84gradients")
     loop = go(setting, new_run(setting, text, tmp_path))
     (spent,) = loop.progress.spent
     # Three outer steps have 20 gradients, and products in 5 steps (4 + 1) and in 10 (9 + 4): 56.
     # The last of them cost 36, so a longer one should cost 54, and is worth it from 83 on.
     assert spent["trials"] == 4
     assert spent["gradients"] + 2 * spent["products"] == 20 + 2 * 18 + 55
-    setting, text = tiny_setting(*EARLY, *rates, "budget=82gradients")
+    setting, text = tiny_context(*EARLY, *rates, "budget=82gradients")
     loop = go(setting, new_run(setting, text, tmp_path))
     assert loop.progress.spent[0]["trials"] == 3
 
 
 def test_products_of_a_part_count_as_that_part(tmp_path: Path) -> None:
-    setting, text = tiny_setting(*ALONE, "method.truncation=0", "hvp.batch_fraction=0.25")
+    setting, text = tiny_context(*ALONE, "method.truncation=0", "hvp.batch_fraction=0.25")
     spent = go(setting, new_run(setting, text, tmp_path)).progress.spent[0]
     assert spent["gradients"] == 5 + 10 + 10
     assert spent["products"] == 2 * round(0.25 * (9 + 9 + 9 + 4))
@@ -100,7 +100,7 @@ def test_the_plan_knows_that_a_part_is_less_work() -> None:
 def test_inexact_products_change_the_hypergradients_and_stand_in_the_run(tmp_path: Path) -> None:
     runs = []
     for overrides in (INEXACT, ALONE):
-        setting, text = tiny_setting(*overrides)
+        setting, text = tiny_context(*overrides)
         runs.append(new_run(setting, text, tmp_path))
         go(setting, runs[-1])
     inexact, exact = (table(run, "outer").query("outer_step == 1") for run in runs)
@@ -111,7 +111,7 @@ def test_inexact_products_change_the_hypergradients_and_stand_in_the_run(tmp_pat
 
 
 def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
-    setting, text = tiny_setting(*INEXACT, "epochs=3", "outer.first_horizons=[1,2]")
+    setting, text = tiny_context(*INEXACT, "epochs=3", "outer.first_horizons=[1,2]")
     run = new_run(setting, text, tmp_path)
     spent = go(setting, run).progress.spent[0]
     config, method = setting.config, setting.config.method

@@ -27,7 +27,7 @@ WILD = replace(GRID, learning_rate=(1e30,))
 
 def test_a_final_training_is_what_the_driver_of_figure_1_retrains(tmp_path: Path) -> None:
     overrides = ("repeats=1", "outer.steps=1", "hd.enabled=false", SGD)
-    given, text = tiny.tiny_setting(*overrides)
+    given, text = tiny.tiny_context(*overrides)
     run = tiny.new_run(given, text, tmp_path)
     loop = tiny.go(given, run)
     (sgd,) = [r for r in loop.progress.results if r["method"] == "sgd"]
