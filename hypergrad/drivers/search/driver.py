@@ -12,11 +12,11 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.core.schedule import Schedule
 from hypergrad.drivers.context import RunContext, prepare
-from hypergrad.drivers.search.progress import Ledger
+from hypergrad.drivers.search.progress import SearchProgress
 from hypergrad.drivers.search.selection import Chosen, choose
-from hypergrad.drivers.search.trial import Outcome, Trainer, Trial
-from hypergrad.drivers.search.trial_queue import Queue, open_trials
-from hypergrad.drivers.search.trial_store import Records, name_of
+from hypergrad.drivers.search.trial import Trainer, Trial, TrialResult
+from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
+from hypergrad.drivers.search.trial_store import TrialStore, name_of
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.task_progress import TaskProgress
@@ -51,12 +51,12 @@ class SearchDriver:
         self._run = run
         self._display = display
         self._interrupt = interrupt
-        self._records = Records(run.path)
+        self._store = TrialStore(run.path)
         self._trainer = Trainer(context.config, context.data)
-        part = context.plan.parts[0]
-        self._planned = Spent(gradients=round(part.steps * part.gradients), trials=1)
-        self._final_horizon = context.plan.parts[-1].steps
-        self._ledger = Ledger(self._config, run, self._records, display)
+        trial = context.plan.runs[0]
+        self._planned = Spent(gradients=round(trial.steps * trial.gradients), trials=1)
+        self._final_horizon = context.plan.runs[-1].steps
+        self._progress = SearchProgress(self._config, run, self._store, display)
         self._leads = False
 
     def lead(self) -> None:
@@ -68,15 +68,15 @@ class SearchDriver:
         self._leads = True
         # What was chosen before a search grew is not what it will choose.
         self._run.update_summary({"best": None, "results": []})
-        self._ledger.open()
+        self._progress.open()
         try:
             self._complete(self._wanted)
         finally:
-            self._ledger.gather()
-        self._ledger.say_what_ended_it(self._planned)
-        self._finish(choose(self._config.search.kind, self._ledger.finished()))
+            self._progress.gather()
+        self._progress.say_what_ended_it(self._planned)
+        self._finish(choose(self._config.search.kind, self._progress.finished()))
         self._run.update_summary({"progress": {"phase": "finished", "fraction": 1.0}})
-        self._records.tidy()
+        self._store.tidy()
 
     def assist(self) -> None:
         """Take trials from a search that another process leads, until none is to be had.
@@ -84,26 +84,26 @@ class SearchDriver:
         Raises:
             Interrupted: When asked to stop.
         """
-        self._ledger.open()
+        self._progress.open()
         self._complete(self._wanted, wait=False)
 
     # Trials
 
     def _wanted(self) -> Iterator[Trial]:
         return chain.from_iterable(
-            open_trials(self._config, seed, self._planned, self._records.get)
+            open_trials(self._config, seed, self._planned, self._store.get)
             for seed in self._config.seeds
         )
 
     def _complete(self, wanted: Callable[[], Iterator[Trial]], *, wait: bool = True) -> None:
         """Finish all trials that are wanted, with whoever else is at it."""
-        queue, lost = Queue(self._records, self._ensemble()), 0
+        queue, lost = TrialQueue(self._store, self._ensemble()), 0
         while True:
             try:
-                for trials, outcomes in self._results(queue, wanted):
-                    queue.settle(trials, outcomes)
+                for trials, results in self._results(queue, wanted):
+                    queue.settle(trials, results)
                     lost = 0
-                    self._ledger.note(trials, outcomes, write=self._leads)
+                    self._progress.note(trials, results, write=self._leads)
             except WorkerLost as error:
                 lost += 1
                 if lost == LOSSES:
@@ -112,14 +112,14 @@ class SearchDriver:
                 continue
             finally:
                 queue.drop()
-            self._records.refresh()
-            if not wait or all(self._records.get(trial) for trial in wanted()):
+            self._store.refresh()
+            if not wait or all(self._store.get(trial) for trial in wanted()):
                 return
             self._pause()  # others are at the rest; if they die, their claims are to be had
 
     def _results(
-        self, queue: Queue, wanted: Callable[[], Iterator[Trial]]
-    ) -> Iterator[tuple[list[Trial], list[Outcome]]]:
+        self, queue: TrialQueue, wanted: Callable[[], Iterator[Trial]]
+    ) -> Iterator[tuple[list[Trial], list[TrialResult]]]:
         config, groups = self._config, queue.groups(wanted)
         if config.jobs == 1 and config.search.executor == "local":
             for trials in groups:
@@ -148,20 +148,16 @@ class SearchDriver:
         config = self._config
         if config.search.kind == "hd" or config.search.ensemble == "1":
             return 1
-        stage = self._trainer.stage(next(self._wanted()))
+        problem = self._trainer.problem(next(self._wanted())).inner
         if config.search.ensemble != "auto":
-            check_ensemble(stage.model)
+            check_ensemble(problem.model)
             return int(config.search.ensemble)
         kept = self._run.read_summary().get("ensemble")
         if kept is not None:
             return int(kept["size"])
-        horizon = config.epochs * stage.minibatches.steps_per_epoch
         size, seconds = fastest_size(
-            stage.model,
-            stage.theta,
-            stage.minibatches,
-            next(self._wanted()).candidate.over(horizon),
-            config.method.clip_gradient,
+            problem,
+            next(self._wanted()).candidate.over(problem.horizon),
             min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
             self._tick,
         )
@@ -181,21 +177,21 @@ class SearchDriver:
         results, schedules = [], []
         for seed, trial in finals.items():
             choice = chosen[seed]
-            outcome = None if trial.hd else self._records.get(trial)
+            result = None if trial.hd else self._store.get(trial)
             results.append(
                 {
                     "seed": seed,
                     "method": self._config.search.kind,
                     "test_accuracy": (
-                        self._data.test.chance if outcome is None else outcome.test_accuracy
+                        self._data.test.chance if result is None else result.test_accuracy
                     ),
                     "validation_accuracy": choice.validation_accuracy,
-                    "diverged": outcome is None or outcome.diverged,
+                    "diverged": result is None or result.diverged,
                     "outer_step": None,
                     "setting": choice.candidate.number,
                 }
             )
-            if outcome is not None:
+            if result is not None:
                 values = trial.schedule or trial.candidate.over(self._final_horizon)
                 schedules.append(
                     {
@@ -204,7 +200,7 @@ class SearchDriver:
                         **values.as_dict(),
                     }
                 )
-        best_seed, best = max(chosen.items(), key=lambda item: item[1].outcome.rank)
+        best_seed, best = max(chosen.items(), key=lambda item: item[1].result.selection_key)
         self._run.write_json("schedule.json", {"schedules": schedules})
         self._run.update_summary(
             {
@@ -218,7 +214,7 @@ class SearchDriver:
                 },
             }
         )
-        self._ledger.write("finals.csv", [(t, o) for t in trials if (o := self._records.get(t))])
+        self._progress.write("finals.csv", [(t, o) for t in trials if (o := self._store.get(t))])
 
 
 def begin(config: RunConfig) -> None:
@@ -228,7 +224,7 @@ def begin(config: RunConfig) -> None:
     _trainer = Trainer(config, context.data)
 
 
-def work(trials: list[Trial]) -> list[Outcome]:
+def work(trials: list[Trial]) -> list[TrialResult]:
     """Do a group of trials in a worker process."""
     assert _trainer is not None
     return _trainer.train(trials)
@@ -236,6 +232,6 @@ def work(trials: list[Trial]) -> list[Outcome]:
 
 def _final(seed: int, choice: Chosen) -> Trial:
     """The final training of a choice; still hd where hypergradient descent found nothing."""
-    values = choice.outcome.values
+    values = choice.result.values
     schedule = None if values is None else Schedule.from_dict(values)
     return Trial(choice.candidate, seed, final=True, schedule=schedule)

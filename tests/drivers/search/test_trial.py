@@ -36,13 +36,13 @@ def test_a_final_training_is_what_the_driver_of_figure_1_retrains(tmp_path: Path
         0, "multistep", (hand.learning_rate,), (hand.momentum,), (hand.weight_decay,),
         hand.factor, tuple(hand.milestones),
     )  # fmt: skip
-    (outcome,) = Trainer(given.config, given.data).train([Trial(same, seed=0, final=True)])
-    assert outcome.test_accuracy == sgd["test_accuracy"]
+    (result,) = Trainer(given.config, given.data).train([Trial(same, seed=0, final=True)])
+    assert result.test_accuracy == sgd["test_accuracy"]
     rows = tiny.table(run, "inner").query("method == 'sgd'")
-    assert outcome.steps == rows["step"].max() == outcome.spent.gradients
+    assert result.steps == rows["step"].max() == result.spent.gradients
     per_epoch = rows["train_loss"].to_numpy()[-2:]  # two rows an epoch, of 3 batches each
-    assert outcome.train_loss == pytest.approx(per_epoch.mean(), rel=1e-6)
-    assert (outcome.validation_accuracy, outcome.diverged) == (None, False)
+    assert result.train_loss == pytest.approx(per_epoch.mean(), rel=1e-6)
+    assert (result.validation_accuracy, result.diverged) == (None, False)
 
 
 def test_a_trial_is_validated_on_a_split_and_is_the_same_whatever_came_before() -> None:
@@ -64,15 +64,15 @@ def test_a_trial_is_validated_on_a_split_and_is_the_same_whatever_came_before() 
 
 def test_replayed_trials_come_to_the_same() -> None:
     """One recording serves all trials of a seed."""
-    outcomes = []
+    results = []
     for replay in ("never", "always"):
         given, _ = setting(f"replay={replay}")
         trainer = Trainer(given.config, given.data)
         trials = [Trial(candidate, seed=0) for candidate in (GRID, WILD, GRID)]
         found = [trainer.train([trial])[0] for trial in trials]
-        outcomes.append([str(each._replace(spent=Spent())) for each in found])
-        assert outcomes[-1][0] == outcomes[-1][2]
-    assert outcomes[0] == outcomes[1]
+        results.append([str(each._replace(spent=Spent())) for each in found])
+        assert results[-1][0] == results[-1][2]
+    assert results[0] == results[1]
 
 
 def test_the_test_set_is_left_alone_where_that_is_asked() -> None:
@@ -93,7 +93,7 @@ def test_a_diverged_trial_scores_chance_and_stops_after_its_epoch() -> None:
     assert lost.test_accuracy == given.data.test.chance
     assert lost.validation_loss is not None
     assert math.isnan(lost.validation_loss)
-    assert lost.rank == (-math.inf, -math.inf)
+    assert lost.selection_key == (-math.inf, -math.inf)
     assert lost.steps == 11 == lost.spent.gradients  # an epoch
     assert lost.diverged_step is not None
     # the same steps by hand: finite after `diverged_step` of them, not after one more
@@ -159,7 +159,7 @@ def test_members_of_an_ensemble_train_as_they_do_alone(name: str) -> None:
             )
 
 
-def test_outcomes_of_an_ensemble_are_those_of_trials_alone() -> None:
+def test_results_of_an_ensemble_are_those_of_trials_alone() -> None:
     given, _ = setting("precision=float64", "model.options.smooth=true")
     trainer = Trainer(given.config, given.data)
     trials = [Trial(c, seed=0) for c in (*candidates(given.config, 0), WILD)]
