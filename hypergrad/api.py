@@ -55,7 +55,7 @@ def learn_schedule(
     ranks: Ranks = ALONE,
     patience: int | None = None,
     budget: str | None = None,
-    history: Sequence[OuterStep] = (),
+    history: Sequence[OuterStep] | None = None,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier, from all-zero values.
 
@@ -145,7 +145,7 @@ def learn_schedule(
             options = settle(model, theta, batch, columns, options, ranks)
         return differentiated(given.problem, schedule, options, recorded, ranks)
 
-    taken = list(history)
+    taken: list[OuterStep] = list(history or ())
     for step in outer_loop.outer_steps(
         data_at,
         lambda horizon: (horizon,) * 3 if counts is None else counts,
@@ -162,7 +162,7 @@ def learn_schedule(
 
 def _warn(step: OuterStep) -> None:
     """Say what was not a finite number: such a value is not learned from."""
-    texts = step.complaints if step.diverged_step is None else ("training diverged",)
+    texts = list(step.complaints) if step.diverged_step is None else ["training diverged"]
     if texts:
         more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
         warnings.warn(f"outer step {step.number}: {texts[0]}{more}", RuntimeWarning, stacklevel=3)

@@ -82,7 +82,17 @@ def history(ranks: Ranks) -> list:
         replay="always",
         ranks=ranks,
     )
-    return [[step.schedule.flat, *step[1:4], step.gradients, step.products] for step in steps]
+    return [
+        [
+            step.schedule.flat,
+            step.hypergradients,
+            step.validation_loss,
+            step.validation_accuracy,
+            step.gradients,
+            step.products,
+        ]
+        for step in steps
+    ]
 
 
 def main() -> None:

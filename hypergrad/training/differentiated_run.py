@@ -59,6 +59,7 @@ class ForwardRun(ScheduledRun):
         replay: Replay | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
+        assert problem.clip_gradient == options.clip_gradient, "one clip, however it is asked for"
         super().__init__(problem, schedule, replay)
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         count = len(self.contributing)
@@ -167,6 +168,7 @@ class ReverseRun(ScheduledRun):
         options: ReverseOptions,
     ) -> None:
         check_reversible(problem.model)
+        assert problem.clip_gradient == options.clip_gradient, "one clip, however it is asked for"
         super().__init__(problem, schedule)
         self._options = options
         self.contributing = contributing_steps(schedule.counts, self.horizon)

@@ -18,6 +18,7 @@ from hypergrad.drivers.search.candidates import Candidate, candidates
 from hypergrad.drivers.search.trial import Trainer, Trial
 from hypergrad.models import build
 from hypergrad.training.ensemble import EnsembleRun, fastest_size
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
@@ -86,7 +87,7 @@ def test_a_diverged_trial_scores_chance_and_stops_after_its_epoch() -> None:
     given, _ = setting()
     trainer = Trainer(given.config, given.data)
     (lost,) = trainer.train([Trial(WILD, seed=0)])
-    validation = trainer.stage(Trial(WILD, seed=0)).validation
+    validation = trainer.problem(Trial(WILD, seed=0)).validation
     assert validation is not None
     assert lost.diverged
     assert lost.validation_accuracy == validation.chance
@@ -97,8 +98,7 @@ def test_a_diverged_trial_scores_chance_and_stops_after_its_epoch() -> None:
     assert lost.steps == 11 == lost.spent.gradients  # an epoch
     assert lost.diverged_step is not None
     # the same steps by hand: finite after `diverged_step` of them, not after one more
-    stage = trainer.stage(Trial(WILD, seed=0))
-    inner = ScheduledRun(stage.model, stage.theta, stage.minibatches, 2, WILD.over(22), 3.0)
+    inner = ScheduledRun(trainer.problem(Trial(WILD, seed=0)).inner, WILD.over(22))
     for _ in range(lost.diverged_step):
         inner.advance()
     assert inner.is_finite()
@@ -135,11 +135,9 @@ def test_members_of_an_ensemble_train_as_they_do_alone(name: str) -> None:
         Schedule((1e200,), (0.0,), (0.0,)),  # diverges, and disturbs nobody
         Schedule((-0.01, 0.1), (1.1,), (5e-4,)),
     ]
-    together = EnsembleRun(problem.model, problem.theta, batches, 2, schedules, 3.0)
-    alone = [
-        ScheduledRun(problem.model, problem.theta, batches, 2, schedule, 3.0)
-        for schedule in schedules
-    ]
+    inner = InnerProblem.over_epochs(problem.model, problem.theta, batches, 2, 3.0)
+    together = EnsembleRun(inner, schedules)
+    alone = [ScheduledRun(inner, schedule) for schedule in schedules]
     while not together.done:
         together.advance()
         for run in alone:
@@ -181,10 +179,11 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     model = FlatModel(module.double())
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
-    size, seconds = fastest_size(model, model.theta(), batches, schedule, 3.0, largest=8)
+    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, 3.0)
+    size, seconds = fastest_size(inner, schedule, largest=8)
     assert (size, list(seconds)) == (1, [1])
     with pytest.raises(ValueError, match=r"dropout .*: search.ensemble=1"):
-        EnsembleRun(model, model.theta(), batches, 1, [schedule] * 2, 3.0)
+        EnsembleRun(inner, [schedule] * 2)
 
 
 def test_measuring_ensembles_changes_nothing() -> None:
@@ -194,7 +193,8 @@ def test_measuring_ensembles_changes_nothing() -> None:
     theta = model.theta()
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
-    size, seconds = fastest_size(model, theta, batches, schedule, 3.0, largest=16)
+    inner = InnerProblem.over_epochs(model, theta, batches, 1, 3.0)
+    size, seconds = fastest_size(inner, schedule, largest=16)
     assert size in seconds
     assert list(seconds) in ([1, 4], [1, 4, 16])
     assert all(value > 0 for value in seconds.values())
