@@ -131,8 +131,10 @@ class ForwardRun(ScheduledRun):
         if self._replay is not None:
             self._tangents = self._replay.place_tangents(self._tangents)
 
-    def _take(self, batch: Batch) -> None:
-        step, horizon, options = self.step, self.horizon, self._options
+    def advance(self) -> None:
+        """Take one inner step, and carry the tangents through it."""
+        step, batch = self._begin_step()
+        horizon, options = self.horizon, self._options
         active = active_tangents_at(
             self._schedule, step, horizon, options.truncation, self._tangents.reached, self._share
         )
@@ -226,9 +228,10 @@ class ReverseRun(ScheduledRun):
             state, _, _ = train_step(model, state, minibatches.at(step), values, clip)
         self.state = state
 
-    def _take(self, batch: Batch) -> None:
+    def advance(self) -> None:
+        """Take one inner step, and keep the state before it if it is a checkpoint's."""
         self._trajectory.note(self.step, self.state)
-        super()._take(batch)
+        super().advance()
 
 
 def differentiated(

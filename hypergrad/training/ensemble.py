@@ -73,8 +73,9 @@ class EnsembleRun(InnerRun):
         # (T, 3, K, 1): what each step uses, one column a member.
         self._values = theta.new_tensor(steps).transpose(1, 2).unsqueeze(-1)
 
-    def _take(self, batch: Batch) -> None:
-        x, y = batch
+    def advance(self) -> None:
+        """Take one inner step of every member."""
+        step, (x, y) = self._begin_step()
         theta, v, buffers = self.state
         point = theta.detach().requires_grad_()
         each = vmap(self.problem.model.tracked_loss, in_dims=(0, None, None, 0))
@@ -83,7 +84,7 @@ class EnsembleRun(InnerRun):
         g, _ = clip_gradient(
             torch.autograd.grad(losses.sum(), point)[0], self.problem.clip_gradient
         )
-        theta, v = sgd_step(theta, v, g, _MemberValues(*self._values[self.step]))
+        theta, v = sgd_step(theta, v, g, _MemberValues(*self._values[step]))
         self.state = InnerState(theta, v, buffers)
         add_scores(self._sums, losses.detach(), predictions.detach(), y)
 

@@ -74,13 +74,15 @@ class HypergradientDescentRun(InnerRun):
         self._trace = [_three(row) for row in tensors["trace"].tolist()]
         self._used, self._next = (_three(scalars[name]) for name in ("used", "next"))
 
-    def _take(self, batch: Batch) -> None:
+    def advance(self) -> None:
+        """Take one inner step, and one outer step on the values."""
+        step, batch = self._begin_step()
         taken = hypergradient_descent_step(
             self.problem.model,
             self.state,
             self._next,
             batch,
-            self._validation.at(self.step),
+            self._validation.at(step),
             learning_rate=self._outer_learning_rate,
             clip=self._clip,
             clip_gradient=self.problem.clip_gradient,
@@ -89,8 +91,8 @@ class HypergradientDescentRun(InnerRun):
         self._used, self._next = self._next, taken.values
         self._trace.append(self._used)
         row: dict[str, float | int] = {
-            "step": self.step,
-            "epoch": self.step / self.problem.minibatches.steps_per_epoch,
+            "step": step,
+            "epoch": step / self.problem.minibatches.steps_per_epoch,
         }
         row |= dict(zip(KINDS, self._used, strict=True))
         row |= {

@@ -60,11 +60,8 @@ class InnerRun:
         raise NotImplementedError
 
     def advance(self) -> None:
-        """Take one inner step."""
-        batch = self.problem.minibatches.at(self.step)
-        self._take(batch)
-        self._count += len(batch[1])
-        self.step += 1
+        """Take one inner step: a new state, and its scores added to the running sums."""
+        raise NotImplementedError
 
     def take_means(self) -> tuple[float, float]:
         """Return mean training loss and accuracy since the last call, and start anew."""
@@ -107,9 +104,12 @@ class InnerRun:
         assert isinstance(count, int)
         self.step, self._count = step, count
 
-    def _take(self, batch: Batch) -> None:
-        """Take the step on a minibatch: a new state, and its scores added to the sums."""
-        raise NotImplementedError
+    def _begin_step(self) -> tuple[int, Batch]:
+        """Return the 0-based step that is due and its minibatch; it counts as taken from here."""
+        step, batch = self.step, self.problem.minibatches.at(self.step)
+        self._count += len(batch[1])
+        self.step += 1
+        return step, batch
 
     def _take_means(self) -> Tensor:
         means = self._sums / max(self._count, 1)
@@ -174,8 +174,10 @@ class ScheduledRun(InnerRun):
         if self._replay is not None:
             self.state, self._sums = self._replay.place(self.state, self._sums)
 
-    def _take(self, batch: Batch) -> None:
-        values, (model, _, _, _, clip) = self._schedule.at(self.step, self.horizon), self.problem
+    def advance(self) -> None:
+        """Take one inner step."""
+        step, batch = self._begin_step()
+        values, (model, _, _, _, clip) = self._schedule.at(step, self.horizon), self.problem
         if self._replay is not None:
             self._replay.train(batch, values, clip)
             return

@@ -100,7 +100,7 @@ class SearchDriver:
         queue, lost = TrialQueue(self._store, self._ensemble()), 0
         while True:
             try:
-                for trials, results in self._results(queue, wanted):
+                for trials, results in self._trained(queue.groups(wanted)):
                     queue.settle(trials, results)
                     lost = 0
                     self._progress.note(trials, results, write=self._leads)
@@ -117,21 +117,20 @@ class SearchDriver:
                 return
             self._pause()  # others are at the rest; if they die, their claims are to be had
 
-    def _results(
-        self, queue: TrialQueue, wanted: Callable[[], Iterator[Trial]]
+    def _trained(
+        self, groups: Iterator[list[Trial]]
     ) -> Iterator[tuple[list[Trial], list[TrialResult]]]:
-        config, groups = self._config, queue.groups(wanted)
+        """Train groups of trials here, one after another, or in worker processes."""
+        config = self._config
         if config.jobs == 1 and config.search.executor == "local":
-            for trials in groups:
-                yield trials, self._trainer.train(trials, self._tick)
-            return
+            return ((trials, self._trainer.train(trials, self._tick)) for trials in groups)
         executor = Executor(
             name=config.search.executor,
             jobs=config.jobs,
             gpus=config.search.gpus,
             threads=config.threads,
         )
-        yield from spread(work, groups, executor, self._interrupt, begin, (config,))
+        return spread(work, groups, executor, self._interrupt, begin, (config,))
 
     def _tick(self) -> None:
         if self._interrupt.requested:

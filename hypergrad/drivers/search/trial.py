@@ -133,11 +133,17 @@ class Trainer:
         # For networks that draw, as dropout does: a trial is the same whatever was trained before.
         torch.manual_seed(problem.seed)
         inner = self._inner(problem, trials)
-        losses, survived = _train(inner, tick)
+        survived = torch.zeros((), dtype=torch.int64, device=inner.state.theta.device)
+        losses: list[float] = []
+        for epoch_ends in steps(inner):
+            survived = survived + inner.state.theta.isfinite().all(dim=-1)
+            tick()
+            if epoch_ends:
+                losses = inner.take_losses()
         results = [
             self._result(problem, trial, inner, member, loss, alive)
             for member, (trial, loss, alive) in enumerate(
-                zip(trials, losses, survived, strict=True)
+                zip(trials, losses, survived.reshape(-1).tolist(), strict=True)
             )
         ]
         seconds = (time.monotonic() - began) / len(trials)
@@ -244,20 +250,3 @@ def _make_problem(
     )
     replay = replay_for(model, inner.theta.device, config.replay)
     return TrialProblem(own, inner, validation, replay)
-
-
-def _train(inner: InnerRun, tick: Tick) -> tuple[list[float], list[int]]:
-    """Train to the end, or until no member's weights are finite; look once an epoch.
-
-    Returns:
-        Of each member: mean training loss of the last epoch, and after how many steps its weights
-        were still finite.
-    """
-    survived = torch.zeros((), dtype=torch.int64, device=inner.state.theta.device)
-    losses: list[float] = []
-    for epoch_ends in steps(inner):
-        survived = survived + inner.state.theta.isfinite().all(dim=-1)
-        tick()
-        if epoch_ends:
-            losses = inner.take_losses()
-    return losses, survived.reshape(-1).tolist()
