@@ -74,7 +74,12 @@ class SearchDriver:
         finally:
             self._progress.gather()
         self._progress.say_what_ended_it(self._planned)
-        self._finish(choose(self._config.search.kind, self._progress.finished()))
+        chosen = choose(self._config.search.kind, self._progress.finished())
+        finals = {seed: _final(seed, choice) for seed, choice in chosen.items()}
+        trials = [trial for trial in finals.values() if not trial.hd]
+        self._complete(lambda: iter(trials))
+        self._conclude(chosen, finals)
+        self._progress.write("finals.csv", [(t, r) for t in trials if (r := self._store.get(t))])
         self._run.update_summary({"progress": {"phase": "finished", "fraction": 1.0}})
         self._store.tidy()
 
@@ -166,13 +171,8 @@ class SearchDriver:
             self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
         return size
 
-    # Final trainings
-
-    def _finish(self, chosen: dict[int, Chosen]) -> None:
-        """Train with each seed's chosen setting on the full training set, and test it, once."""
-        finals = {seed: _final(seed, choice) for seed, choice in chosen.items()}
-        trials = [trial for trial in finals.values() if not trial.hd]
-        self._complete(lambda: iter(trials))
+    def _conclude(self, chosen: dict[int, Chosen], finals: dict[int, Trial]) -> None:
+        """Write down what the final training of each seed's choice came to."""
         results, schedules = [], []
         for seed, trial in finals.items():
             choice = chosen[seed]
@@ -213,7 +213,6 @@ class SearchDriver:
                 },
             }
         )
-        self._progress.write("finals.csv", [(t, o) for t in trials if (o := self._store.get(t))])
 
 
 def begin(config: RunConfig) -> None:
@@ -230,7 +229,7 @@ def work(trials: list[Trial]) -> list[TrialResult]:
 
 
 def _final(seed: int, choice: Chosen) -> Trial:
-    """The final training of a choice; still hd where hypergradient descent found nothing."""
+    """The final training of a choice; still `hd` where hypergradient descent found none."""
     values = choice.result.values
     schedule = None if values is None else Schedule.from_dict(values)
     return Trial(choice.candidate, seed, final=True, schedule=schedule)
