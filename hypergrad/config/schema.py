@@ -224,7 +224,7 @@ class RunConfig:
 
     name: str = "quickstart"
     driver: str = "learn"
-    parts: dict[str, list[str]] = field(default_factory=dict)
+    members: dict[str, list[str]] = field(default_factory=dict)
     scale_name: str = "paper"
     seed: int = 0
     repeats: int = 1
@@ -264,7 +264,7 @@ class RunConfig:
         not_negative("checkpoint_seconds", self.checkpoint_seconds)
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ConfigError(f"name={self.name}: it names a folder; use letters, digits, - and _")
-        if self.driver == "learn" and self.jobs > 1 and not self.parts:
+        if self.driver == "learn" and self.jobs > 1 and not self.members:
             raise ConfigError(
                 f"jobs={self.jobs}: this experiment's steps follow one another; use threads=N"
             )
@@ -317,9 +317,9 @@ class RunConfig:
                     replace(self.baseline, **{key: value})  # checks the range
 
     @property
-    def has_parts(self) -> bool:
+    def is_multirun(self) -> bool:
         """Whether the run is made of runs."""
-        return bool(self.parts) or self.driver == "table"
+        return bool(self.members) or self.driver == "table"
 
     @property
     def hvp_strategy(self) -> str:

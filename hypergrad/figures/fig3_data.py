@@ -106,7 +106,7 @@ def read_parts(record: RunRecord) -> Parts:
 
 def data_sets(record: RunRecord, parts: Parts) -> list[str]:
     """The data sets of a run, in the order in which it goes through them."""
-    listed = record.summary.get("parts")
+    listed = record.summary.get("members", record.summary.get("parts"))  # as older runs call it
     names = [str(name) for name in listed] if isinstance(listed, list) else []
     found = [name.rpartition("_")[0] for name in names] + [data for data, _ in parts]
     return list(dict.fromkeys(data for data in found if data))

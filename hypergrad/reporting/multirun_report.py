@@ -1,28 +1,37 @@
-"""What a finished run made of parts says on stdout: Figure 3's closing table, or Table 1."""
+"""What a finished run made of runs says: Figure 3's closing table, Table 1, or its members."""
 
 import math
+import statistics
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.reporting.run_report import SMOKE, draw_figures, number
+from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["NOT_ASKED", "parts_headline", "report_parts"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["NOT_ASKED", "members_table", "multirun_headline", "report_multirun", "write_members"]
 
 NOT_ASKED = "not asked for"  # why a data set of an experiment is not in a run
 
 
-def report_parts(run: RunDirectory, config: RunConfig) -> None:
-    """Print what the parts of a run came to, draw its figures and name their files.
+def report_multirun(run: RunDirectory, config: RunConfig, *, sweep: bool) -> None:
+    """Print what the members of a run came to, draw its figures and name their files.
 
     Args:
-        run: The run; some parts may be missing.
+        run: The run; some members may be missing.
         config: Its configuration.
+        sweep: Its members are runs of their own, which have drawn their figures.
     """
-    if config.driver == "table":
+    if sweep:
+        _print_members(run)
+    elif config.driver == "table":
         _report_table(run)
     else:
         _print_methods(run)
@@ -30,6 +39,78 @@ def report_parts(run: RunDirectory, config: RunConfig) -> None:
     if config.scale_name == "smoke":
         print(SMOKE)
     print(f"run: {run.path}")
+
+
+def members_table(run: RunDirectory) -> "DataFrame":
+    """Return what the members of a run came to.
+
+    Args:
+        run: The run, finished or not.
+
+    Returns:
+        A row a member: its name; a column for each key of its overrides; its status; the number of
+        its seeds; mean and sample standard deviation of the test accuracy of each method over
+        them; their mean validation accuracy, of the schedule that was chosen; its seconds of wall
+        time; and its headline. Accuracies are fractions; empty where there is none.
+
+    Raises:
+        ValueError: If a file of a member is damaged.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(_row(run, entry) for entry in run.read_json("members.json")["members"])
+
+
+def write_members(run: RunDirectory) -> None:
+    """Write `members.csv`: see `members_table`."""
+    text = members_table(run).to_csv(index=False, lineterminator="\n")
+    write_text_atomically(run.path / "members.csv", text)
+
+
+def _row(run: RunDirectory, entry: dict) -> dict[str, object]:
+    """One row of `members_table`."""
+    member = RunDirectory(run.path / entry["name"])
+    summary = member.read_summary()
+    row: dict[str, object] = {"member": entry["name"]}
+    row |= dict(override.split("=", 1) for override in entry["overrides"])
+    row["status"] = member.status() if summary else "not begun"
+    results = summary.get("results", [])
+    row["seeds"] = len({result["seed"] for result in results}) or None
+    for method in dict.fromkeys(result["method"] for result in results):
+        own = [result["test_accuracy"] for result in results if result["method"] == method]
+        accuracies = [accuracy for accuracy in own if accuracy is not None]
+        if accuracies:
+            row[f"{method}_mean"] = statistics.fmean(accuracies)
+        if len(accuracies) > 1:
+            row[f"{method}_std"] = statistics.stdev(accuracies)
+    schedules = member.read_json("schedule.json").get("schedules", [])
+    validation = [schedule["validation_accuracy"] for schedule in schedules]
+    row["validation_accuracy"] = statistics.fmean(validation) if validation else None
+    row["seconds"] = member.read_json("provenance.json").get("wall_seconds")
+    row["headline"] = summary.get("headline", "")
+    return row
+
+
+def _print_members(run: RunDirectory) -> None:
+    """What each member came to; of its overrides those in which members differ."""
+    members = members_table(run)
+    own = list(members.columns[1 : members.columns.get_loc("status")])
+    varied = [key for key in own if len(set(map(str, members[key]))) > 1]
+    methods = [name for name in members.columns if name.endswith("_mean")]
+    table = Table("member", *varied, "status", *(f"{name[:-5]}, test" for name in methods))
+    table.columns[0].no_wrap = True
+    for row in members.to_dict("records"):
+        accuracies = [
+            number(100 * row[name], "{:.2f}" + _spread(row.get(f"{name[:-5]}_std")) + " %")
+            for name in methods
+        ]
+        table.add_row(row["member"], *(str(row[key]) for key in varied), row["status"], *accuracies)
+    Console().print(table)
+    print(f"members: {run.path / 'members.csv'}")
+
+
+def _spread(std: float | None) -> str:
+    return "" if std is None or math.isnan(std) else f" ± {100 * std:.2f}"
 
 
 def _print_methods(run: RunDirectory) -> None:
@@ -46,14 +127,13 @@ def _print_methods(run: RunDirectory) -> None:
         if missing.get(row["data"]) == NOT_ASKED:
             continue
         best, std = row["best_outer_step"], row["retrained_std"]
-        spread = f" ± {100 * std:.2f}" if math.isfinite(std) else ""
         table.add_row(
             row["data"],
             row["method"],
             "-" if pd.isna(best) else str(best),
             number(row["validation_accuracy"], "{:.2%}"),
             number(row["test_accuracy"], "{:.2%}"),
-            number(100 * row["retrained_mean"], "{:.2f}" + spread + " %"),
+            number(100 * row["retrained_mean"], "{:.2f}" + _spread(std) + " %"),
         )
     Console().print(table)
 
@@ -68,13 +148,17 @@ def _report_table(run: RunDirectory) -> None:
         print(f"{path.suffix.removeprefix('.')}: {path}")
 
 
-def parts_headline(run: RunDirectory, config: RunConfig) -> str:
-    """Return what each part came to, retrained, in one line.
+def multirun_headline(run: RunDirectory, config: RunConfig, *, sweep: bool) -> str:
+    """Return what each member came to, retrained, in one line; of a sweep, how many there are.
 
     Args:
         run: The run.
         config: Its configuration.
+        sweep: As for `report_multirun`.
     """
+    if sweep:
+        status = list(members_table(run)["status"])
+        return f"{status.count('finished')} of {len(status)} members: see members.csv"
     by_data: dict[str, list[str]] = {}
     for data, method, mean in _means(run, config):
         if math.isfinite(mean):
