@@ -250,7 +250,7 @@ class MultiRun:
                         name = task.member.name
                         running.remove(name)
                         del left[name]
-                        display.done(", ".join(running), 1, self._share())
+                        display.done(name, 1, self._share())
                         if not trouble:
                             headline = self._directory(name).read_summary().get("headline")
                             display.say(f"{name}: {headline or 'done'}")

@@ -48,17 +48,21 @@ def members_table(run: RunDirectory) -> "DataFrame":
         run: The run, finished or not.
 
     Returns:
-        A row a member: its name; a column for each key of its overrides; its status; the number of
-        its seeds; mean and sample standard deviation of the test accuracy of each method over
-        them; their mean validation accuracy, of the schedule that was chosen; its seconds of wall
-        time; and its headline. Accuracies are fractions; empty where there is none.
+        A row a member: its name; a column for each key of its overrides; its status, headline and
+        seconds of wall time; the number of its seeds; over them, the mean validation accuracy of
+        the schedules chosen, and mean and sample standard deviation of each method's test accuracy.
+        Accuracies are fractions; empty where there is none.
 
     Raises:
         ValueError: If a file of a member is damaged.
     """
     import pandas as pd
 
-    return pd.DataFrame(_row(run, entry) for entry in run.read_json("members.json")["members"])
+    entries = run.read_json("members.json")["members"]
+    typed = [dict(text.split("=", 1) for text in entry["overrides"]) for entry in entries]
+    came_to = [_came_to(RunDirectory(run.path / entry["name"])) for entry in entries]
+    names = pd.DataFrame({"member": [entry["name"] for entry in entries]})
+    return pd.concat([names, pd.DataFrame(typed), pd.DataFrame(came_to)], axis=1)
 
 
 def write_members(run: RunDirectory) -> None:
@@ -67,15 +71,19 @@ def write_members(run: RunDirectory) -> None:
     write_text_atomically(run.path / "members.csv", text)
 
 
-def _row(run: RunDirectory, entry: dict) -> dict[str, object]:
-    """One row of `members_table`."""
-    member = RunDirectory(run.path / entry["name"])
+def _came_to(member: RunDirectory) -> dict[str, object]:
+    """What a row of `members_table` says after the overrides."""
     summary = member.read_summary()
-    row: dict[str, object] = {"member": entry["name"]}
-    row |= dict(override.split("=", 1) for override in entry["overrides"])
-    row["status"] = member.status() if summary else "not begun"
     results = summary.get("results", [])
-    row["seeds"] = len({result["seed"] for result in results}) or None
+    row: dict[str, object] = {
+        "status": member.status() if summary else "not begun",
+        "headline": summary.get("headline", ""),
+        "seconds": member.read_json("provenance.json").get("wall_seconds"),
+        "seeds": len({result["seed"] for result in results}),
+    }
+    schedules = member.read_json("schedule.json").get("schedules", [])
+    validation = [schedule["validation_accuracy"] for schedule in schedules]
+    row["validation_accuracy"] = statistics.fmean(validation) if validation else None
     for method in dict.fromkeys(result["method"] for result in results):
         own = [result["test_accuracy"] for result in results if result["method"] == method]
         accuracies = [accuracy for accuracy in own if accuracy is not None]
@@ -83,11 +91,6 @@ def _row(run: RunDirectory, entry: dict) -> dict[str, object]:
             row[f"{method}_mean"] = statistics.fmean(accuracies)
         if len(accuracies) > 1:
             row[f"{method}_std"] = statistics.stdev(accuracies)
-    schedules = member.read_json("schedule.json").get("schedules", [])
-    validation = [schedule["validation_accuracy"] for schedule in schedules]
-    row["validation_accuracy"] = statistics.fmean(validation) if validation else None
-    row["seconds"] = member.read_json("provenance.json").get("wall_seconds")
-    row["headline"] = summary.get("headline", "")
     return row
 
 
