@@ -45,9 +45,7 @@ Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused", "co
 Figure = Annotated[str, one_of("fig1", "fig2", "fig3", "fig4", "fig5", "table1")]
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
 Device = Annotated[str, matches(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:N")]
-Folder = Annotated[
-    str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")
-]
+Folder = Annotated[str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")]
 
 
 @dataclass
@@ -284,10 +282,10 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"hvp.batch_fraction={hvp.batch_fraction} of method.batch_size={method.batch_size} is "
             "no example: use a larger part"
         )
-    if search.kind is not None and config.driver == "hypervariance":
+    if search.kind != "ours" and config.driver == "hypervariance":
         yield f"search={search.kind}: {config.experiment} searches nothing; drop it"
     if config.driver == "search":
-        if search.kind is None:
+        if search.kind == "ours":
             yield "driver=search: say what is searched, as in search=random"
         elif search.kind == "grid" and config.budget is not None:
             yield "a grid is searched whole: budget=null, or search=random"

@@ -23,6 +23,7 @@ NotNegative = Annotated[float, not_negative]
 Momentum = Annotated[float, between(0, 1)]
 Search = Annotated[str, one_of("grid", "random", "hd", "ours")]
 
+
 def _a_range(limits: Sequence[float]) -> str | None:
     ordered = len(limits) == 2 and limits[0] <= limits[1]
     return None if ordered else "give two numbers, the lower one first"
@@ -74,11 +75,11 @@ class SearchConfig:
 
     `kind` is `grid` (all combinations of `grid`, which maps settings of the group `baseline` to
     their values), `random` (schedules of windows, uniform over the ranges), `hd` (hypergradient
-    descent, begun anew with each of `hyper_learning_rates`), `ours`, which learns instead, or None.
+    descent, begun anew with each of `hyper_learning_rates`), or `ours`, which learns instead.
     `driver` is what the run's `driver` is when its experiment says nothing.
     """
 
-    kind: Search | None
+    kind: Search
     driver: Annotated[str, one_of("learn", "search")]
     grid: Annotated[dict[str, list[float]], _a_grid]
     trials: Annotated[int, at_least(1)] | None
