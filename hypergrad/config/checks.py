@@ -104,7 +104,8 @@ def distinct(values: Sequence[object]) -> str | None:
     """Not empty, and nothing twice."""
     if not values:
         return "is empty: name some, each once"
-    return None if len(set(values)) == len(values) else "name some, each once"
+    repeated = len(set(values)) < len(values)
+    return "names one twice: name some, each once" if repeated else None
 
 
 def a_budget(text: str) -> str | None:

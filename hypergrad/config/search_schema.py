@@ -58,14 +58,17 @@ class BaselineConfig:
     factor: Positive
 
 
+def _some_values(values: Sequence[float]) -> str | None:
+    fine = values and len(set(values)) == len(values)
+    return None if fine else "give some values, each once"
+
+
 def _a_grid(grid: dict[str, list[float]]) -> str | None:
     rules = get_type_hints(BaselineConfig, include_extras=True)
     for key, values in grid.items():
         if key not in ("learning_rate", "factor", "momentum", "weight_decay"):
             return f"no {key}; use learning_rate, factor, momentum or weight_decay"
-        if not values or len(set(values)) < len(values):
-            return f"give some values of {key}, each once"
-        check(values, list[rules[key]], f"search.grid.{key}")
+        check(values, Annotated[list[rules[key]], _some_values], f"search.grid.{key}")
     return None
 
 

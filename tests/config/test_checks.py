@@ -31,7 +31,7 @@ INFINITE, NAN = float("inf"), float("nan")
         (not_negative, [0, 1], [-1, INFINITE, NAN], "must be zero or more, and finite"),
         (one_of("a", "b"), ["a"], ["c", ""], "use one of a, b"),
         (matches(r"\d+", "use digits"), ["12"], ["1x", ""], "use digits"),
-        (distinct, [["a", "b"]], [["a", "a"]], "name some, each once"),
+        (distinct, [["a", "b"]], [["a", "a"]], "names one twice: name some, each once"),
     ],
 )
 def test_rules(rule, good: list, bad: list, wrong: str) -> None:  # noqa: ANN001
@@ -58,7 +58,7 @@ class Outer:
         (0, None, ["a"], {}, "count=0: must be at least 1"),
         (1, -1.0, ["a"], {}, "inner.rate=-1.0: must be above zero and finite"),
         (1, None, ["a", "c"], {}, "inner.names=c: use one of a, b"),
-        (1, None, ["a", "a"], {}, "inner.names=['a', 'a']: name some, each once"),
+        (1, None, ["a", "a"], {}, "inner.names=['a', 'a']: names one twice: name some, each once"),
         (1, None, ["a"], {"x": 0.5, "y": 2.0}, "inner.shares.y=2.0: must be in [0, 1)"),
     ],
 )
