@@ -141,19 +141,13 @@ class OuterConfig:
         """Initial gamma of each kind."""
         return self.learning_rate_step, self.momentum_step, self.weight_decay_step
 
-    def horizon(self, outer_step: int, epochs: int) -> int:
-        """Epochs of the inner run of an outer step: the first ones may be shorter."""
-        if outer_step < len(self.first_horizons):
-            return min(self.first_horizons[outer_step], epochs)
-        return epochs
-
 
 @dataclass
 class ReverseConfig:
     """Reverse mode: see `hypergrad.differentiation.reverse.ReverseOptions`."""
 
     memory_gb: Positive
-    parts: Count
+    validation_chunks: Count
 
 
 @dataclass

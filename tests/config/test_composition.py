@@ -274,11 +274,6 @@ def test_sweep_without_members(text: str) -> None:
         expand_sweep([text])
 
 
-def test_first_horizons_are_no_longer_than_the_later_ones() -> None:
-    outer = compose("quickstart", ["outer.first_horizons=[1,30]"])[0].outer
-    assert [outer.horizon(step, 20) for step in range(3)] == [1, 20, 20]
-
-
 def test_every_choice_composes() -> None:
     for group in ("data", "model", "method", "baseline", "search", "scale"):
         for name in choices(group):
