@@ -34,7 +34,9 @@ app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Hydra overrides: seed=1, data=mnist, scale=cpu, method.batch_size=64 ..."),
+    typer.Argument(
+        help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ..."
+    ),
 ]
 
 
@@ -78,7 +80,7 @@ def run(
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
     ] = False,
 ) -> int:
-    """Run an experiment: hypergrad run fig1 data=mnist model=lenet scale=cpu."""
+    """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
 
     mode = run_commands.Mode(resume, dry_run, cfg, multirun)
@@ -90,7 +92,8 @@ def run(
 def baselines(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Argument(help="cifar10, mnist, svhn or digits.", metavar="DATA")
+        str | None,
+        typer.Argument(help="cifar10, mnist, svhn, digits, or mnist_cpu ...", metavar="DATA"),
     ] = None,
     overrides: Overrides = None,
     search: Annotated[

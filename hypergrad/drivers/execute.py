@@ -65,8 +65,9 @@ def execute(
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
         record_session(run, {**about, "ranks": context.ranks.size})
-        state = {"experiment": config.name, "status": "running", "message": ""}
-        run.update_summary({**state, "settings": run_settings(config)})
+        state = {"experiment": config.experiment, "status": "running", "message": ""}
+        about = {"figures": config.figures, "settings": run_settings(config)}
+        run.update_summary({**state, **about})
         try:
             with DRIVERS[config.driver](context, run, interrupt, resume) as drive:
                 drive()
@@ -95,8 +96,8 @@ def _learning(
     context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool
 ) -> Iterator[Callable[[], None]]:
     config = context.config
-    smaller = {"paper": "scale=cpu or scale=smoke is smaller.", "cpu": "scale=smoke is smaller."}
-    hint = f"{smaller.get(config.scale_name, '')} Ctrl-C stops with a checkpoint."
+    smaller = "scale=smoke is smaller. " if config.scale == "full" else ""
+    hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
     journal = Journal(run)

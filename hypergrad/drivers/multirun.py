@@ -18,7 +18,6 @@ from rich.console import Console
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.fingerprint import column_of
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import LAYOUTS, check_ranks, prepare
@@ -176,7 +175,8 @@ class MultiRun:
         self._costs = {n: costs.get(n, 0.0) for n in self._members if n not in refused}
         self._run.update_summary(
             {
-                "experiment": "" if self._sweep else self._config.name,
+                "experiment": self._config.experiment,
+                "figures": [] if self._sweep else self._config.figures,
                 "status": "running",
                 "message": "",
                 "members": list(self._members),
@@ -205,7 +205,7 @@ class MultiRun:
         if failed:
             print(f"{len(failed)} of {count} failed: {'; '.join(failed)}", file=sys.stderr)
         for name, why in missing.items():
-            print(f"{self._config.name}: without {name}: {why}", file=sys.stderr)
+            print(f"{self._config.experiment}: without {name}: {why}", file=sys.stderr)
 
     def _here(
         self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
@@ -422,7 +422,7 @@ def _nothing_to_run(refused: Mapping[str, ValueError]) -> ValueError:
 
 def _subject(config: RunConfig) -> str:
     """What a member is about: its data set, or its column of a table."""
-    return column_of(config) or config.data.name
+    return config.table_column or config.data.name
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """What `summary.json` says that a run or a multi-run was configured with."""
 
-from hypergrad.config.fingerprint import column_of, digest
+from hypergrad.config.fingerprint import digest
 from hypergrad.config.schema import RunConfig
 
 __all__ = ["multirun_settings", "run_settings"]
@@ -15,7 +15,7 @@ def run_settings(config: RunConfig) -> dict[str, object]:
     common: dict[str, object] = {
         "data": config.data.name,
         "model": config.model.name,
-        "scale": config.scale_name,
+        "scale": config.scale,
     }
     if config.driver == "hypervariance":
         study = config.hypervariance
@@ -32,36 +32,20 @@ def run_settings(config: RunConfig) -> dict[str, object]:
             "perturbation_size": study.size,
             "validation_batches": study.validation_batches,
         }
-    searched: dict[str, object] = {}
-    if column := column_of(config):
-        searched = {
-            "search": config.search.kind,
-            "column": column,
-            "budget": config.budget,
-            "repeats": config.repeats,
-            "setup": digest(config),
-        }
+    common |= {
+        "search": config.search.kind,
+        "table_column": config.table_column,
+        "budget": config.budget,
+        "repeats": config.repeats,
+        "setup": digest(config),
+        "epochs": config.epochs,
+    }
     if config.driver == "search":
-        return (
-            common
-            | searched
-            | {
-                "epochs": config.epochs,
-                "schedule": config.baseline.schedule,
-                "milestones": " ".join(
-                    f"{milestone:g}" for milestone in config.baseline.milestones
-                ),
-            }
-        )
-    return (
-        common
-        | searched
-        | {
-            "method": config.method.name,
-            "epochs": config.epochs,
-            "outer_steps": config.outer.steps,
+        return common | {
+            "schedule": config.baseline.schedule,
+            "milestones": " ".join(f"{milestone:g}" for milestone in config.baseline.milestones),
         }
-    )
+    return common | {"method": config.method.name, "outer_steps": config.outer.steps}
 
 
 def multirun_settings(config: RunConfig) -> dict[str, object]:
@@ -72,7 +56,7 @@ def multirun_settings(config: RunConfig) -> dict[str, object]:
     """
     if config.driver == "table":
         return {
-            "scale": config.scale_name,
+            "scale": config.scale,
             "rows": " ".join(config.table.rows),
             "columns": " ".join(config.table.columns),
             "seeds": " ".join(map(str, config.seeds)),
@@ -81,7 +65,7 @@ def multirun_settings(config: RunConfig) -> dict[str, object]:
         }
     return {
         "model": config.model.name,
-        "scale": config.scale_name,
+        "scale": config.scale,
         "epochs": config.epochs,
         "outer_steps": config.outer.steps,
     }

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import product
 
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.overrides import choices
 from hypergrad.config.schema import RunConfig
 
 __all__ = ["table_members"]
@@ -36,7 +35,7 @@ def table_members(config: RunConfig, overrides: Sequence[str]) -> list[tuple[str
     Raises:
         ConfigError: For an unknown column, or an override that a table cell cannot have.
     """
-    known = choices("experiment/baselines")
+    known = sorted(config.table.experiments)
     for column in config.table.columns:
         if column not in known:
             raise ConfigError(f"table.columns: no {column}; use some of {', '.join(known)}")
@@ -55,16 +54,16 @@ def table_members(config: RunConfig, overrides: Sequence[str]) -> list[tuple[str
     rows = sorted(config.table.rows, key=lambda row: row != "grid")
     members = []
     for row, column in product(rows, config.table.columns):
-        budget = budgets.get(column, config.budget)
+        experiment, budget = config.table.experiments[column], budgets.get(column, config.budget)
         until_spent = () if budget is None else _UNTIL_SPENT[row]
         common = [*until_spent, *own, f"search={row}", "test_curves=false"]
         if row == "grid":
             seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
-            members.append((f"{column}_grid", f"baselines/{column}", [*common, *seeds]))
+            members.append((f"{column}_grid", experiment, [*common, *seeds]))
             continue
         if budget is not None:
             common.append(f"budget={budget}")
         for seed in config.seeds:
             one = [*common, f"seed={seed}", "repeats=1"]
-            members.append((f"{column}_{row}_seed{seed}", f"baselines/{column}", one))
+            members.append((f"{column}_{row}_seed{seed}", experiment, one))
     return members

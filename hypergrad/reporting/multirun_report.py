@@ -35,8 +35,8 @@ def report_multirun(run: RunDirectory, config: RunConfig, *, sweep: bool) -> Non
         _report_table(run)
     else:
         _print_methods(run)
-        draw_figures(run, config.name)
-    if config.scale_name == "smoke":
+        draw_figures(run, config.figures)
+    if config.scale == "smoke":
         print(SMOKE)
     print(f"run: {run.path}")
 
@@ -95,25 +95,11 @@ def _came_to(member: RunDirectory) -> dict[str, object]:
 
 
 def _print_members(run: RunDirectory) -> None:
-    """What each member came to; of its overrides those in which members differ."""
-    members = members_table(run)
-    own = list(members.columns[1 : members.columns.get_loc("status")])
-    varied = [key for key in own if len(set(map(str, members[key]))) > 1]
-    methods = [name for name in members.columns if name.endswith("_mean")]
-    table = Table("member", *varied, "status", *(f"{name[:-5]}, test" for name in methods))
-    table.columns[0].no_wrap = True
-    for row in members.to_dict("records"):
-        accuracies = [
-            number(100 * row[name], "{:.2f}" + _spread(row.get(f"{name[:-5]}_std")) + " %")
-            for name in methods
-        ]
-        table.add_row(row["member"], *(str(row[key]) for key in varied), row["status"], *accuracies)
+    table = Table("member", "status", "result")
+    for row in members_table(run).to_dict("records"):
+        table.add_row(row["member"], row["status"], row["headline"] or "-")
     Console().print(table)
     print(f"members: {run.path / 'members.csv'}")
-
-
-def _spread(std: float | None) -> str:
-    return "" if std is None or math.isnan(std) else f" ± {100 * std:.2f}"
 
 
 def _print_methods(run: RunDirectory) -> None:
@@ -130,13 +116,14 @@ def _print_methods(run: RunDirectory) -> None:
         if missing.get(row["data"]) == NOT_ASKED:
             continue
         best, std = row["best_outer_step"], row["retrained_std"]
+        spread = f" ± {100 * std:.2f}" if math.isfinite(std) else ""
         table.add_row(
             row["data"],
             row["method"],
             "-" if pd.isna(best) else str(best),
             number(row["validation_accuracy"], "{:.2%}"),
             number(row["test_accuracy"], "{:.2%}"),
-            number(100 * row["retrained_mean"], "{:.2f}" + _spread(std) + " %"),
+            number(100 * row["retrained_mean"], "{:.2f}" + spread + " %"),
         )
     Console().print(table)
 
