@@ -13,7 +13,7 @@ from places import ROOT, TESTS
 
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
-from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 
 TWO = Executor(jobs=2)
 PATIENCE = 60  # seconds, far above what anything here takes on a busy machine
@@ -64,6 +64,16 @@ def die_once(number: int) -> int:
 def never(number: int) -> int:
     (_folder / f"busy-{os.getpid()}").touch()
     time.sleep(600)
+    return number
+
+
+def stop_when_asked(number: int) -> int:
+    with catch_signals() as interrupt:
+        (_folder / f"busy-{os.getpid()}").touch()
+        while not interrupt.requested:
+            time.sleep(0.01)
+        time.sleep(0.5)  # a checkpoint takes its time
+        (_folder / f"stopped-{os.getpid()}").touch()
     return number
 
 
@@ -161,10 +171,11 @@ from pathlib import Path
 import tests.parallel.test_pool as here
 from hypergrad.runs.interrupt import Interrupted, catch_signals
 
+executor, work = here.Executor(jobs=2, grace=float(sys.argv[2])), getattr(here, sys.argv[3])
 with catch_signals() as interrupt:
     try:
         arguments = (Path(sys.argv[1]),)
-        list(here.spread(here.never, range(4), here.TWO, interrupt, here.begin, arguments))
+        list(here.spread(work, range(4), executor, interrupt, here.begin, arguments))
     except Interrupted:
         pass
 sys.exit(interrupt.exit_code)
@@ -175,13 +186,15 @@ sys.exit(interrupt.exit_code)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_workers_leave_at_once_with_their_driver(
-    tmp_path: Path, number: signal.Signals, code: int
+@pytest.mark.parametrize("work", [never, stop_when_asked])
+def test_workers_leave_with_their_driver_and_come_to_an_end_first_if_they_may(
+    tmp_path: Path, number: signal.Signals, code: int, work: Callable[[int], int]
 ) -> None:
+    patient = work is stop_when_asked
     errors = tmp_path / "errors.txt"
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(tmp_path)],
+            [sys.executable, "-c", DRIVER, str(tmp_path), "20" if patient else "0", work.__name__],
             env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"},
             stderr=file,
             start_new_session=True,
@@ -195,6 +208,7 @@ def test_workers_leave_at_once_with_their_driver(
             process.send_signal(number)
         assert process.wait(PATIENCE) == code
         wait_until_gone(workers)
+        assert len(list(tmp_path.glob("stopped-*"))) == (2 if patient else 0)
     finally:
         process.kill()
         process.wait()

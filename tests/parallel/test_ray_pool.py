@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,11 @@ from tests.parallel.test_pool import (
     alive,
     begin,
     count_threads,
+    never,
     refuse,
     sleep_for,
     square,
+    stop_when_asked,
     wait_until,
 )
 
@@ -117,8 +119,8 @@ from hypergrad.runs.interrupt import Interrupted, catch_signals
 
 with catch_signals() as interrupt:
     try:
-        two = here.Executor("ray", jobs=2)
-        list(here.spread(here.never, range(4), two, interrupt, here.begin, (Path(sys.argv[1]),)))
+        two, work = here.Executor("ray", jobs=2, grace=30), getattr(here, sys.argv[2])
+        list(here.spread(work, range(4), two, interrupt, here.begin, (Path(sys.argv[1]),)))
     except Interrupted:
         pass
 sys.exit(interrupt.exit_code)
@@ -127,15 +129,22 @@ sys.exit(interrupt.exit_code)
 
 @pytest.mark.fault
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "code", "work"),
+    [
+        (signal.SIGINT, 130, stop_when_asked),
+        (signal.SIGTERM, 143, stop_when_asked),
+        (signal.SIGKILL, -9, never),
+    ],
 )
-def test_workers_leave_with_their_driver(
-    nodes: object, tmp_path: Path, number: signal.Signals, code: int
+def test_workers_leave_with_their_driver_after_they_have_been_asked_to(
+    nodes: object, tmp_path: Path, number: signal.Signals, code: int, work: Callable[[int], int]
 ) -> None:
     errors = tmp_path / "errors.txt"
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(tmp_path)], stderr=file, start_new_session=True
+            [sys.executable, "-c", DRIVER, str(tmp_path), work.__name__],
+            stderr=file,
+            start_new_session=True,
         )
     try:
         wait_until(lambda: len(list(tmp_path.glob("busy-*"))) == 2)
@@ -146,6 +155,7 @@ def test_workers_leave_with_their_driver(
             process.send_signal(number)
         assert process.wait(PATIENCE) == code
         wait_until(lambda: not any(alive(pid) for pid in workers))
+        assert len(list(tmp_path.glob("stopped-*"))) == (2 if work is stop_when_asked else 0)
     finally:
         process.kill()
         process.wait()

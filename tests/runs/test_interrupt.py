@@ -36,6 +36,16 @@ def test_second_sigint_raises_at_once_and_handlers_are_restored() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_block_within_a_block_hears_of_the_same_request() -> None:
+    with catch_signals() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with catch_signals() as inner:
+            assert inner is outer
+            assert inner.requested == "SIGTERM"
+    with catch_signals() as later:
+        assert later.requested is None
+
+
 def test_the_first_request_counts() -> None:
     with catch_signals() as interrupt:
         os.kill(os.getpid(), signal.SIGTERM)
