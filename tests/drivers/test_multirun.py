@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -306,7 +307,7 @@ def test_a_member_whose_process_is_lost_goes_on_and_one_that_always_is_has_faile
     calls: list[list[str]] = []
 
     def spread(work, tasks, executor, interrupt, begin):  # noqa: ANN001, ANN202
-        taken = [task for task, _ in zip(tasks, range(executor.jobs), strict=False)]
+        taken = list(islice(tasks, executor.jobs))
         calls.append([task.member.name for task in taken])
         for task in taken:
             if task.member.name == "digits_unshared":
