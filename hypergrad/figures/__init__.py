@@ -1,4 +1,4 @@
-"""Figures and Table 1 drawn from run directories: which there are, and one function that draws them.
+"""Figures and Table 1, from run directories: which there are, and a function that draws them.
 
 Imports runs, core. Importing this module is light: the first figure drawn loads matplotlib.
 """

@@ -86,14 +86,14 @@ class AccuracyAxis(NamedTuple):
 
 
 def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Expand the part of the axis where runs about as good as the best one lie.
+    """Expand the axis where runs about as good as the best one lie.
 
     Args:
         finals: `(K,)` accuracies at the end of each run, fractions, NaN allowed.
         highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
 
     Returns:
-        The axis: two-part where the best run is good enough to need it.
+        The axis: with a knee where the best run is good enough to need it.
 
     >>> choose_axis(np.array([0.1, 0.9, 0.984]), 0.985).knee
     0.96
@@ -168,7 +168,7 @@ def apply_axis(axes: Axes, axis: AccuracyAxis) -> str:
 
 
 def height(axis: AccuracyAxis, value: np.ndarray) -> np.ndarray:
-    """The height in [0, 1] at which a two-part axis draws a value.
+    """The height in [0, 1] at which an axis with a knee draws a value.
 
     >>> float(height(AccuracyAxis(0.9, 1.0), np.array(0.9)))
     0.34

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures.run_data import Converter, damaged, floats, integers, read_table, where
+from hypergrad.figures.run_data import Converter, floats, integers, read_table, where
 
 PERTURBATIONS = ("weights", "learning_rate", "train", "validation", "all")
 METHODS = ("greedy", "unshared", "shared")
@@ -63,7 +63,9 @@ def read_hypergradients(path: Path) -> pd.DataFrame:
             f"{', '.join(METHODS)}; read it with the version that wrote it"
         )
     if table.duplicated(["perturbation", "repeat", "method", "index"]).any():
-        raise damaged(found, "it holds a repeat twice")
+        raise ValueError(
+            f"{found} holds a repeat twice: resume the run to rewrite it, or choose another run"
+        )
     return table
 
 

@@ -22,7 +22,7 @@ _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
 _MAX_LABELS = 7
 _SPAN = 50  # largest over median beyond which a linear axis hides the bulk
-_DECADES = 4  # below the largest value; what is smaller still is drawn on the linear part
+_DECADES = 4  # below the largest value; what is smaller still is drawn on the linear range
 
 
 def figure_4_table(record: RunRecord) -> pd.DataFrame:

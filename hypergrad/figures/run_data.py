@@ -187,11 +187,11 @@ def read_text(path: Path) -> str:
     A line without its newline may be cut inside a number and still parse, so it is never read.
     """
     zipped = path.with_name(f"{path.name}.gz")
+    if not path.is_file() and zipped.is_file():
+        path = zipped
     try:
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
-        else:
-            text = gzip.decompress(zipped.read_bytes()).decode() if zipped.is_file() else ""
+        content = path.read_bytes() if path.is_file() else b""
+        text = (gzip.decompress(content) if path == zipped else content).decode("utf-8")
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise damaged(path, error) from error
     return text[: text.rfind("\n") + 1]

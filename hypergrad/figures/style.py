@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
@@ -64,10 +64,15 @@ def house_style() -> AbstractContextManager[None]:
     return style.context(["default", _RC])
 
 
+def page_wide(height: float) -> Figure:
+    """A figure as wide as a page, whose panels are laid out around what is written."""
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.03)
+    return Figure(figsize=(WIDTH, height), layout=layout)
+
+
 def panel_grid(height: float, rows: int, columns: int) -> tuple[Figure, list[Axes]]:
     """A page-wide figure, `height` inches high, and its panels row by row."""
-    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.03)
-    figure = Figure(figsize=(WIDTH, height), layout=layout)
+    figure = page_wide(height)
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
@@ -82,7 +87,7 @@ def legend_above(figure: Figure, handles: list[Line2D], columns: int, mark: str 
         ncol=max(1, math.ceil(len(handles) / rows)),  # rows of equal length
         columnspacing=1.2,
         handlelength=1.9,
-        labelspacing=0.35,
+        labelspacing=0.9 if mark else 0.35,
         title=mark or None,
         title_fontproperties={"size": 9, "weight": "bold"},
     )
@@ -92,7 +97,11 @@ def legend_above(figure: Figure, handles: list[Line2D], columns: int, mark: str 
 
 
 def colour_bar(
-    figure: Figure, axes: list[Axes], colours: ScalarMappable, label: str, ticks: Iterable[float]
+    figure: Figure | SubFigure,
+    axes: list[Axes],
+    colours: ScalarMappable,
+    label: str,
+    ticks: Iterable[float],
 ) -> Colorbar:
     """Draw a narrow colour bar right of panels."""
     bar = figure.colorbar(colours, ax=axes, label=label, aspect=40, pad=0.02)
@@ -151,7 +160,8 @@ def _annotate(
     axes: Axes, text: str, side: int, offset: tuple[float, float], **look: float | str
 ) -> None:
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    axes.annotate(text, (side, 1), offset, ha="right" if side else "left", **place, **look)
+    words = axes.annotate(text, (side, 1), offset, ha="right" if side else "left", **place, **look)
+    words.set_in_layout(False)  # it may reach over the next panel: the title makes room above
 
 
 def ends_outside(values: np.ndarray, limits: tuple[float, float]) -> str:
