@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hypergrad.runs.directory import RunDirectory, find_runs, newest_run
+from hypergrad.runs.directory import RunDirectory, find_runs
+from hypergrad.runs.errors import RunFailed
 
 __all__ = ["list_data", "list_runs", "plot", "table"]
 
@@ -63,42 +64,68 @@ def list_data(root: Path | None) -> None:
     Console().print(table)
 
 
-def plot(names: Sequence[str], run: Path | None, outputs: Path) -> None:
+def plot(names: Sequence[str], run: Path | None, outputs: Path, folder: Path | None = None) -> None:
     """Draw figures and print their paths.
 
     Args:
-        names: Figures; none for every one that has a run.
+        names: Figures; none for all that a run is drawn as.
         run: Run directory; None for the newest run of each figure.
         outputs: Folder of all runs.
+        folder: Where the files go; None for `figures/` in the run.
 
     Raises:
         ValueError: For an unknown figure, or one without a run to draw it from.
+        RunFailed: If there is a run and nothing can be drawn from it.
     """
     from hypergrad.figures import FIGURES, draw
 
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
         raise ValueError(f"unknown figure {', '.join(unknown)}: use one of {', '.join(FIGURES)}")
-    drawn = 0
-    for name in names or FIGURES:
-        source = RunDirectory.open(run).path if run is not None else _newest(name, outputs)
-        if source is None:
-            if names:
-                experiments = " or ".join(FIGURES[name].experiments)
-                raise ValueError(
-                    f"no run of {experiments} under {outputs} to draw {name} from: start one with "
-                    f"`hypergrad run {FIGURES[name].experiments[0]}`, or give --run"
-                )
-            continue
+    sources = _sources(names, run, outputs)
+    drawn, failures = 0, []
+    for name, source in sources.items():
         try:
-            print(f"{name}: {draw(name, source)[0]}")
-        except ValueError as error:
-            if names:
-                raise
-            print(f"{name}: not drawn: {error}", file=sys.stderr)
-        drawn += 1
-    if not drawn:
+            print(f"{name}: {draw(name, source, folder)[0]}")
+            drawn += 1
+        except (ValueError, OSError) as error:
+            failures.append(f"{name}: not drawn: {error}")
+    if failures and (names or not drawn):
+        raise RunFailed("; ".join(failures))
+    for failure in failures:
+        print(failure, file=sys.stderr)
+
+
+def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str, Path]:
+    """The run that each figure is to be drawn from."""
+    from hypergrad.figures import FIGURES, figures_of
+
+    if run is not None:
+        if not run.is_dir():
+            raise ValueError(
+                f"no run directory at {run}: `hypergrad runs` lists the runs there are"
+            )
+        own = names or figures_of(RunDirectory(run).read_summary())
+        if not own:
+            raise RunFailed(f"nothing drawn: {run} is not drawn as any of {', '.join(FIGURES)}")
+        return dict.fromkeys(own, run)
+    newest: dict[str, Path] = {}
+    runs = _whole_runs(outputs)
+    for path, summary in runs.items():
+        for name in figures_of(summary):
+            if any(path.glob(FIGURES[name].files)):
+                newest[name] = path
+    for name in names:
+        if name not in newest:
+            raise ValueError(
+                f"no run under {outputs} to draw {name} from: start one, as `hypergrad run` lists "
+                "them, or give --run"
+            )
+    if runs and not newest:
+        raise RunFailed(f"nothing drawn: no run under {outputs} has the data of a figure yet")
+    if not runs:
         raise ValueError(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
+    return {name: newest[name] for name in names or FIGURES if name in newest}
 
 
 def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
@@ -113,24 +140,21 @@ def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
         ValueError: If there is no run, or none of such a kind.
     """
     from hypergrad.figures.table1 import render
-    from hypergrad.figures.table1_data import read_cells
+    from hypergrad.figures.table1_data import is_table, read_cells
 
     paths = list(runs)
     if not paths:
-        newest = newest_run(outputs, "table1")
-        if newest is None:
+        tables = [path for path, summary in _whole_runs(outputs).items() if is_table(summary)]
+        if not tables:
             raise ValueError(
                 f"no run of table1 under {outputs}: start one with `hypergrad run table1`, or name "
                 "runs of `hypergrad baselines`"
             )
-        paths = [newest.path]
+        paths = tables[-1:]
     print(render(read_cells(paths), form), end="")
 
 
-def _newest(figure: str, outputs: Path) -> Path | None:
-    from hypergrad.figures import FIGURES
-
-    spec = FIGURES[figure]
-    runs = [run for name in spec.experiments for run in find_runs(outputs, name)]
-    with_rows = [run for run in runs if any(run.path.glob(spec.files))]
-    return max((run.path for run in with_rows), key=lambda path: path.name, default=None)
+def _whole_runs(outputs: Path) -> dict[Path, dict]:
+    """The summaries of the runs that have one, by path, oldest first."""
+    runs = (run for run in find_runs(outputs) if run.status() != "damaged")
+    return {run.path: run.read_summary() for run in runs}

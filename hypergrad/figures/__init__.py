@@ -45,7 +45,7 @@ def figures_of(summary: Mapping[str, object]) -> tuple[str, ...]:
     """The figures that a run is drawn as, by what its `summary.json` says."""
     named = summary.get("figures")
     if isinstance(named, list):
-        return tuple(str(name) for name in named)
+        return tuple(name for name in FIGURES if name in named)
     return _OF_EXPERIMENT.get(str(summary.get("experiment")), ())
 
 

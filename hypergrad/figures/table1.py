@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hypergrad.figures.table1_cell import Cell, cells_of
+from hypergrad.figures.table1_data import Cell, cells_of
 from hypergrad.figures.table1_notes import CAPTION, MISSING, footnotes, marks
 
 TITLE = "Table 1"

@@ -16,8 +16,8 @@ from matplotlib.text import Text
 
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
-from hypergrad.figures.fig2 import draw_fig2
-from hypergrad.figures.fig2_axes import outside_note, set_scale
+from hypergrad.figures.fig2 import draw as draw_fig2
+from hypergrad.figures.fig2 import outside_note, set_scale
 from hypergrad.figures.fig2_data import (
     METHODS,
     PERTURBATIONS,

@@ -7,8 +7,7 @@ from scipy.special import betainc
 from scipy.stats import ttest_ind
 from table1_runs import write_cell
 
-from hypergrad.figures.table1_cell import Cell, cells_of
-from hypergrad.figures.table1_data import read_cells
+from hypergrad.figures.table1_data import Cell, cells_of, read_cells
 
 
 def cells(tmp_path: Path, **accuracies: list[float]) -> dict[str, Cell]:
