@@ -24,6 +24,7 @@ from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import validation_batch
 from hypergrad.drivers.learn.driver import differentiation
 from hypergrad.training.differentiated_run import ForwardRun
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 __all__ = ["AGREEING", "VARIANTS", "Learned", "Variant", "compare", "learn"]
@@ -191,7 +192,10 @@ def _take_again(
     size, share = config.method.batch_size, config.method.validation_fraction
     train, held_out = train_validation_split(len(data), share, seed=seed, outer_step=number)
     minibatches = Minibatches(data.take(train), size, key)
-    inner = ForwardRun(model, theta, minibatches, config.epochs, schedule, options)
+    problem = InnerProblem.over_epochs(
+        model, theta, minibatches, config.epochs, options.clip_gradient
+    )
+    inner = ForwardRun(problem, schedule, options)
     while not inner.done:
         inner.advance()
     if not inner.is_finite():
@@ -206,7 +210,8 @@ def _retrain(
     """Test accuracy after a training on the whole training set, as the command line's."""
     minibatches = Minibatches(data.train, config.method.batch_size, (seed, "retrain", 0))
     clip = config.method.clip_gradient
-    inner = ScheduledRun(model, model.theta(), minibatches, config.epochs, schedule, clip)
+    problem = InnerProblem.over_epochs(model, model.theta(), minibatches, config.epochs, clip)
+    inner = ScheduledRun(problem, schedule)
     while not inner.done:
         inner.advance()
     test = in_batches(data.test, _BATCH)

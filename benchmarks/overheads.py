@@ -24,7 +24,7 @@ from hypergrad.data import Minibatches
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import execute
-from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.reporting.run_progress import Display
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.journal import Journal
@@ -37,12 +37,12 @@ WATCHED = {
     "evaluation": [(FlatModel, "evaluate")],
     "logging": [
         (Journal, "append"),
-        (Loop, "announce"),
+        (RecordedInnerLoop, "announce"),
         (Display, "begin"),
         (Display, "step"),
         (Display, "row"),
     ],
-    "checkpoints": [(Loop, "save")],
+    "checkpoints": [(RecordedInnerLoop, "save")],
 }
 # LeNet on MNIST at the scale of a CPU, four rows an epoch; and the paper's own network and one row
 # an epoch, with a twentieth of its images.

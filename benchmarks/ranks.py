@@ -89,12 +89,12 @@ def _measure(
     after = step(ranks)
 
     def shared() -> None:
-        ranks.told(0)  # the order
+        ranks.broadcast_number(0)  # the order
         step(ranks)
 
     def exchange() -> None:
-        ranks.told(0)
-        ranks.agree(after.tensors())
+        ranks.broadcast_number(0)
+        ranks.broadcast_tensors(after.tensors())
 
     def alone() -> None:
         if ranks.rank == 0:

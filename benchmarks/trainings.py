@@ -17,7 +17,7 @@ from hypergrad.data import Dataset
 from hypergrad.drivers.context import make_model
 from hypergrad.drivers.cost import plan
 from hypergrad.drivers.learn.driver import LearnDriver
-from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.candidates import Candidate
 from hypergrad.drivers.search.trial import Trainer, Trial
 from hypergrad.reporting.run_progress import Display
@@ -125,7 +125,7 @@ def _retrain(config: RunConfig, data: Dataset) -> float:
         run = RunDirectory.create(Path(folder), config.name)
         journal = Journal(run)
         with run.hold(), Display(layout.cost, 1, 1, "", Console(file=nowhere)) as display:
-            loop = Loop(config, data, layout, journal, display, Interrupt())
+            loop = RecordedInnerLoop(config, data, layout, journal, display, Interrupt())
             loop.progress.method = "sgd"
             LearnDriver(config, data, lambda seed: model, layout, loop).run()
         journal.close()

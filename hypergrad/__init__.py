@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypergrad.api import OuterStep, best, learn_schedule
+    from hypergrad.api import best, learn_schedule
     from hypergrad.core.functional_model import FlatModel
     from hypergrad.core.schedule import Schedule
     from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hypergrad.differentiation.result import Hypergradients
     from hypergrad.differentiation.reverse import ReverseOptions
     from hypergrad.parallel.ranks import Ranks, join_ranks
+    from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
     "FlatModel",
@@ -42,7 +43,7 @@ _HOMES = {
     "ForwardOptions": "differentiation.options",
     "HypergradientDiagnostics": "differentiation.diagnostics",
     "Hypergradients": "differentiation.result",
-    "OuterStep": "api",
+    "OuterStep": "training.outer_loop",
     "Ranks": "parallel.ranks",
     "ReverseOptions": "differentiation.reverse",
     "Schedule": "core.schedule",

@@ -3,56 +3,35 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hypergrad.core.budget import Budget
 from hypergrad.core.functional_model import Criterion, FlatModel
-from hypergrad.core.outer_optimizer import has_converged, move, rank, start
+from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.core.schedule import Schedule
-from hypergrad.data import (
-    EVALUATION_BATCH,
-    Images,
-    Minibatches,
-    in_batches,
-    in_even_batches,
-    train_validation_split,
-)
-from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
+from hypergrad.data import Images, Minibatches, in_even_batches, train_validation_split
 from hypergrad.differentiation.options import ForwardOptions, settle
-from hypergrad.differentiation.result import Hypergradients, validation_batch
+from hypergrad.differentiation.result import validation_batch
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.parallel.ranks import ALONE, Ranks
-from hypergrad.training.differentiated_run import differentiated
+from hypergrad.training import outer_loop
+from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
 from hypergrad.training.graphed_step import replay_for
+from hypergrad.training.inner_problem import InnerProblem
+from hypergrad.training.outer_loop import (
+    InnerLoop,
+    OuterData,
+    OuterOptions,
+    OuterProgress,
+    OuterStep,
+)
 
 __all__ = ["PAPER_OPTIONS", "PAPER_STEP_SIZES", "OuterStep", "best", "learn_schedule"]
 
 PAPER_STEP_SIZES = (0.1, 0.15, 4e-4)  # Appendix B
 PAPER_OPTIONS = ForwardOptions(clip_gradient=3.0, clip_products=100.0, truncation=0.15)
-
-
-class OuterStep(NamedTuple):
-    """One outer step.
-
-    Attributes:
-        schedule: The values that it trained with.
-        hypergradients: One a value, averaged over its steps; NaN if training diverged.
-        validation_loss: At the end of training.
-        validation_accuracy: In [0, 1].
-        diagnostics: How far to trust each hypergradient; empty if training diverged.
-        gradients: Gradient evaluations that it took.
-        products: Hessian products likewise, in those of whole minibatches.
-    """
-
-    schedule: Schedule
-    hypergradients: tuple[float, ...]
-    validation_loss: float
-    validation_accuracy: float
-    diagnostics: tuple[HypergradientDiagnostics, ...] = ()
-    gradients: int = 0
-    products: int = 0
 
 
 def learn_schedule(
@@ -74,6 +53,9 @@ def learn_schedule(
     replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
     ranks: Ranks = ALONE,
+    patience: int | None = None,
+    budget: str | None = None,
+    history: Sequence[OuterStep] | None = None,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier, from all-zero values.
 
@@ -103,9 +85,15 @@ def learn_schedule(
         on_step: Is called after every outer step.
         ranks: Processes that share the tangents, from `join_ranks` under torchrun. Each calls this
             with the same arguments, on its own device, and all get the same history.
+        patience: Stop after so many outer steps without a better validation accuracy, or None.
+        budget: Stop where another outer step would overshoot it: `2h`, `20trials` or
+            `1e6gradients`, a Hessian product counting as two. None: no budget.
+        history: Outer steps that an earlier call with the same arguments has returned; this one
+            goes on after the last of them.
 
     Returns:
-        The outer steps in order; `best` picks one. The last one may be the worst.
+        The outer steps in order, those of `history` first; `best` picks one. The last one may be
+        the worst.
 
     Raises:
         ValueError: For arguments out of range, batches or windows that do not fit the data, or
@@ -127,52 +115,57 @@ def learn_schedule(
         )
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
-    steps = replay_for(model, theta.device, replay)
-    state = None
-    history: list[OuterStep] = []
-    for number in range(outer_steps):
+    recorded = replay_for(model, theta.device, replay)
+    outer = OuterOptions(
+        outer_steps,
+        epochs,
+        step_sizes,
+        first_horizons,
+        tolerance,
+        patience,
+        None if budget is None else Budget.parse(budget),
+    )
+
+    def data_at(number: int) -> OuterData:
         train, held_out = train_validation_split(
             len(data), validation, seed=seed, outer_step=number
         )
-        held_out_images = data.take(held_out)
-        horizon = min(first_horizons[number], epochs) if number < len(first_horizons) else epochs
         minibatches = Minibatches(data.take(train), batch_size, (seed, "ours", number))
-        counts = counts or (horizon * minibatches.steps_per_epoch,) * 3
-        state = state or start(counts, step_sizes)
-        schedule = Schedule.from_flat(state.values, counts)
-        if isinstance(options, ForwardOptions):  # `auto` decides once
-            options = settle(model, theta, minibatches.at(0), sum(counts), options, ranks)
-        given = minibatches, horizon, schedule, options, steps, ranks
-        inner = differentiated(model, theta, *given)
-        while not inner.done:
-            inner.advance()
-        batches = in_batches(held_out_images, EVALUATION_BATCH)
-        seen = model.evaluate(inner.state.theta, inner.state.buffers, batches)
-        loss, accuracy = ranks.said(seen)
-        found = None
-        if inner.is_finite():
-            size = validation_batch(batch_size, len(held_out_images))
-            found = inner.hypergradients(list(in_even_batches(held_out_images, size)))
-        state = move(state, None if found is None else found.values)
-        values = (math.nan,) * len(state.values) if found is None else found.values
-        diagnostics = () if found is None else found.diagnostics
-        history.append(OuterStep(schedule, values, loss, accuracy, diagnostics, *inner.cost()))
-        _warn(number, found, schedule)
-        on_step(history[-1])
-        if has_converged(state, tolerance):
-            break
-    return history
+        images = data.take(held_out)
+        batches = list(in_even_batches(images, validation_batch(batch_size, len(images))))
+        problem = InnerProblem.over_epochs(
+            model, theta, minibatches, outer.horizon(number), options.clip_gradient
+        )
+        return OuterData(problem, images, batches)
+
+    def begin(given: OuterData, schedule: Schedule, number: int) -> ForwardRun | ReverseRun:
+        nonlocal options
+        if isinstance(options, ForwardOptions) and options.strategy == "auto":  # decides once
+            batch, columns = given.problem.minibatches.at(0), sum(schedule.counts)
+            options = settle(model, theta, batch, columns, options, ranks)
+        return differentiated(given.problem, schedule, options, recorded, ranks)
+
+    taken: list[OuterStep] = list(history or ())
+    for step in outer_loop.outer_steps(
+        data_at,
+        lambda horizon: (horizon,) * 3 if counts is None else counts,
+        begin,
+        outer,
+        InnerLoop(ranks),
+        taken[-1].after if taken else OuterProgress(),
+    ):
+        taken.append(step)
+        _warn(step)
+        on_step(step)
+    return taken
 
 
-def _warn(number: int, found: Hypergradients | None, schedule: Schedule) -> None:
+def _warn(step: OuterStep) -> None:
     """Say what was not a finite number: such a value is not learned from."""
-    if found is None:
-        texts = ["training diverged"]
-    else:
-        texts = found.complaints(schedule)
+    texts = list(step.complaints) if step.diverged_step is None else ["training diverged"]
     if texts:
         more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
-        warnings.warn(f"outer step {number}: {texts[0]}{more}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"outer step {step.number}: {texts[0]}{more}", RuntimeWarning, stacklevel=3)
 
 
 def best(history: Sequence[OuterStep]) -> OuterStep:
@@ -188,7 +181,9 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
         ValueError: If none of them stayed finite.
     """
     found = max(
-        history, key=lambda step: rank(step.validation_accuracy, step.validation_loss), default=None
+        history,
+        key=lambda step: selection_key(step.validation_accuracy, step.validation_loss),
+        default=None,
     )
     if found is None or not math.isfinite(found.validation_loss):
         raise ValueError("no outer step has a finite validation loss: use smaller step_sizes")

@@ -82,7 +82,17 @@ def history(ranks: Ranks) -> list:
         replay="always",
         ranks=ranks,
     )
-    return [[step.schedule.flat, *step[1:4], step.gradients, step.products] for step in steps]
+    return [
+        [
+            step.schedule.flat,
+            step.hypergradients,
+            step.validation_loss,
+            step.validation_accuracy,
+            step.gradients,
+            step.products,
+        ]
+        for step in steps
+    ]
 
 
 def main() -> None:
@@ -90,7 +100,7 @@ def main() -> None:
     found = {case: hypergradients_of(case, ranks) for case in CASES}
     found["history"] = history(ranks)
     mine = json.dumps(found)
-    assert ranks.said(mine) == mine, "the ranks do not return the same"
+    assert ranks.broadcast_object(mine) == mine, "the ranks do not return the same"
     if ranks.rank == 0:
         Path(sys.argv[1]).write_text(mine)
     ranks.leave()

@@ -130,3 +130,28 @@ def test_inputs_need_not_be_images() -> None:
         module, images.flatten(1), labels, epochs=2, batch_size=64, outer_steps=2
     )
     assert history[1].validation_loss < history[0].validation_loss
+
+
+def learn(**arguments: object) -> list[hypergrad.OuterStep]:
+    images, labels = digits()
+    torch.manual_seed(0)
+    given = {"epochs": 4, "batch_size": 64, "outer_steps": 4, "counts": (2, 1, 1), **arguments}
+    return hypergrad.learn_schedule(Own(), images, labels, **given)  # type: ignore[arg-type]
+
+
+def test_learning_goes_on_after_a_history() -> None:
+    whole = learn()
+    begun = learn(outer_steps=2)
+    assert learn(history=begun) == whole
+    assert learn(history=whole) == whole  # nothing is left to do
+
+
+def test_learning_ends_with_a_budget_or_without_progress() -> None:
+    assert len(learn(outer_steps=9, budget="3trials")) == 3
+    assert learn(budget="3trials")[-1].ended == "the budget of 3trials is spent after 3 outer steps"
+    # A learning rate that moves by nothing never gets better than the first outer step.
+    still = learn(outer_steps=9, step_sizes=(1e-12, 1e-12, 1e-12), patience=2)
+    assert len(still) <= 5
+    assert still[-1].ended == "no better validation accuracy in 2 outer steps"
+    with pytest.raises(ValueError, match="'much' is no budget"):
+        learn(budget="much")

@@ -27,6 +27,7 @@ from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differ
 from hypergrad.training.ensemble import EnsembleRun
 from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.host_sync import HostTraffic
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 pytestmark = [
@@ -79,14 +80,18 @@ def minibatches(problem: Problem) -> Minibatches:
     return Minibatches(images, BATCH, (0, "gpu"), Augmentation(pad=1))
 
 
+def inner(problem: Problem, clip: float | None) -> InnerProblem:
+    given = problem.model, problem.theta, minibatches(problem)
+    return InnerProblem.over_epochs(*given, EPOCHS, clip)
+
+
 def forward_run(
     problem: Problem,
     options: ForwardOptions,
     replay: Replay | None = None,
     schedule: Schedule = SCHEDULE,
 ) -> ForwardRun:
-    given = problem.model, problem.theta, minibatches(problem), EPOCHS, schedule, options
-    return ForwardRun(*given, replay=replay)
+    return ForwardRun(inner(problem, options.clip_gradient), schedule, options, replay=replay)
 
 
 def recording(problem: Problem) -> Replay:
@@ -145,9 +150,8 @@ def test_products_of_every_strategy_equal_those_of_the_loop(name: str, strategy:
 
 def test_reverse_mode_equals_forward_mode() -> None:
     problem = problem_on("cuda", "wrn")
-    given = problem.model, problem.theta, minibatches(problem), EPOCHS, SCHEDULE
     found = [
-        hypergradients(differentiated(*given, options), problem)
+        hypergradients(differentiated(inner(problem, 3.0), SCHEDULE, options), problem)
         for options in (ReverseOptions(clip_gradient=3.0), ForwardOptions(clip_gradient=3.0))
     ]
     assert_close(found[0], found[1])
@@ -188,7 +192,7 @@ def test_one_replay_serves_outer_steps_and_trainings_in_any_order() -> None:
         runs = [forward_run(problem, CLIPPED, each, schedule) for each in (replay, None)]
         ours, theirs = (hypergradients(run, problem) for run in runs)
         assert_close(ours, theirs)
-        given = problem.model, problem.theta, minibatches(problem), EPOCHS, schedule, 0.05
+        given = inner(problem, 0.05), schedule
         trained = ScheduledRun(*given, replay=replay), ScheduledRun(*given)
         for run in trained:
             finish(run)
@@ -272,13 +276,12 @@ def test_a_recording_that_fails_leaves_the_device_usable(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("kind", ["forward", "replayed", "training", "ensemble"])
 def test_an_epoch_does_not_wait_for_the_device(kind: str) -> None:
     problem = problem_on("cuda", "wrn")
-    batches = minibatches(problem)
-    given = problem.model, problem.theta, batches, EPOCHS
+    own, training = inner(problem, CLIPPED.clip_gradient), inner(problem, 3.0)
     runs: dict[str, InnerRun] = {
-        "forward": ForwardRun(*given, SCHEDULE, CLIPPED),
-        "replayed": ForwardRun(*given, SCHEDULE, CLIPPED, replay=recording(problem)),
-        "training": ScheduledRun(*given, SCHEDULE, 3.0),
-        "ensemble": EnsembleRun(*given, [SCHEDULE] * 2, 3.0),
+        "forward": ForwardRun(own, SCHEDULE, CLIPPED),
+        "replayed": ForwardRun(own, SCHEDULE, CLIPPED, replay=recording(problem)),
+        "training": ScheduledRun(training, SCHEDULE),
+        "ensemble": EnsembleRun(training, [SCHEDULE] * 2),
     }
     run = runs[kind]
     while run.step < 2 * STEPS + 1:  # an epoch begins with a copy of its order

@@ -9,7 +9,7 @@ import pandas as pd
 from hypergrad.config.composition import compose
 from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.learn.driver import LearnDriver
-from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
 from hypergrad.runs.journal import Journal
@@ -55,36 +55,36 @@ def tiny_context(*overrides: str) -> tuple[RunContext, str]:
     return prepare(config), text
 
 
-def new_run(setting: RunContext, text: str, outputs: Path) -> RunDirectory:
-    run = RunDirectory.create(outputs, setting.config.name)
+def new_run(context: RunContext, text: str, outputs: Path) -> RunDirectory:
+    run = RunDirectory.create(outputs, context.config.name)
     run.write_config(text, OVERRIDES)
     return run
 
 
 def go(
-    setting: RunContext,
+    context: RunContext,
     run: RunDirectory,
     watcher: Watcher | None = None,
     interrupt: Interrupt | None = None,
     *,
     resume: bool = False,
-) -> Loop:
+) -> RecordedInnerLoop:
     """Run, or resume, to the end."""
     journal = Journal(run)
-    config = setting.config
-    loop = Loop(
+    config = context.config
+    loop = RecordedInnerLoop(
         config,
-        setting.data,
-        setting.plan,
+        context.data,
+        context.plan,
         journal,
         watcher or Watcher(),
         interrupt or Interrupt(),
     )
     learner = LearnDriver(
         config,
-        setting.data,
-        lambda seed: make_model(config, setting.data, seed),
-        setting.plan,
+        context.data,
+        lambda seed: make_model(config, context.data, seed),
+        context.plan,
         loop,
     )
     try:

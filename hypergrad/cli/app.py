@@ -266,12 +266,12 @@ def _obey() -> int | None:
 
 def _as_rank(rank: int) -> int:
     """Be one of several processes: the first does what was typed, the others what it says."""
-    from hypergrad.drivers.learn.rank_protocol import dismiss, follow
+    from hypergrad.drivers.learn.rank_protocol import follow, shutdown
 
     if rank > 0:
         return _answer(follow)
     code = _answer(_obey)
-    dismiss()
+    shutdown()
     return code
 
 

@@ -180,8 +180,8 @@ def _show_cost(name: str, config: RunConfig) -> None:
     table = Table(
         "part", "inner runs", "inner steps", "gradients", title=f"predicted cost {name}".strip()
     )
-    for name in dict.fromkeys(part.method for part in plan.parts):
-        parts = [part for part in plan.parts if part.method == name]
+    for name in dict.fromkeys(part.method for part in plan.runs):
+        parts = [part for part in plan.runs if part.method == name]
         table.add_row(
             name,
             str(seeds * len(parts)),

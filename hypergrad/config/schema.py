@@ -171,23 +171,17 @@ class OuterConfig:
         """Initial gamma of each kind."""
         return self.learning_rate_step, self.momentum_step, self.weight_decay_step
 
-    def horizon(self, outer_step: int, epochs: int) -> int:
-        """Epochs of the inner run of an outer step: the first ones may be shorter."""
-        if outer_step < len(self.first_horizons):
-            return min(self.first_horizons[outer_step], epochs)
-        return epochs
-
 
 @dataclass
 class ReverseConfig:
     """Reverse mode: see `hypergrad.differentiation.reverse.ReverseOptions`."""
 
     memory_gb: float = 2.0
-    parts: int = 1
+    validation_chunks: int = 1
 
     def __post_init__(self) -> None:
         positive("reverse.memory_gb", self.memory_gb)
-        at_least("reverse.parts", self.parts, 1)
+        at_least("reverse.validation_chunks", self.validation_chunks, 1)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 __all__ = ["Budget", "Spent"]
@@ -57,6 +57,10 @@ class Budget:
 
     amount: float
     unit: str
+    text: str = field(default="", repr=False, compare=False)  # as it was written
+
+    def __str__(self) -> str:
+        return self.text or f"{self.amount:g} {self.unit}"
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
@@ -82,7 +86,7 @@ class Budget:
             value = 0.0
         if not 0 < value < math.inf or (unit not in _SECONDS and unit not in _COUNTS):
             raise ValueError(f"{text!r} is no budget: write 2h, 30min, 100trials or 2e6gradients")
-        return cls(value, "seconds" if unit in _SECONDS else unit)
+        return cls(value, "seconds" if unit in _SECONDS else unit, text.strip())
 
     def of(self, spent: Spent) -> float:
         """Return how much of this budget something costs, in its unit."""
@@ -98,7 +102,7 @@ class Budget:
             cost: Of what would be done next.
 
         Returns:
-            False from where the next piece would overshoot by more than it falls short now.
+            False from where the next one would overshoot by more than it falls short now.
 
         >>> budget = Budget.parse("10trials")
         >>> budget.allows(Spent(trials=9), Spent(trials=1))

@@ -87,10 +87,10 @@ class FlatModel:
 
     def parameters(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the views of `theta` by parameter name; differentiable."""
-        parts = theta.split(self._sizes)
+        flat = theta.split(self._sizes)
         return {
-            name: part.view(shape)
-            for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
+            name: own.view(shape)
+            for name, own, shape in zip(self._names, flat, self._shapes, strict=True)
         }
 
     def load(self, theta: Tensor, buffers: dict[str, Tensor]) -> None:

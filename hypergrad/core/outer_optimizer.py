@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 __all__ = [
     "OuterState",
+    "all_lost",
+    "backtrack",
     "has_converged",
-    "has_lost_its_way",
-    "move",
-    "rank",
-    "retreat",
+    "selection_key",
     "sign_descent",
     "sign_of",
     "start",
+    "step",
 ]
 
 
@@ -83,8 +83,8 @@ def sign_descent(state: OuterState, hypergradients: Sequence[float]) -> OuterSta
     return OuterState(tuple(values), tuple(step_sizes), tuple(signs), tuple(moves))
 
 
-def retreat(state: OuterState) -> OuterState:
-    """Undo half of the last move, after an inner run that diverged and so has no hypergradient.
+def backtrack(state: OuterState) -> OuterState:
+    """Take back half of the last move, after an inner run that has no hypergradient.
 
     The step size of what had moved becomes half of what is left of the move, so that the next
     step the same way does not end at the schedule that diverged. What had not moved stays.
@@ -95,7 +95,7 @@ def retreat(state: OuterState) -> OuterState:
     Returns:
         Values half a step back; repeated, they approach those before the move.
 
-    >>> retreat(OuterState((0.75,), (0.5,), (-1,), (0.5,)))
+    >>> backtrack(OuterState((0.75,), (0.5,), (-1,), (0.5,)))
     OuterState(values=(0.5,), step_sizes=(0.125,), signs=(-1,), moves=(0.25,))
     """
     halves = tuple(move / 2 for move in state.moves)
@@ -107,8 +107,8 @@ def retreat(state: OuterState) -> OuterState:
     return OuterState(values, step_sizes, state.signs, halves)
 
 
-def move(state: OuterState, hypergradients: Sequence[float] | None) -> OuterState:
-    """End an outer step: sign descent, or a retreat where there is nothing to descend along.
+def step(state: OuterState, hypergradients: Sequence[float] | None) -> OuterState:
+    """End an outer step: sign descent, or half a step back where there is nothing to descend along.
 
     Args:
         state: The state whose values the inner run used.
@@ -118,17 +118,17 @@ def move(state: OuterState, hypergradients: Sequence[float] | None) -> OuterStat
         The state for the next outer step. Where hypergradients were lost and none is left to
         follow, standing still would only repeat the run that lost them.
     """
-    if hypergradients is None or has_lost_its_way(hypergradients):
-        return retreat(state)
+    if hypergradients is None or all_lost(hypergradients):
+        return backtrack(state)
     return sign_descent(state, hypergradients)
 
 
-def has_lost_its_way(hypergradients: Sequence[float]) -> bool:
+def all_lost(hypergradients: Sequence[float]) -> bool:
     """Whether some hypergradients are not finite, and none of the others says where to go."""
     return not all(map(math.isfinite, hypergradients)) and not any(map(sign_of, hypergradients))
 
 
-def rank(accuracy: float, loss: float) -> tuple[float, float]:
+def selection_key(accuracy: float, loss: float) -> tuple[float, float]:
     """Return what orders outer steps: validation accuracy; the lower loss decides a draw.
 
     Args:

@@ -111,11 +111,11 @@ class Schedule:
         """Return the schedule whose values, kind after kind, are `values`."""
         if len(values) != sum(counts):
             raise ValueError(f"{len(values)} values given for {sum(counts)} hyperparameters")
-        parts, start = [], 0
+        kinds, start = [], 0
         for count in counts:
-            parts.append(tuple(values[start : start + count]))
+            kinds.append(tuple(values[start : start + count]))
             start += count
-        return cls(*parts)
+        return cls(*kinds)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Sequence[float]]) -> "Schedule":

@@ -77,9 +77,9 @@ class Diagnostics(NamedTuple):
         if live:
             clipped_products = clipped_products.clone()
             rows = spans(live)
-            parts = touched.split([span.stop - span.start for span in rows])
-            for span, part in zip(rows, parts, strict=True):
-                clipped_products[span] += part
+            shares = touched.split([span.stop - span.start for span in rows])
+            for span, share in zip(rows, shares, strict=True):
+                clipped_products[span] += share
         return self.counted(live)._replace(
             clipped_gradients=self.clipped_gradients + clipped,
             clipped_products=clipped_products,
@@ -134,8 +134,8 @@ def signal_to_noise(samples: Tensor, batches: Sequence[int] = ()) -> list[float 
     """Return the signal-to-noise ratio of each hypergradient over validation batches.
 
     Args:
-        samples: `(K, N)`, hypergradients from `K` disjoint parts of the validation data.
-        batches: Validation batches in each part, one each unless given. The noise is stated for
+        samples: `(K, N)`, hypergradients from `K` disjoint chunks of the validation data.
+        batches: Validation batches in each chunk, one each unless given. The noise is stated for
             one batch: `sum_k b_k (h_k - h)^2 / (K - 1)`, `h` the mean over all batches.
 
     Returns:

@@ -54,7 +54,7 @@ def forward_step(
     rows = active_tangents_at(schedule, step, horizon, options.truncation, tangents.reached, share)
     values = schedule.at(step, horizon)
     taken = advance(model, state, tangents, batch, values, rows, options)
-    ranks.agree(taken[0].tensors())
+    ranks.broadcast_tensors(taken[0].tensors())
     return taken
 
 
@@ -91,7 +91,7 @@ def hypergradients(
     contributing = contributing_steps(schedule.counts, horizon, options.truncation)
     options = settle(model, theta, batch_at(0), len(contributing), options, ranks)
     state = InnerState.start(theta, model.buffers())
-    ranks.meet(state.tensors())
+    ranks.synchronise(state.tensors())
     tangents = Tangents.start(theta, len(ranks.share(len(contributing))))
     for step in range(horizon):
         state, tangents, _, _ = forward_step(

@@ -90,7 +90,7 @@ def settle(
     strategy = None
     if ranks.rank == 0:
         strategy = choose(model, theta, batch, count, options, ranks).strategy
-    return replace(options, strategy=ranks.said(strategy))
+    return replace(options, strategy=ranks.broadcast_object(strategy))
 
 
 def choose(

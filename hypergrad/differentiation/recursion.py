@@ -142,8 +142,8 @@ def _recursion(
         torch.mul(tangents.C[span], values.beta, out=C[span])
         _add_multiple(C[span], tangents.Z[span], values.mu, C[span])
     live = spans(rows.live)
-    for span, part in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
-        C[span] += part
+    for span, product in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
+        C[span] += product
     if rows.beta is not None:
         C[rows.beta] += state.v
     if rows.mu is not None:

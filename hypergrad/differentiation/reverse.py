@@ -3,7 +3,7 @@
 It gives the hypergradient of every step's own learning rate, momentum and weight decay at once
 (`N = T`, nothing shared), where forward mode would need a tangent for each; their means over
 windows are the hypergradients of shared values. With `P = dL_val/dtheta_t` and `Q = dL_val/dv_t`,
-both `(K, D)` for `K` parts of the validation data, from the last step to the first:
+both `(K, D)` for `K` chunks of the validation data, from the last step to the first:
 
     h_alpha_t = -P . v_t
     U   = Q - alpha_t P                               (all that v_t passes on)
@@ -51,13 +51,14 @@ class ReverseOptions:
     Attributes:
         clip_gradient: `c_g`, elementwise limit on the training gradient, or None.
         memory_gb: Memory for the states of the inner loop, in units of 1e9 bytes.
-        parts: `K`, into how many parts the validation data is divided. With 2 or more, the
-            signal-to-noise of every hypergradient is known, at a Hessian product a part and step.
+        validation_chunks: `K`, into how many chunks the validation data is divided. With 2 or
+            more, the signal-to-noise of every hypergradient is known, at a Hessian product a
+            chunk and step.
     """
 
     clip_gradient: float | None = None
     memory_gb: float = 2.0
-    parts: int = 1
+    validation_chunks: int = 1
 
     def __post_init__(self) -> None:
         if self.clip_gradient is not None and not self.clip_gradient > 0:
@@ -66,8 +67,8 @@ class ReverseOptions:
             )
         if not self.memory_gb > 0:
             raise ValueError(f"memory_gb={self.memory_gb} must be above zero")
-        if self.parts < 1:
-            raise ValueError(f"parts={self.parts} must be at least 1")
+        if self.validation_chunks < 1:
+            raise ValueError(f"validation_chunks={self.validation_chunks} must be at least 1")
 
 
 class PerStep(NamedTuple):
@@ -75,9 +76,9 @@ class PerStep(NamedTuple):
 
     Attributes:
         values: `(K, T, 3)` float64 on the CPU: of the learning rate, momentum and weight decay of
-            each step, for each part of the validation data.
-        shares: Share of the validation examples in each part.
-        batches: Validation batches in each part.
+            each step, for each chunk of the validation data.
+        shares: Share of the validation examples in each chunk.
+        batches: Validation batches in each chunk.
         clipped_gradients: Share of the entries of the training gradients that `c_g` touched.
     """
 
@@ -191,13 +192,13 @@ def backward(
 
     if not validation:
         raise ValueError("no validation data: give at least one batch")
-    parts = _parts(validation, options.parts)
-    counts = [sum(len(y) for _, y in part) for part in parts]
-    P = torch.stack([validation_gradient(model, state.theta, p, state.buffers) for p in parts])
+    chunks = _chunks(validation, options.validation_chunks)
+    counts = [sum(len(y) for _, y in chunk) for chunk in chunks]
+    P = torch.stack([validation_gradient(model, state.theta, c, state.buffers) for c in chunks])
     Q = torch.zeros_like(P)
     # While every learning rate is zero the weights stand still: nothing depends on the Hessian.
     curved = any(schedule.learning_rate)
-    found = P.new_zeros(len(parts), horizon, 3)
+    found = P.new_zeros(len(chunks), horizon, 3)
     clipped = P.new_zeros((), dtype=torch.float64)
     for start in reversed(trajectory.starts):
         for step, before in reversed(trajectory.states(start, advance)):
@@ -210,7 +211,7 @@ def backward(
             clipped += share
             tick(horizon - step)
     shares = tuple(count / sum(counts) for count in counts)
-    batches = tuple(len(part) for part in parts)
+    batches = tuple(len(chunk) for chunk in chunks)
     return PerStep(found.double().cpu(), shares, batches, clipped.item() / horizon)
 
 
@@ -277,10 +278,10 @@ def gather(found: PerStep, schedule: Schedule, state: InnerState) -> Hypergradie
     sums, steps, bad = [], [], []
     for kind, count in enumerate(schedule.counts):
         for window in windows(count, horizon):
-            part = found.values[:, window.start : window.stop, kind]
-            sums.append(part.sum(dim=1))
+            within = found.values[:, window.start : window.stop, kind]
+            sums.append(within.sum(dim=1))
             steps.append(window.stop - window.start)
-            lost = int((~part.isfinite()).any(dim=0).sum())
+            lost = int((~within.isfinite()).any(dim=0).sum())
             bad.append((lost, began if lost else None))
     samples = torch.stack(sums, dim=1) / torch.tensor(steps, dtype=torch.float64)
     shares = torch.tensor(found.shares, dtype=torch.float64)
@@ -305,7 +306,7 @@ def _check_repeatable(again: InnerState, state: InnerState) -> None:
             )
 
 
-def _parts(validation: Sequence[Batch], count: int) -> list[Sequence[Batch]]:
+def _chunks(validation: Sequence[Batch], count: int) -> list[Sequence[Batch]]:
     """Divide batches into `count` runs of (nearly) equal length; fewer if there are fewer."""
     count = min(count, len(validation))
     edges = [round(i * len(validation) / count) for i in range(count + 1)]

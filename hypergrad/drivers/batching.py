@@ -1,4 +1,4 @@
-"""What an inner run is given: images, minibatches, a schedule set by hand.
+"""What a run is given: images, minibatches, a schedule set by hand, how the outer loop goes.
 
 Pure functions of the configuration, a seed and a number.
 """
@@ -17,8 +17,9 @@ from hypergrad.data import (
     train_validation_split,
 )
 from hypergrad.differentiation.result import validation_batch
+from hypergrad.training.outer_loop import OuterOptions
 
-__all__ = ["hand_set_schedule", "minibatches_of", "split", "validation_batches"]
+__all__ = ["hand_set_schedule", "minibatches_of", "outer_options", "split", "validation_batches"]
 
 
 def split(config: RunConfig, data: Dataset, seed: int, outer_step: int) -> tuple[Images, Images]:
@@ -69,4 +70,18 @@ def hand_set_schedule(config: RunConfig, horizon: int) -> Schedule:
         weight_decay=hand.weight_decay,
         milestones=hand.milestones,
         factor=hand.factor,
+    )
+
+
+def outer_options(config: RunConfig) -> OuterOptions:
+    """Return how the configured outer loop moves, and when it ends."""
+    outer = config.outer
+    return OuterOptions(
+        outer.steps,
+        config.epochs,
+        outer.step_sizes,
+        outer.first_horizons,
+        outer.tolerance,
+        outer.patience,
+        config.allowance,
     )

@@ -80,7 +80,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
     windows = max(config.method.counts(1))  # unshared values fit any horizon
-    shortest = min(part.steps for part in layout.parts)
+    shortest = min(run.steps for run in layout.runs)
     if config.driver == "learn" and shortest < windows:
         raise ConfigError(
             f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "

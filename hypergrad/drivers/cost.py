@@ -1,18 +1,19 @@
-"""What a run is going to do, before it does it: parts, steps, memory."""
+"""What a run is going to do, before it does it: inner runs, steps, memory."""
 
 from typing import NamedTuple
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.differentiation.checkpointing import checkpoint_interval
+from hypergrad.drivers.batching import outer_options
 from hypergrad.drivers.search.candidates import count_of
 
-__all__ = ["RETRAININGS", "Part", "Plan", "plan", "plan_hypervariance", "plan_search"]
+__all__ = ["RETRAININGS", "Plan", "PlannedRun", "plan", "plan_hypervariance", "plan_search"]
 
 MANY = 1_000_000  # trials: a plan beyond that is none
 RETRAININGS = ("ours_retrained", "hd_retrained", "sgd")
 
 
-class Part(NamedTuple):
+class PlannedRun(NamedTuple):
     """One inner run.
 
     Attributes:
@@ -31,37 +32,37 @@ class Part(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Gradient evaluations of the whole part."""
+        """Gradient evaluations of the whole run."""
         return self.steps * (self.gradients + self.backward)
 
 
 class Plan(NamedTuple):
-    """The parts of one repeat, in order, and what they need.
+    """The inner runs of one repeat, in order, and what they need.
 
     Attributes:
-        parts: Inner runs; a run that converges early skips some.
+        runs: Inner runs; a search that converges early skips some.
         memory_bytes: What differentiation needs on top of training at its peak: tangents and
             their products, or the states that reverse mode keeps.
         memory_note: What that is, for people.
     """
 
-    parts: list[Part]
+    runs: list[PlannedRun]
     memory_bytes: int
     memory_note: str
 
     def cost_before(self, method: str, outer_step: int) -> float:
-        """Gradient evaluations planned before that part begins."""
+        """Gradient evaluations planned before an inner run begins."""
         cost = 0.0
-        for part in self.parts:
-            if (part.method, part.outer_step) == (method, outer_step):
+        for run in self.runs:
+            if (run.method, run.outer_step) == (method, outer_step):
                 return cost
-            cost += part.cost
-        raise ValueError(f"no part {method} {outer_step} in this plan")
+            cost += run.cost
+        raise ValueError(f"no inner run {method} {outer_step} in this plan")
 
     @property
     def cost(self) -> float:
         """Gradient evaluations of one repeat."""
-        return sum(part.cost for part in self.parts)
+        return sum(run.cost for run in self.runs)
 
 
 def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
@@ -74,14 +75,14 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         buffer_bytes: Memory of the network's buffers.
 
     Returns:
-        Its parts and needs.
+        Its inner runs and needs.
     """
-    method, outer = config.method, config.outer
+    method = config.method
     kept = n_train - max(1, round(n_train * method.validation_fraction))
     split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
     size = 8 if config.precision == "float64" else 4
     state = 2 * parameters * size + buffer_bytes
-    parts: list[Part] = []
+    runs: list[PlannedRun] = []
     memory, note = 0, "no tangents"
     if method.name != "hd":
         longest = config.epochs * split_steps
@@ -94,12 +95,13 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
             note = f"{columns} tangents, whatever the horizon"
         if config.budget is not None:
             note += f"; a seed ends when {config.budget} are spent, or after all outer steps"
-        for step in range(outer.steps):
-            steps = outer.horizon(step, config.epochs) * split_steps
-            parts.append(Part("ours", step, steps, *_step_cost(config, step, interval)))
+        options = outer_options(config)
+        for step in range(options.steps):
+            steps = options.horizon(step) * split_steps
+            runs.append(PlannedRun("ours", step, steps, *_step_cost(config, step, interval)))
     hd = config.hd.enabled or method.name == "hd"
     if hd:
-        parts.append(Part("hd", 0, config.epochs * split_steps, 2.0))
+        runs.append(PlannedRun("hd", 0, config.epochs * split_steps, 2.0))
     wanted = {
         "ours_retrained": method.name != "hd",
         "hd_retrained": hd,
@@ -107,14 +109,14 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
     }
     for name in RETRAININGS:
         if wanted[name]:
-            parts.append(Part(name, 0, config.epochs * full_steps, 1.0))
-    return Plan(parts, memory, note)
+            runs.append(PlannedRun(name, 0, config.epochs * full_steps, 1.0))
+    return Plan(runs, memory, note)
 
 
 def plan_hypervariance(
     config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
 ) -> Plan:
-    """Lay out a study of hypervariance: a part a perturbation, all its repeats in it.
+    """Lay out a study of hypervariance: an inner run a perturbation, all its repeats in it.
 
     Args:
         config: The run's configuration.
@@ -123,20 +125,20 @@ def plan_hypervariance(
         buffer_bytes: Memory of the network's buffers.
 
     Returns:
-        Its parts and needs; memory is that of one worker process.
+        Its inner runs and needs; memory is that of one worker process.
     """
     study = config.hypervariance
     state = 2 * parameters * (8 if config.precision == "float64" else 4) + buffer_bytes
     interval, memory, note = _reverse_memory(config, study.steps, state)
-    # There: a step and a hd hypergradient. Back: the same step again, its graph, a product.
+    # There: a step and a greedy hypergradient. Back: the same step again, its graph, a product.
     back = (interval > 1) + 1.0 + 2.0
     steps = config.repeats * study.steps
-    parts = [Part(name, 0, steps, 2.0, back) for name in study.perturbations]
-    return Plan(parts, memory, note)
+    runs = [PlannedRun(name, 0, steps, 2.0, back) for name in study.perturbations]
+    return Plan(runs, memory, note)
 
 
 def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
-    """Lay out one seed of a search: a part for each trial to its end, and a final training.
+    """Lay out one seed of a search: an inner run for each trial to its end, and a final training.
 
     Args:
         config: The run's configuration.
@@ -145,7 +147,7 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
         buffer_bytes: Memory of the network's buffers.
 
     Returns:
-        Its parts and needs; a single trial where only a budget of seconds ends the search.
+        Its inner runs and needs; a single trial where only a budget of seconds ends the search.
     """
     search, method, allowance = config.search, config.method, config.allowance
     kept = n_train - max(1, round(n_train * method.validation_fraction))
@@ -161,16 +163,16 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
         affordable = 1 if each is None else max(1, round(allowance.amount / max(each, 1)))
         trials = affordable if trials is None else min(trials, affordable)
     assert trials is not None, "a search has an end"
-    parts = [Part(search.kind, 0, steps, cost)] * min(trials, MANY)
-    parts.append(Part("final", 0, config.epochs * (n_train // method.batch_size), 1.0))
-    return Plan(parts, 0, note)
+    runs = [PlannedRun(search.kind, 0, steps, cost)] * min(trials, MANY)
+    runs.append(PlannedRun("final", 0, config.epochs * (n_train // method.batch_size), 1.0))
+    return Plan(runs, 0, note)
 
 
 def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float, float]:
     """Gradient evaluations of an inner step there, and back."""
     moving = outer_step > 0  # at first all values are zero, and no product is needed
     if config.method.mode == "reverse":
-        return 1.0, (interval > 1) + 1.0 + 2.0 * config.reverse.parts * moving
+        return 1.0, (interval > 1) + 1.0 + 2.0 * config.reverse.validation_chunks * moving
     counts = config.method.counts(1)
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)

@@ -14,7 +14,7 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.drivers.context import RunContext, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.learn.driver import LearnDriver
-from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.reporting.results import headline
 from hypergrad.reporting.run_progress import Display
@@ -96,7 +96,9 @@ def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume:
     journal = Journal(run)
     try:
         with Display(total, config.outer.steps, config.epochs, hint, console) as display:
-            loop = Loop(config, context.data, context.plan, journal, display, interrupt)
+            loop = RecordedInnerLoop(
+                config, context.data, context.plan, journal, display, interrupt
+            )
             learner = LearnDriver(
                 config,
                 context.data,

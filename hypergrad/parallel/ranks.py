@@ -52,7 +52,7 @@ class Ranks:
         """
         return tuple(range(self.rank, count, self.size))
 
-    def agree(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors, on any device, with those of rank 0.
 
         Args:
@@ -67,35 +67,35 @@ class Ranks:
             packed = torch.cat([tensor.reshape(-1) for tensor in alike])
             dist.broadcast(packed, 0)
             if self.rank:
-                parts = packed.split([tensor.numel() for tensor in alike])
-                for tensor, part in zip(alike, parts, strict=True):
-                    tensor.copy_(part.view_as(tensor))
+                flat = packed.split([tensor.numel() for tensor in alike])
+                for tensor, own in zip(alike, flat, strict=True):
+                    tensor.copy_(own.view_as(tensor))
 
-    def meet(self, tensors: Sequence[Tensor]) -> None:
+    def synchronise(self, tensors: Sequence[Tensor]) -> None:
         """Begin where rank 0 does: with its tensors, and its global generators for dropout.
 
         Args:
-            tensors: As for `agree`; at least one, on the device of the generator.
+            tensors: As for `broadcast_tensors`; at least one, on the device of the generator.
         """
         if self.size == 1:
             return
-        self.agree(tensors)
+        self.broadcast_tensors(tensors)
         device = tensors[0].device
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        state, cuda = self.said((torch.get_rng_state(), cuda))
+        state, cuda = self.broadcast_object((torch.get_rng_state(), cuda))
         torch.set_rng_state(state)
         if cuda is not None:
             torch.cuda.set_rng_state(cuda, device)
 
-    def said(self, thing: T | None = None) -> T:
+    def broadcast_object(self, thing: T | None = None) -> T:
         """Return what rank 0 gave for `thing`, on every rank."""
-        told: list = [thing]
+        box: list = [thing]
         if self.size > 1:
-            dist.broadcast_object_list(told, 0, group=self.words)
-        return told[0]
+            dist.broadcast_object_list(box, 0, group=self.words)
+        return box[0]
 
-    def told(self, number: int) -> int:
-        """Return the number that rank 0 gave: `said` for what is said at every step."""
+    def broadcast_number(self, number: int) -> int:
+        """Return the number that rank 0 gave: what is said at every step."""
         if self.size == 1:
             return number
         message = torch.tensor(number)
@@ -110,10 +110,10 @@ class Ranks:
         """
         if self.size == 1:
             return list(rows)
-        parts: list[list[T]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(parts, list(rows), group=self.words)
-        count = sum(map(len, parts))
-        return [parts[row % self.size][row // self.size] for row in range(count)]
+        shares: list[list[T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(shares, list(rows), group=self.words)
+        count = sum(map(len, shares))
+        return [shares[row % self.size][row // self.size] for row in range(count)]
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return a copy with all rows at rank 0, on the CPU; the other ranks get their own rows.
@@ -124,13 +124,13 @@ class Ranks:
         if self.size == 1:
             return rows.clone()
         rows = rows.cpu()
-        parts: list[Tensor] | None = [rows] * self.size if self.rank == 0 else None
-        dist.gather_object(rows, parts, group=self.words)
-        if parts is None:
+        shares: list[Tensor] | None = [rows] * self.size if self.rank == 0 else None
+        dist.gather_object(rows, shares, group=self.words)
+        if shares is None:
             return rows
-        whole = rows.new_empty(sum(map(len, parts)), *rows.shape[1:])
-        for rank, part in enumerate(parts):
-            whole[rank :: self.size] = part
+        whole = rows.new_empty(sum(map(len, shares)), *rows.shape[1:])
+        for rank, share in enumerate(shares):
+            whole[rank :: self.size] = share
         return whole
 
     def leave(self) -> None:

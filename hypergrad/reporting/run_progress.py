@@ -96,7 +96,7 @@ class Display:
         self._refreshed, self._cost = now, cost
         self._pace.update(cost)
         self._warn_if_long()
-        horizon = inner.horizon // inner.minibatches.steps_per_epoch
+        horizon = inner.horizon // inner.problem.minibatches.steps_per_epoch
         self._position = f"epoch {inner.epoch:.1f}/{horizon}"
         values = inner.values
         self._values = _values(values.alpha, values.beta, values.mu)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hypergrad.core.outer_optimizer import rank
+from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.runs.directory import RunDirectory
 
 __all__ = ["print_search", "search_headline"]
@@ -86,7 +86,7 @@ def _values(row: dict[str, str]) -> tuple[str, ...]:
 
 def _rank(rows: list[dict[str, str]]) -> tuple[float, float]:
     """What orders settings, as the search's own choice does."""
-    return rank(_mean(rows, "validation_accuracy"), _mean(rows, "validation_loss"))
+    return selection_key(_mean(rows, "validation_accuracy"), _mean(rows, "validation_loss"))
 
 
 def _mean(rows: list[dict[str, str]], column: str) -> float:

@@ -8,32 +8,33 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule, contributing_steps
-from hypergrad.core.sgd import InnerState, train_step
-from hypergrad.data import Minibatches
+from hypergrad.core.sgd import InnerState, add_scores, train_step
 from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.diagnostics import Diagnostics
-from hypergrad.differentiation.forward import forward_step, project
+from hypergrad.differentiation.forward import project
 from hypergrad.differentiation.options import ForwardOptions, settle
-from hypergrad.differentiation.recursion import Tangents
+from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.differentiation.reverse import ReverseOptions, backward, check_reversible, gather
+from hypergrad.differentiation.reverse import (
+    PerStep,
+    ReverseOptions,
+    backward,
+    check_reversible,
+    gather,
+)
 from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.graphed_step import Replay
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
 Batch = tuple[Tensor, Tensor]
 
-ROWS = (
-    "Z",
-    "C",
-    "diagnostics.clipped_products",
-    "diagnostics.finite",
-)  # of a snapshot; one entry a value
+# Of a snapshot; one entry a value.
+ROWS = ("Z", "C", "diagnostics.clipped_products", "diagnostics.finite")
 
 
 def _ignore(steps: int) -> None: ...
@@ -43,10 +44,7 @@ class ForwardRun(ScheduledRun):
     """Train with a schedule and carry its tangents along.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs.
+        problem: What is trained; its gradient clip is that of the options.
         schedule: The values.
         options: Clipping, truncation, strategy.
         replay: As for `ScheduledRun`.
@@ -55,23 +53,23 @@ class ForwardRun(ScheduledRun):
 
     def __init__(
         self,
-        model: FlatModel,
-        theta: Tensor,
-        minibatches: Minibatches,
-        epochs: int,
+        problem: InnerProblem,
         schedule: Schedule,
         options: ForwardOptions,
         replay: Replay | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient, replay)
+        assert problem.clip_gradient == options.clip_gradient, "one clip, however it is asked for"
+        super().__init__(problem, schedule, replay)
         self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
         count = len(self.contributing)
         self._ranks, self._share = ranks, ranks.share(count)
-        self._options = settle(model, theta, minibatches.at(0), count, options, ranks)
-        self._tangents = Tangents.start(theta, len(self._share))
-        self._settle_tangents()
-        ranks.meet(self.state.tensors())
+        self._options = settle(
+            problem.model, problem.theta, problem.minibatches.at(0), count, options, ranks
+        )
+        self._tangents = Tangents.start(problem.theta, len(self._share))
+        self._place_tangents()
+        ranks.synchronise(self.state.tensors())
 
     def cost(self) -> tuple[int, int]:
         """Return gradients and Hessian products so far, in those of whole minibatches."""
@@ -94,7 +92,7 @@ class ForwardRun(ScheduledRun):
         if self._replay is not None:  # the next run steps on the same tensors
             state = InnerState(state.theta.clone(), state.v.clone(), state.buffers).copied()
         given = validation, self.contributing, self._ranks
-        return project(self.model, state, self._tangents, *given)
+        return project(self.problem.model, state, self._tangents, *given)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON.
@@ -127,71 +125,54 @@ class ForwardRun(ScheduledRun):
         )
         own = tuple(reached[row] for row in share)
         self._tangents = Tangents(rows["Z"], rows["C"], own, diagnostics)
-        self._settle_tangents()
+        self._place_tangents()
 
-    def _settle_tangents(self) -> None:
+    def _place_tangents(self) -> None:
         if self._replay is not None:
             self._tangents = self._replay.place_tangents(self._tangents)
 
-    def _go(self, batch: Batch) -> None:
+    def advance(self) -> None:
+        """Take one inner step, and carry the tangents through it."""
+        step, batch = self._begin_step()
+        horizon, options = self.horizon, self._options
+        active = active_tangents_at(
+            self._schedule, step, horizon, options.truncation, self._tangents.reached, self._share
+        )
+        values = self._schedule.at(step, horizon)
         if self._replay is None:
-            super()._go(batch)
-            return
-        assert self._replay.state is self.state, "another run has taken the tensors over"
-        rows = active_tangents_at(
-            self._schedule,
-            self.step,
-            self.horizon,
-            self._options.truncation,
-            self._tangents.reached,
-            self._share,
-        )
-        values = self._schedule.at(self.step, self.horizon)
-        self._replay.forward(batch, values, rows, self._options)
-        diagnostics = self._tangents.diagnostics.counted(rows.live)
-        self._tangents = self._tangents._replace(reached=rows.reached, diagnostics=diagnostics)
-        self._ranks.agree(self.state.tensors())
-
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        self.state, self._tangents, loss, predictions = forward_step(
-            self.model,
-            self.state,
-            self._tangents,
-            batch,
-            self._schedule,
-            self.step,
-            self.horizon,
-            self._options,
-            self._ranks,
-        )
-        return loss, predictions
+            self.state, self._tangents, loss, predictions = advance(
+                self.problem.model, self.state, self._tangents, batch, values, active, options
+            )
+            add_scores(self._sums, loss, predictions, batch[1])
+        else:
+            assert self._replay.state is self.state, "another run has taken the tensors over"
+            self._replay.forward(batch, values, active, options)
+            diagnostics = self._tangents.diagnostics.counted(active.live)
+            self._tangents = self._tangents._replace(
+                reached=active.reached, diagnostics=diagnostics
+            )
+        self._ranks.broadcast_tensors(self.state.tensors())
 
 
 class ReverseRun(ScheduledRun):
     """Train with a schedule, then go back through the whole of it.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs.
+        problem: What is trained; its gradient clip is that of the options.
         schedule: The values.
         options: Clipping and memory.
     """
 
     def __init__(
         self,
-        model: FlatModel,
-        theta: Tensor,
-        minibatches: Minibatches,
-        epochs: int,
+        problem: InnerProblem,
         schedule: Schedule,
         options: ReverseOptions,
     ) -> None:
-        check_reversible(model)
-        super().__init__(model, theta, minibatches, epochs, schedule, options.clip_gradient)
+        check_reversible(problem.model)
+        assert problem.clip_gradient == options.clip_gradient, "one clip, however it is asked for"
+        super().__init__(problem, schedule)
         self._options = options
-        self._theta = theta
         self.contributing = contributing_steps(schedule.counts, self.horizon)
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
         self._back = 0, 0
@@ -213,45 +194,48 @@ class ReverseRun(ScheduledRun):
         Returns:
             One averaged hypergradient a value.
         """
+        return gather(self.per_step(validation, tick), self._schedule, self.state)
+
+    def per_step(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> PerStep:
+        """Return the hypergradients of every single step's values; as `hypergradients`."""
         assert self.done, "the way back begins at the end"
         # Each step is taken once more for its graph, and before that once from its checkpoint.
         again = 1 + (self._trajectory.interval > 1)
-        products = self.horizon * self._options.parts if any(self._schedule.flat) else 0
+        products = self.horizon * self._options.validation_chunks if any(self._schedule.flat) else 0
         self._back = self.horizon * again, products
-        found = backward(
-            self.model,
+        return backward(
+            self.problem.model,
             self._trajectory,
             self.state,
-            self.minibatches.at,
+            self.problem.minibatches.at,
             validation,
             self._schedule,
             self.horizon,
             self._options,
             tick,
         )
-        return gather(found, self._schedule, self.state)
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, which holds no trajectory: the steps so far are taken again."""
         super().restore(tensors, scalars)
-        state = InnerState.start(self._theta, self.model.buffers())
+        model, theta, minibatches, _, clip = self.problem
+        state = InnerState.start(theta, model.buffers())
         for step in range(self.step):
             self._trajectory.note(step, state)
             values = self._schedule.at(step, self.horizon)
-            batch = self.minibatches.at(step)
-            state, _, _ = train_step(self.model, state, batch, values, self._clip)
+            state, _, _ = train_step(model, state, minibatches.at(step), values, clip)
         self.state = state
 
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def advance(self) -> None:
+        """Take one inner step, and keep the state before it if it is a checkpoint's."""
         self._trajectory.note(self.step, self.state)
-        return super()._take(batch)
+        super().advance()
 
 
 def differentiated(
-    model: FlatModel,
-    theta: Tensor,
-    minibatches: Minibatches,
-    epochs: int,
+    problem: InnerProblem,
     schedule: Schedule,
     options: ForwardOptions | ReverseOptions,
     replay: Replay | None = None,
@@ -260,10 +244,7 @@ def differentiated(
     """Return the inner run that the options ask for.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs.
+        problem: What is trained; its gradient clip is that of the options.
         schedule: The values.
         options: Of forward mode, or of reverse mode.
         replay: Takes the steps of forward mode.
@@ -281,5 +262,5 @@ def differentiated(
             raise ValueError(
                 f"{ranks.size} ranks: reverse mode has nothing to share; use ForwardOptions, or one"
             )
-        return ReverseRun(model, theta, minibatches, epochs, schedule, options)
-    return ForwardRun(model, theta, minibatches, epochs, schedule, options, replay, ranks)
+        return ReverseRun(problem, schedule, options)
+    return ForwardRun(problem, schedule, options, replay, ranks)

@@ -16,8 +16,8 @@ from torch.func import vmap
 
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState, clip_gradient, sgd_step
-from hypergrad.data import Minibatches
+from hypergrad.core.sgd import InnerState, add_scores, clip_gradient, sgd_step
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 __all__ = ["EnsembleRun", "check_ensemble", "fastest_size"]
@@ -57,64 +57,49 @@ class EnsembleRun(InnerRun):
     """Train `K` members with a schedule each; `state.theta` is `(K, D)`, buffers are stacked too.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters of all members.
-        minibatches: Training data of all members.
-        epochs: The horizon, in epochs.
+        problem: What all members train.
         schedules: One a member.
-        clip_gradient: `c_g`, or None.
     """
 
-    def __init__(
-        self,
-        model: FlatModel,
-        theta: Tensor,
-        minibatches: Minibatches,
-        epochs: int,
-        schedules: Sequence[Schedule],
-        clip_gradient: float | None,
-    ) -> None:
-        super().__init__(model, theta, minibatches, epochs)
+    def __init__(self, problem: InnerProblem, schedules: Sequence[Schedule]) -> None:
+        super().__init__(problem)
+        model, theta = problem.model, problem.theta
         check_ensemble(model)
         size = len(schedules)
         buffers = {name: b.expand(size, *b.shape) for name, b in model.buffers().items()}
         self.state = InnerState.start(theta.expand(size, -1), buffers)
         self._sums = self._sums.new_zeros(size, 2)
-        self._clip = clip_gradient
         steps = [[s.at(t, self.horizon)[:3] for s in schedules] for t in range(self.horizon)]
         # (T, 3, K, 1): what each step uses, one column a member.
         self._values = theta.new_tensor(steps).transpose(1, 2).unsqueeze(-1)
 
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        x, y = batch
+    def advance(self) -> None:
+        """Take one inner step of every member."""
+        step, (x, y) = self._begin_step()
         theta, v, buffers = self.state
         point = theta.detach().requires_grad_()
-        each = vmap(self.model.tracked_loss, in_dims=(0, None, None, 0))
+        each = vmap(self.problem.model.tracked_loss, in_dims=(0, None, None, 0))
         losses, predictions = each(point, x, y, buffers)
         # A member's loss depends on its own row alone, so the gradient of the sum is all of theirs.
-        g, _ = clip_gradient(torch.autograd.grad(losses.sum(), point)[0], self._clip)
-        theta, v = sgd_step(theta, v, g, _MemberValues(*self._values[self.step]))
+        g, _ = clip_gradient(
+            torch.autograd.grad(losses.sum(), point)[0], self.problem.clip_gradient
+        )
+        theta, v = sgd_step(theta, v, g, _MemberValues(*self._values[step]))
         self.state = InnerState(theta, v, buffers)
-        return losses.detach(), predictions.detach()
+        add_scores(self._sums, losses.detach(), predictions.detach(), y)
 
 
 def fastest_size(
-    model: FlatModel,
-    theta: Tensor,
-    minibatches: Minibatches,
+    problem: InnerProblem,
     schedule: Schedule,
-    clip_gradient: float | None,
     largest: int,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[int, dict[int, float]]:
     """Measure how many trials it pays to train together.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
+        problem: What all trials train; a few steps of it are taken.
         schedule: Any schedule.
-        clip_gradient: `c_g`, or None.
         largest: Members at most.
         tick: Is called after every step; what it raises ends the measurement.
 
@@ -122,15 +107,15 @@ def fastest_size(
         The largest size that is clearly faster, a trial, than the one before it, 1 to begin with;
         and the median seconds that a step of one trial takes, by size, as far as was measured.
     """
-    alone = ScheduledRun(model, theta, minibatches, 1, schedule, clip_gradient)
+    alone = ScheduledRun(problem, schedule)
     best, seconds = 1, {1: _step_seconds(alone, tick)}
-    if model.has_dropout:
+    if problem.model.has_dropout:
         return best, seconds
     for size in SIZES:
         if size > largest:
             break
         try:
-            run = EnsembleRun(model, theta, minibatches, 1, [schedule] * size, clip_gradient)
+            run = EnsembleRun(problem, [schedule] * size)
             seconds[size] = _step_seconds(run, tick) / size
         except RuntimeError:
             break  # too large for the device, or an operation that cannot be batched

@@ -1,22 +1,21 @@
-"""Inner runs, one step at a time, so that a driver can watch, pause, save and resume them.
+"""Inner runs, one step at a time, so that a caller can watch, pause, save and resume them.
 
 `ScheduledRun` only trains; those of `differentiated_run` find the hypergradients of their schedule
 too, and that of `hypergradient_descent` updates its values online. Everything random is a pure
 function of a key and the step, so a run's position is a number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule, StepValues
 from hypergrad.core.sgd import InnerState, add_scores, train_step
-from hypergrad.data import Minibatches
 from hypergrad.training.graphed_step import Replay
+from hypergrad.training.inner_problem import InnerProblem
 
-__all__ = ["InnerRun", "ScheduledRun"]
+__all__ = ["InnerRun", "ScheduledRun", "steps"]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -25,27 +24,30 @@ class InnerRun:
     """What all kinds of inner run share: position, weights, and running sums.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs.
+        problem: What is trained.
+
+    Attributes:
+        problem: The same.
+        step: Inner steps taken.
+        state: Weights, velocity and buffers after them.
     """
 
-    def __init__(
-        self, model: FlatModel, theta: Tensor, minibatches: Minibatches, epochs: int
-    ) -> None:
-        self.model = model
-        self.minibatches = minibatches
-        self.horizon = epochs * minibatches.steps_per_epoch
+    def __init__(self, problem: InnerProblem) -> None:
+        self.problem = problem
         self.step = 0
-        self.state = InnerState.start(theta, model.buffers())
-        self._sums = torch.zeros(2, dtype=torch.float64, device=theta.device)
+        self.state = InnerState.start(problem.theta, problem.model.buffers())
+        self._sums = torch.zeros(2, dtype=torch.float64, device=problem.theta.device)
         self._count = 0
+
+    @property
+    def horizon(self) -> int:
+        """Inner steps from the start to the end."""
+        return self.problem.horizon
 
     @property
     def epoch(self) -> float:
         """Epochs completed."""
-        return self.step / self.minibatches.steps_per_epoch
+        return self.step / self.problem.minibatches.steps_per_epoch
 
     @property
     def done(self) -> bool:
@@ -58,20 +60,25 @@ class InnerRun:
         raise NotImplementedError
 
     def advance(self) -> None:
-        """Take one inner step."""
-        batch = self.minibatches.at(self.step)
-        self._go(batch)
-        self._count += len(batch[1])
-        self.step += 1
+        """Take one inner step: a new state, and its scores added to the running sums."""
+        raise NotImplementedError
 
     def take_means(self) -> tuple[float, float]:
         """Return mean training loss and accuracy since the last call, and start anew."""
         loss, accuracy = self._take_means().tolist()
         return loss, accuracy
 
+    def take_losses(self) -> list[float]:
+        """Return the mean training loss of every model in the run, as `take_means` does of one."""
+        return self._take_means()[..., 0].reshape(-1).tolist()
+
     def is_finite(self) -> bool:
         """Whether every parameter is a finite number."""
         return bool(self.state.theta.isfinite().all())
+
+    def is_lost(self) -> bool:
+        """Whether no model in the run has finite weights any more."""
+        return not bool(self.state.theta.isfinite().all(dim=-1).any())
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON."""
@@ -97,9 +104,12 @@ class InnerRun:
         assert isinstance(count, int)
         self.step, self._count = step, count
 
-    def take_losses(self) -> list[float]:
-        """Return the mean training loss of every model in the run, as `take_means` does of one."""
-        return self._take_means()[..., 0].reshape(-1).tolist()
+    def _begin_step(self) -> tuple[int, Batch]:
+        """Return the 0-based step that is due and its minibatch; it counts as taken from here."""
+        step, batch = self.step, self.problem.minibatches.at(self.step)
+        self._count += len(batch[1])
+        self.step += 1
+        return step, batch
 
     def _take_means(self) -> Tensor:
         means = self._sums / max(self._count, 1)
@@ -107,43 +117,47 @@ class InnerRun:
         self._count = 0
         return means
 
-    def _go(self, batch: Batch) -> None:
-        """Take the step on a minibatch, and add up its scores."""
-        loss, predictions = self._take(batch)
-        add_scores(self._sums, loss, predictions, batch[1])
 
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+def steps(inner: InnerRun, rows_per_epoch: int = 1) -> Iterator[bool]:
+    """Take the inner steps that are left, until the horizon or until all weights are lost.
+
+    Args:
+        inner: The run, from wherever it is.
+        rows_per_epoch: How often to look whether weights are still finite numbers: an evaluation is
+            due at the same moments. 0: never, so that it always comes to the horizon.
+
+    Yields:
+        After every step, whether an evaluation is due.
+    """
+    per_epoch = inner.problem.minibatches.steps_per_epoch
+
+    def is_due() -> bool:
+        return (
+            inner.step * rows_per_epoch // per_epoch
+            > (inner.step - 1) * rows_per_epoch // per_epoch
+        )
+
+    while not inner.done and not (inner.step and is_due() and inner.is_lost()):
+        inner.advance()
+        yield is_due()
 
 
 class ScheduledRun(InnerRun):
     """Train with a given schedule.
 
     Args:
-        model: The network and its loss.
-        theta: `(D,)` initial parameters.
-        minibatches: Training data.
-        epochs: The horizon, in epochs; the windows of the schedule stretch to it.
-        schedule: The values.
-        clip_gradient: `c_g`, or None.
+        problem: What is trained.
+        schedule: The values; their windows stretch to the horizon.
         replay: Takes the steps on tensors of its own, which the run before it leaves to this one.
     """
 
     def __init__(
-        self,
-        model: FlatModel,
-        theta: Tensor,
-        minibatches: Minibatches,
-        epochs: int,
-        schedule: Schedule,
-        clip_gradient: float | None,
-        replay: Replay | None = None,
+        self, problem: InnerProblem, schedule: Schedule, replay: Replay | None = None
     ) -> None:
-        super().__init__(model, theta, minibatches, epochs)
+        super().__init__(problem)
         self._schedule = schedule
-        self._clip = clip_gradient
         self._replay = replay
-        self._settle_in()
+        self._place()
 
     @property
     def values(self) -> StepValues:
@@ -153,23 +167,19 @@ class ScheduledRun(InnerRun):
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot."""
         super().restore(tensors, scalars)
-        self._settle_in()
+        self._place()
 
-    def _settle_in(self) -> None:
+    def _place(self) -> None:
         """Move to the tensors that steps are replayed on, if they are."""
         if self._replay is not None:
             self.state, self._sums = self._replay.place(self.state, self._sums)
 
-    def _go(self, batch: Batch) -> None:
-        if self._replay is None:
-            super()._go(batch)
+    def advance(self) -> None:
+        """Take one inner step."""
+        step, batch = self._begin_step()
+        values, (model, _, _, _, clip) = self._schedule.at(step, self.horizon), self.problem
+        if self._replay is not None:
+            self._replay.train(batch, values, clip)
             return
-        assert self._replay.state is self.state, "another run has taken the tensors over"
-        self._replay.train(batch, self._schedule.at(self.step, self.horizon), self._clip)
-
-    def _take(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        values = self._schedule.at(self.step, self.horizon)
-        self.state, loss, predictions = train_step(
-            self.model, self.state, batch, values, self._clip
-        )
-        return loss, predictions
+        self.state, loss, predictions = train_step(model, self.state, batch, values, clip)
+        add_scores(self._sums, loss, predictions, batch[1])

@@ -25,6 +25,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import STRATEGIES
 from hypergrad.data import Augmentation, Minibatches
 from hypergrad.models import build
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 BESIDE = {"gradient", "reference", "reverse", "finite_differences"}
@@ -159,9 +160,8 @@ def test_the_loop_by_hand_ends_where_the_library_does(augment: bool) -> None:
     recipe = plain.Recipe(2, 16, key, augment, 0.1, 0.9, 5e-4, clip=0.01)
     net = plain.train(model.module, data.train, recipe)
     minibatches = Minibatches(data.train, 16, key, Augmentation() if augment else None)
-    run = ScheduledRun(
-        model, model.theta(), minibatches, 2, Schedule((0.1,), (0.9,), (5e-4,)), 0.01
-    )
+    problem = InnerProblem.over_epochs(model, model.theta(), minibatches, 2, 0.01)
+    run = ScheduledRun(problem, Schedule((0.1,), (0.9,), (5e-4,)))
     while not run.done:
         run.advance()
     theta = FlatModel(net).theta()

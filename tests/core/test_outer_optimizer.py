@@ -6,12 +6,12 @@ import pytest
 
 from hypergrad.core.outer_optimizer import (
     OuterState,
+    backtrack,
     has_converged,
-    move,
-    rank,
-    retreat,
+    selection_key,
     sign_descent,
     start,
+    step,
 )
 
 
@@ -43,7 +43,7 @@ def test_retreats_approach_the_values_before_the_move() -> None:
     before = OuterState((0.2, 0.4), (0.1, 0.1), (-1, 1), (0.1, 0.1))
     state = sign_descent(before, [-1.0, 1.0])
     for _ in range(30):
-        state = retreat(state)
+        state = backtrack(state)
     assert state.values == pytest.approx(before.values)
 
 
@@ -52,7 +52,7 @@ def test_the_step_after_a_retreat_does_not_end_at_what_diverged() -> None:
     state = OuterState((0.3,), (0.2,), (-1,), (0.2,))
     tried = []
     for _ in range(12):
-        state = retreat(state) if state.values[0] > 0.45 else sign_descent(state, [-1.0])
+        state = backtrack(state) if state.values[0] > 0.45 else sign_descent(state, [-1.0])
         tried.append(round(state.values[0], 9))
     assert tried[:4] == [0.5, 0.4, 0.45, 0.5]  # not 0.5, 0.4, 0.5
     assert tried[-1] == pytest.approx(0.45, abs=1e-3)
@@ -60,7 +60,7 @@ def test_the_step_after_a_retreat_does_not_end_at_what_diverged() -> None:
 
 def test_a_retreat_leaves_alone_what_had_not_moved() -> None:
     state = sign_descent(OuterState((0.3, 0.35), (0.2, 0.15), (-1, -1), (0.2, 0.15)), [-1.0, 0.0])
-    back = retreat(state)
+    back = backtrack(state)
     assert back.values == pytest.approx((0.4, 0.35))
     assert back.step_sizes == pytest.approx((0.05, 0.15))
 
@@ -73,14 +73,14 @@ def test_convergence_is_relative_to_every_value() -> None:
 
 def test_what_is_lost_with_nothing_left_to_follow_is_taken_back() -> None:
     state = OuterState((0.6, 0.4), (0.2, 0.2), (-1, -1), (0.2, 0.2))
-    assert move(state, None) == retreat(state)
-    assert move(state, [math.nan, math.nan]) == retreat(state)
-    assert move(state, [math.nan, 0.0]) == retreat(state)
-    assert move(state, [math.nan, -1.0]).values == (0.6, pytest.approx(0.6))
-    assert move(state, [0.0, 0.0]).values == state.values  # zero moves nothing
+    assert step(state, None) == backtrack(state)
+    assert step(state, [math.nan, math.nan]) == backtrack(state)
+    assert step(state, [math.nan, 0.0]) == backtrack(state)
+    assert step(state, [math.nan, -1.0]).values == (0.6, pytest.approx(0.6))
+    assert step(state, [0.0, 0.0]).values == state.values  # zero moves nothing
 
 
 def test_rank_is_accuracy_then_loss_and_never_what_is_not_finite() -> None:
-    assert rank(0.9, 0.5) > rank(0.8, 0.1)
-    assert rank(0.9, 0.3) > rank(0.9, 0.5)
-    assert rank(0.0, 9.0) > rank(1.0, math.nan)
+    assert selection_key(0.9, 0.5) > selection_key(0.8, 0.1)
+    assert selection_key(0.9, 0.3) > selection_key(0.9, 0.5)
+    assert selection_key(0.0, 9.0) > selection_key(1.0, math.nan)

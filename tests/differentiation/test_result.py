@@ -64,7 +64,7 @@ def test_forward_mode_reports_the_spread_over_validation_batches() -> None:
     found = torch.tensor([seen.signal_to_noise for seen in whole.diagnostics], dtype=torch.float64)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
     # one adjoint a part: reverse mode sees the same spread
-    same = reverse.hypergradients(*given, parts, SCHEDULE, 12, ReverseOptions(parts=4))
+    same = reverse.hypergradients(*given, parts, SCHEDULE, 12, ReverseOptions(validation_chunks=4))
     again = torch.tensor([seen.signal_to_noise for seen in same.diagnostics], dtype=torch.float64)
     torch.testing.assert_close(again, expected, rtol=1e-8, atol=0)
 

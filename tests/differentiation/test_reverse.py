@@ -247,7 +247,7 @@ def test_a_buffer_that_training_changes_is_read_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "text"), [({"clip_gradient": 0.0}, "clip"), ({"memory_gb": 0}, "memory"),
-                         ({"parts": 0}, "parts")]
+                         ({"validation_chunks": 0}, "validation_chunks")]
 )  # fmt: skip
 def test_options_out_of_range(fields: dict[str, float], text: str) -> None:
     with pytest.raises(ValueError, match=text):

@@ -11,21 +11,21 @@ from hypergrad.drivers.cost import plan, plan_hypervariance
 def test_the_paper_scale_has_about_ten_thousand_steps() -> None:
     config, _ = compose("fig1")
     layout = plan(config, 50_000, 175_066)
-    steps = [part.steps for part in layout.parts if part.method == "ours"]
+    steps = [run.steps for run in layout.runs if run.method == "ours"]
     assert steps == [185] + [50 * 185] * 9
     assert layout.memory_note == "7 tangents, whatever the horizon"
     assert layout.memory_bytes == 5 * 7 * 175_066 * 4
     assert layout.cost_before("hd", 0) == pytest.approx(
-        sum(part.cost for part in layout.parts if part.method == "ours")
+        sum(run.cost for run in layout.runs if run.method == "ours")
     )
-    assert {part.method: part.steps for part in layout.parts}["sgd"] == 50 * 195
+    assert {run.method: run.steps for run in layout.runs}["sgd"] == 50 * 195
 
 
 def test_parts_that_are_switched_off_are_not_planned() -> None:
     config, _ = compose("fig1", ["hd.enabled=false", "baseline.enabled=false"])
-    names = [part.method for part in plan(config, 50_000, 10).parts]
+    names = [run.method for run in plan(config, 50_000, 10).runs]
     assert set(names) == {"ours", "ours_retrained"}
-    with pytest.raises(ValueError, match="no part hd 0"):
+    with pytest.raises(ValueError, match="no inner run hd 0"):
         plan(config, 50_000, 10).cost_before("hd", 0)
 
 
@@ -60,24 +60,24 @@ def test_reverse_mode_keeps_all_states_or_every_so_many() -> None:
     # half of 60,000 images in batches of 128, two epochs
     config, _ = compose("fig3", ["data=mnist", "method=unshared"])
     layout = plan(config, 60_000, 44_426)
-    assert layout.parts[1].steps == 468
-    assert (layout.parts[1].gradients, layout.parts[1].backward) == (1.0, 3.0)
-    assert layout.parts[0].backward == 1.0  # at zero nothing depends on the Hessian
+    assert layout.runs[1].steps == 468
+    assert (layout.runs[1].gradients, layout.runs[1].backward) == (1.0, 3.0)
+    assert layout.runs[0].backward == 1.0  # at zero nothing depends on the Hessian
     assert layout.memory_bytes == 468 * 2 * 44_426 * 4
     config, _ = compose("fig3", ["data=mnist", "method=unshared", "reverse.memory_gb=0.04"])
     layout = plan(config, 60_000, 44_426)
     assert layout.memory_note == "45 states, 22 steps apart"
-    assert layout.parts[1].backward == 4.0
+    assert layout.runs[1].backward == 4.0
 
 
 def test_hd_alone_has_no_outer_steps() -> None:
     config, _ = compose("fig3", ["data=mnist", "method=hd"])
-    assert [part.method for part in plan(config, 60_000, 10).parts] == ["hd", "hd_retrained"]
+    assert [run.method for run in plan(config, 60_000, 10).runs] == ["hd", "hd_retrained"]
 
 
 def test_a_study_goes_there_and_back_for_every_repeat() -> None:
     config, _ = compose("fig2", ["data=mnist"])
     layout = plan_hypervariance(config, 60_000, 44_426)
-    assert [part.method for part in layout.parts] == config.hypervariance.perturbations
-    assert layout.parts[0].steps == 32 * 400
+    assert [run.method for run in layout.runs] == config.hypervariance.perturbations
+    assert layout.runs[0].steps == 32 * 400
     assert layout.cost == 5 * 32 * 400 * (2 + 3)

@@ -17,6 +17,7 @@ from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.parallel.ranks import Ranks
 from hypergrad.training.differentiated_run import differentiated
+from hypergrad.training.inner_problem import InnerProblem
 
 # One address and port for each group of processes: --standalone takes a free one.
 
@@ -111,7 +112,8 @@ def test_shares_are_disjoint_whole_and_plan_what_one_process_plans(size: int) ->
 def test_reverse_mode_refuses_ranks() -> None:
     problem = digits_problem("mlp", hidden=8)
     minibatches = Minibatches(Images(problem.images, problem.labels), 32, (0,))
-    given = problem.model, problem.theta, minibatches, 1, SCHEDULE, ReverseOptions()
+    inner = InnerProblem.over_epochs(problem.model, problem.theta, minibatches, 1)
+    given = inner, SCHEDULE, ReverseOptions()
     with pytest.raises(ValueError, match="2 ranks: reverse mode has nothing to share"):
         differentiated(*given, ranks=Ranks(0, 2))
     assert differentiated(*given).horizon == minibatches.steps_per_epoch

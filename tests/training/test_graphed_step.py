@@ -20,6 +20,7 @@ from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.cuda_graph import WARM_UP, Recorder
 from hypergrad.training.differentiated_run import ForwardRun
 from hypergrad.training.graphed_step import Replay, replay_for
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 SCHEDULE = Schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
@@ -44,14 +45,18 @@ def minibatches(problem: Problem, size: int = 4) -> Minibatches:
     return Minibatches(images, size, (0, "replay"))
 
 
+def inner(problem: Problem, clip: float | None) -> InnerProblem:
+    given = problem.model, problem.theta, minibatches(problem)
+    return InnerProblem.over_epochs(*given, EPOCHS, clip)
+
+
 def forward_run(
     problem: Problem,
     options: ForwardOptions,
     replay: Replay | None = None,
     schedule: Schedule = SCHEDULE,
 ) -> ForwardRun:
-    given = problem.model, problem.theta, minibatches(problem), EPOCHS, schedule, options
-    return ForwardRun(*given, replay=replay)
+    return ForwardRun(inner(problem, options.clip_gradient), schedule, options, replay=replay)
 
 
 def fresh(problem: Problem) -> Replay:
@@ -124,7 +129,7 @@ def test_one_replay_serves_runs_that_follow_one_another() -> None:
             for run in runs:
                 finish(run)
             assert_same(*runs, problem)
-    given = problem.model, problem.theta, minibatches(problem), EPOCHS, SCHEDULE, 0.05
+    given = inner(problem, 0.05), SCHEDULE
     trained = ScheduledRun(*given, replay=replay), ScheduledRun(*given)
     for run in trained:
         finish(run)

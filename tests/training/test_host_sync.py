@@ -21,6 +21,7 @@ from hypergrad.training.differentiated_run import ForwardRun
 from hypergrad.training.ensemble import EnsembleRun
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.host_sync import HostTraffic
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 SCHEDULE = Schedule((0.05, 0.1), (0.5,), (1e-3, 2e-3))
@@ -69,25 +70,30 @@ def minibatches(problem: Problem, device: torch.device) -> Minibatches:
 
 def forward_run(strategy: str) -> Callable[..., InnerRun]:
     options = ForwardOptions(0.05, 0.5, truncation=0.3, strategy=strategy)
-    return lambda *given: ForwardRun(*given, SCHEDULE, options)
+    return lambda problem: ForwardRun(problem, SCHEDULE, options)
 
 
-def replayed(model: FlatModel, *given: object) -> InnerRun:
-    replay = Replay(model, Recorder(CPU))
+def replayed(problem: InnerProblem) -> InnerRun:
+    replay = Replay(problem.model, Recorder(CPU))
     options = ForwardOptions(0.05, 0.5, truncation=0.3)
-    return ForwardRun(model, *given, SCHEDULE, options, replay=replay)  # type: ignore[arg-type]
+    return ForwardRun(problem, SCHEDULE, options, replay=replay)
 
 
 KINDS: dict[str, Callable[..., InnerRun]] = {
     **{strategy: forward_run(strategy) for strategy in ("loop", "vmap", "fused", "stacked")},
     "replayed": replayed,
-    "training": lambda *given: ScheduledRun(*given, SCHEDULE, 3.0),
-    "ensemble": lambda *given: EnsembleRun(*given, [SCHEDULE] * 2, 3.0),
+    "training": lambda problem: ScheduledRun(problem, SCHEDULE),
+    "ensemble": lambda problem: EnsembleRun(problem, [SCHEDULE] * 2),
 }
 
 
+def inner(kind: str, model: FlatModel, theta: torch.Tensor, batches: Minibatches) -> InnerProblem:
+    clip = 3.0 if kind in ("training", "ensemble") else 0.05
+    return InnerProblem.over_epochs(model, theta, batches, 1, clip)
+
+
 def go_through_an_epoch(run: InnerRun, device: torch.device) -> list[str]:
-    assert run.minibatches.steps_per_epoch == STEPS
+    assert run.problem.minibatches.steps_per_epoch == STEPS
     with HostTraffic(device) as traffic:
         for _ in range(STEPS):
             run.advance()
@@ -100,7 +106,7 @@ def test_an_epoch_reads_nothing_back_and_makes_nothing_of_numbers(name: str, kin
     if (name, kind) == ("wrn", "stacked"):
         pytest.skip("stacked takes chains of layers alone")
     problem = digits_problem(name, **({"depth": 10} if name == "wrn" else {}))
-    run = KINDS[kind](problem.model, problem.theta, minibatches(problem, CPU), 1)
+    run = KINDS[kind](inner(kind, problem.model, problem.theta, minibatches(problem, CPU)))
     assert go_through_an_epoch(run, CPU) == []
 
 
@@ -109,5 +115,6 @@ def test_an_epoch_reads_nothing_back_and_makes_nothing_of_numbers(name: str, kin
 def test_an_epoch_takes_nothing_from_the_host(name: str, kind: str) -> None:
     problem = digits_problem(name, **({"depth": 10} if name == "wrn" else {}))
     model = FlatModel(problem.model.module.to(META))
-    run = KINDS[kind](model, problem.theta.to(META), minibatches(problem, META), 1)
+    batches = minibatches(problem, META)
+    run = KINDS[kind](inner(kind, model, problem.theta.to(META), batches))
     assert go_through_an_epoch(run, META) == []

@@ -21,11 +21,12 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import generator
-from hypergrad.core.sgd import InnerState, train_step
 from hypergrad.data import Augmentation, Dataset, Minibatches, train_validation_split
-from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.result import validation_gradient
-from hypergrad.differentiation.reverse import ReverseOptions, backward, gather
+from hypergrad.differentiation.reverse import ReverseOptions, gather
+from hypergrad.training.differentiated_run import ReverseRun
+from hypergrad.training.inner_problem import InnerProblem
+from hypergrad.training.inner_run import steps
 
 __all__ = ["METHODS", "Measurement", "Task", "measure", "tasks"]
 
@@ -81,36 +82,23 @@ def measure(
     Returns:
         What it found.
     """
-    study, method = config.hypervariance, config.method
-    options = ReverseOptions(method.clip_gradient, config.reverse.memory_gb)
+    study, clip = config.hypervariance, config.method.clip_gradient
     theta, schedule = _start(config, model.theta(), task)
     train, validation = _minibatches(config, data, task)
-    state = InnerState.start(theta, model.buffers())
-    trajectory = Trajectory(study.steps, state, options.memory_gb)
+    problem = InnerProblem(model, theta, train, study.steps, clip)
+    inner = ReverseRun(problem, schedule, ReverseOptions(clip, config.reverse.memory_gb))
     greedy: list[Tensor] = []
-    loss = theta.new_zeros(())
-    for step in range(study.steps):
-        trajectory.note(step, state)
-        values = schedule.at(step, study.steps)
-        state, loss, _ = train_step(model, state, train.at(step), values, method.clip_gradient)
-        batches = _validation(config, validation, step)
-        g = validation_gradient(model, state.theta, batches, state.buffers)
-        greedy.append(-(g @ state.v))
+    loss = 0.0
+    for _ in steps(inner, rows_per_epoch=0):  # diverged or not, every step has a value
+        (loss,) = inner.take_losses()
+        batches = _validation(config, validation, inner.step - 1)
+        g = validation_gradient(model, inner.state.theta, batches, inner.state.buffers)
+        greedy.append(-(g @ inner.state.v))
         tick()
-    found = backward(
-        model,
-        trajectory,
-        state,
-        train.at,
-        _validation(config, validation, study.steps),
-        schedule,
-        study.steps,
-        options,
-        lambda _: tick(),
-    )
-    shared = gather(found, schedule, state).values[: study.windows]
+    found = inner.per_step(_validation(config, validation, study.steps), lambda _: tick())
+    shared = gather(found, schedule, inner.state).values[: study.windows]
     unshared = found.mean[:, 0].tolist()
-    return Measurement(tuple(torch.stack(greedy).tolist()), tuple(unshared), shared, loss.item())
+    return Measurement(tuple(torch.stack(greedy).tolist()), tuple(unshared), shared, loss)
 
 
 def _start(config: RunConfig, theta: Tensor, task: Task) -> tuple[Tensor, Schedule]:

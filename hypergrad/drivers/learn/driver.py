@@ -6,33 +6,42 @@ then trainings on the full training set that differ in nothing but the schedule:
 (`sgd`).
 """
 
-import csv
-import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.budget import Spent
 from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.outer_optimizer import has_converged, has_lost_its_way, move, start
-from hypergrad.core.schedule import KINDS, Schedule
+from hypergrad.core.outer_optimizer import all_lost
+from hypergrad.core.schedule import Schedule
 from hypergrad.data import Dataset, Images, Minibatches
 from hypergrad.differentiation.options import ForwardOptions, choose
-from hypergrad.differentiation.result import Hypergradients
 from hypergrad.differentiation.reverse import ReverseOptions
-from hypergrad.drivers.batching import hand_set_schedule, minibatches_of, split, validation_batches
+from hypergrad.drivers.batching import (
+    hand_set_schedule,
+    minibatches_of,
+    outer_options,
+    split,
+    validation_batches,
+)
 from hypergrad.drivers.cost import Plan
-from hypergrad.drivers.learn.inner_loop import Loop
+from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.learn.rank_protocol import LedRun, Task
-from hypergrad.drivers.learn.state import Evaluation, as_lists, as_state, outer_rows
+from hypergrad.drivers.learn.state import outer_rows
 from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
 from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
+from hypergrad.training.outer_loop import (
+    Evaluation,
+    OuterData,
+    OuterProgress,
+    OuterStep,
+    outer_steps,
+)
 
 __all__ = ["LearnDriver", "differentiation"]
 
@@ -44,7 +53,9 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     """Return how the configured method computes hypergradients."""
     method = config.method
     if method.mode == "reverse":
-        return ReverseOptions(method.clip_gradient, config.reverse.memory_gb, config.reverse.parts)
+        return ReverseOptions(
+            method.clip_gradient, config.reverse.memory_gb, config.reverse.validation_chunks
+        )
     return ForwardOptions(
         method.clip_gradient,
         method.clip_products,
@@ -73,184 +84,141 @@ class LearnDriver:
         data: Dataset,
         make_model: Callable[[int], FlatModel],
         plan: Plan,
-        loop: Loop,
+        loop: RecordedInnerLoop,
         ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.loop = loop
         self._data = data
         self._make_model = make_model
-        self._parts = list(dict.fromkeys(part.method for part in plan.parts))
+        self._methods = list(dict.fromkeys(run.method for run in plan.runs))
         self._ranks = ranks
         self._options = differentiation(config)
+        self._outer = outer_options(config)
         self._model: FlatModel | None = None
         self._replay: Replay | None = None
         self._theta = torch.empty(0)
 
     def run(self) -> None:
-        """Go through all parts that are left.
+        """Go through all inner runs that are left.
 
         Raises:
             Interrupted: After a checkpoint, when asked to stop.
         """
         now = self.loop.progress
-        self._settle_curvature()
+        self._settle_strategy()
         self.loop.announce()
         while now.seed_index < len(self.config.seeds):
             self._prepare_model()
             if now.method == "ours":
-                self._outer_step()
-            elif now.method == "hd":
+                for step in outer_steps(
+                    self._outer_data,
+                    self.config.method.counts,
+                    self._differentiated,
+                    self._outer,
+                    self.loop,
+                    now.outer,
+                ):
+                    self._record(step)
+                    self._save()
+                continue
+            if now.method == "hd":
                 self._hypergradient_descent()
             else:
                 self._retrain()
-            self.loop.announce()
-            self.loop.save(None)
+            self._save()
 
-    # Parts
+    def _save(self) -> None:
+        self.loop.announce()
+        self.loop.save(None)
 
-    def _outer_step(self) -> None:
-        """One outer step: an inner run with its hypergradients, then a move of all values."""
-        config, now, watch = self.config, self.loop.progress, self.loop.watch
-        train, validation = self._split(now.outer_step)
-        minibatches = self._minibatches(train, "ours", now.outer_step)
-        epochs = config.outer.horizon(now.outer_step, config.epochs)
-        counts = config.method.counts(epochs * minibatches.steps_per_epoch)
-        if not now.outer:
-            now.outer = as_lists(start(counts, config.outer.step_sizes))
-        state = as_state(now.outer)
-        schedule = Schedule.from_flat(state.values, counts)
-        inner = self._differentiated(minibatches, epochs, schedule)
-        seen = self.loop.go(inner, validation)
-        found, began = None, time.monotonic()
-        if inner.done and inner.is_finite():
-            batches = validation_batches(config, validation)
-            found = self.loop.hypergradients(inner, batches)
-        after = move(state, None if found is None else found.values)
-        self._complain(found, schedule, inner.step)
-        unknown = (math.nan,) * len(state.values), (None,) * len(state.values)
-        values, diagnostics = unknown if found is None else (found.values, found.diagnostics)
-        rows = outer_rows(
-            schedule,
-            epochs,
-            inner.horizon,
-            values,
-            after.step_sizes,
-            inner.contributing,
-            diagnostics,
-        )
-        self.loop.journal.append(
-            "outer", ({"seed": self.loop.seed, "outer_step": now.outer_step, **row} for row in rows)
-        )
-        gradients, products = inner.cost()
-        seconds = now.seconds + time.monotonic() - began
-        cost = Spent(seconds, gradients, products, trials=1)
-        now.spend(self.loop.seed, cost)
-        now.keep_best(schedule, seen)
-        now.outer = as_lists(after)
-        now.outer_step += 1
-        ended = None
-        if has_converged(after, config.outer.tolerance):
-            ended = f"converged after {now.outer_step} outer steps"
-        elif now.is_stale(config.outer.patience):
-            ended = f"no better validation accuracy in {config.outer.patience} outer steps"
-        elif not self._affords(cost):
-            ended = f"the budget of {config.budget} is spent after {now.outer_step} outer steps"
-        if ended:
-            watch.note(ended)
-        if ended or now.outer_step == config.outer.steps:
-            now.finish_outer(self.loop.seed)
-            self._next()
+    # The outer loop
+
+    def _outer_data(self, number: int) -> OuterData:
+        train, validation = split(self.config, self._data, self.loop.seed, number)
+        minibatches = self._minibatches(train, "ours", number)
+        problem = self._problem(minibatches, self._outer.horizon(number))
+        return OuterData(problem, validation, validation_batches(self.config, validation))
 
     def _differentiated(
-        self, minibatches: Minibatches, epochs: int, schedule: Schedule
+        self, data: OuterData, schedule: Schedule, number: int
     ) -> ForwardRun | ReverseRun:
-        """The inner run of this outer step, on however many ranks there are."""
+        """The inner run of an outer step, on however many ranks there are."""
         options = self._options
         if self._ranks.size > 1 and isinstance(options, ForwardOptions):
-            now = self.loop.progress
-            task = Task(self.config, self.loop.seed, now.outer_step, epochs, schedule, options)
-            return LedRun(task, self._net, minibatches, self._replay, self._ranks)
-        given = minibatches, epochs, schedule, options, self._replay
-        return differentiated(self._net, self._theta, *given)
+            task = Task(self.config, self.loop.seed, number, schedule, options)
+            return LedRun(task, data.problem, self._replay, self._ranks)
+        return differentiated(data.problem, schedule, options, self._replay)
 
-    def _affords(self, last: Spent) -> bool:
-        """Whether the budget pays for another outer step, which costs what the last one did."""
-        config, now, allowance = self.config, self.loop.progress, self.config.allowance
-        if allowance is None or now.outer_step == 1:
-            return True  # the first one has no products, and says nothing about the others
-        horizons = [config.outer.horizon(now.outer_step - back, config.epochs) for back in (0, 1)]
-        cost = last.over(horizons[0] / horizons[1])
-        return allowance.allows(now.spent_by(self.loop.seed), cost)
+    def _record(self, step: OuterStep) -> None:
+        """Write down an outer step, and go on to the next inner runs if it was the last one."""
+        now, seed = self.loop.progress, self.loop.seed
+        self._complain(step)
+        self.loop.log.append("outer", outer_rows(step, seed))
+        now.keep(step, seed)
+        if step.ended:
+            self.loop.watch.note(step.ended)
+        if step.ended is not None:
+            now.finish_outer(seed)
+            self._next()
 
-    def _complain(self, found: Hypergradients | None, schedule: Schedule, step: int) -> None:
+    def _complain(self, step: OuterStep) -> None:
         """Say what was not a finite number, by name and step."""
-        number, note = self.loop.progress.outer_step, self.loop.watch.note
-        retreat = "half of the last move is taken back"
-        if found is None:
-            note(f"outer step {number} diverged at inner step {step}: {retreat}")
+        number, note = step.number, self.loop.watch.note
+        half = "half of the last move is taken back"
+        if step.diverged_step is not None:
+            note(f"outer step {number} diverged at inner step {step.diverged_step}: {half}")
             return
-        complaints = found.complaints(schedule)
-        lost = has_lost_its_way(found.values)
-        for text in complaints[:SPOKEN]:
+        lost = all_lost(step.hypergradients)
+        for text in step.complaints[:SPOKEN]:
             note(f"outer step {number}: {text}" + ("" if lost else ", and moves nothing"))
-        if len(complaints) > SPOKEN:
-            note(f"... and {len(complaints) - SPOKEN} more: not_finite in outer.csv")
+        if len(step.complaints) > SPOKEN:
+            note(f"... and {len(step.complaints) - SPOKEN} more: not_finite in outer.csv")
         if lost:
-            note(f"outer step {number}: no hypergradient is left to follow: {retreat}")
+            note(f"outer step {number}: no hypergradient is left to follow: {half}")
+
+    # The other inner runs
 
     def _hypergradient_descent(self) -> None:
         config = self.config
-        train, validation = self._split(HD_SPLIT)
+        train, validation = split(config, self._data, self.loop.seed, HD_SPLIT)
         size = min(config.method.batch_size, len(validation))
         inner = HypergradientDescentRun(
-            self._net,
-            self._theta,
-            self._minibatches(train, "hd", 0),
-            config.epochs,
+            self._problem(self._minibatches(train, "hd", 0), config.epochs),
             Minibatches(validation, size, (self.loop.seed, "hd-validation")),
             outer_learning_rate=config.hd.hyper_learning_rate,
             clip=config.hd.clip,
-            clip_gradient=config.method.clip_gradient,
             learned=config.method.learned,
         )
-        self._note_result(inner, self.loop.go(inner, validation))
+        self._note_result(inner, self.loop.train(inner, validation))
+        self.loop.progress.hd_schedule = inner.schedule
         self._next()
 
     def _retrain(self) -> None:
         """Train on the full training set: same weights, same batches, only the schedule differs."""
-        config, method = self.config, self.loop.progress.method
-        minibatches = self._minibatches(self._data.train, "retrain", 0)
-        horizon = config.epochs * minibatches.steps_per_epoch
-        schedule = self._schedule_of(method, horizon)
-        if schedule is None:
-            self.loop.watch.note(
-                f"{method}: its values left the finite numbers, nothing to retrain"
-            )
-            self.loop.progress.add_result(self.loop.seed, None, self._data.test.chance)
-            self._next()
-            return
-        inner = ScheduledRun(
-            self._net,
-            self._theta,
-            minibatches,
-            config.epochs,
-            schedule,
-            config.method.clip_gradient,
-            self._replay,
+        now = self.loop.progress
+        problem = self._problem(
+            self._minibatches(self._data.train, "retrain", 0), self.config.epochs
         )
-        self._note_result(inner, self.loop.go(inner, None))
+        schedule = self._schedule_of(now.method, problem.horizon)
+        if schedule.is_finite():
+            inner = ScheduledRun(problem, schedule, self._replay)
+            self._note_result(inner, self.loop.train(inner, None))
+        else:
+            self.loop.watch.note(
+                f"{now.method}: its values left the finite numbers, nothing to retrain"
+            )
+            now.add_result(self.loop.seed, None, self._data.test.chance)
         self._next()
 
-    def _schedule_of(self, method: str, horizon: int) -> Schedule | None:
+    def _schedule_of(self, method: str, horizon: int) -> Schedule:
+        now = self.loop.progress
         if method == "sgd":
             return hand_set_schedule(self.config, horizon)
         if method == "ours_retrained":
-            return Schedule.from_dict(self.loop.progress.schedules[-1])
-        with (self.loop.journal.run.path / "hd.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["seed"]) == self.loop.seed]
-        schedule = Schedule(*(tuple(float(row[kind]) for row in rows) for kind in KINDS))
-        return schedule if schedule.is_finite() else None
+            return Schedule.from_dict(now.schedules[-1])
+        assert now.hd_schedule is not None, "hypergradient descent comes before its retraining"
+        return now.hd_schedule
 
     def _note_result(self, inner: InnerRun, seen: Evaluation) -> None:
         whole = inner.done and inner.is_finite()
@@ -258,22 +226,22 @@ class LearnDriver:
             self.loop.seed, seen if whole else None, self._data.test.chance
         )
 
-    def _settle_curvature(self) -> None:
+    def _settle_strategy(self) -> None:
         """Choose how to compute Hessian products; a resumed run keeps what it began with."""
         now, options = self.loop.progress, self._options
         if not isinstance(options, ForwardOptions) or options.strategy != "auto":
             return
-        if "ours" not in self._parts:
+        if "ours" not in self._methods:
             return
-        if now.curvature is None:
+        if now.strategy is None:
             self._prepare_model()
-            batch = self._minibatches(self._split(0)[0], "ours", 0).at(0)
+            batch = self._outer_data(0).problem.minibatches.at(0)
             count = sum(self.config.method.counts(1))
             choice = choose(self._net, self._theta, batch, count, options, self._ranks)
-            now.curvature = choice._asdict()
+            now.strategy = choice._asdict()
             self.loop.watch.note(f"{choice}; hvp.strategy={choice.strategy} skips the trial")
             self.loop.save(None)
-        self._options = replace(options, strategy=now.curvature["strategy"])
+        self._options = replace(options, strategy=now.strategy["strategy"])
 
     # Small things
 
@@ -290,19 +258,19 @@ class LearnDriver:
             self._replay = replay_for(self._model, device, self.config.replay, note)
 
     def _next(self) -> None:
-        """Go to the next part of this seed, or to the next seed."""
+        """Go to the next method of this seed, or to the next seed."""
         now = self.loop.progress
-        place = self._parts.index(now.method) + 1
-        now.outer_step = 0
-        if place < len(self._parts):
-            now.method = self._parts[place]
+        place = self._methods.index(now.method) + 1
+        if place < len(self._methods):
+            now.method = self._methods[place]
             return
         now.seed_index += 1
-        now.method, now.outer, now.best = self._parts[0], {}, None
+        now.method, now.outer, now.hd_schedule = self._methods[0], OuterProgress(), None
         self._model = self._replay = None
 
-    def _split(self, outer_step: int) -> tuple[Images, Images]:
-        return split(self.config, self._data, self.loop.seed, outer_step)
+    def _problem(self, minibatches: Minibatches, epochs: int) -> InnerProblem:
+        clip = self.config.method.clip_gradient
+        return InnerProblem.over_epochs(self._net, self._theta, minibatches, epochs, clip)
 
     def _minibatches(self, train: Images, name: str, outer_step: int) -> Minibatches:
         return minibatches_of(self.config, train, self.loop.seed, name, outer_step)

@@ -3,24 +3,25 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
+from hypergrad.core.schedule import KINDS, Schedule
 from hypergrad.data import EVALUATION_BATCH, Dataset, Images, in_batches
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.drivers.cost import Part, Plan
-from hypergrad.drivers.learn.state import Evaluation, Progress
+from hypergrad.drivers.cost import Plan, PlannedRun
+from hypergrad.drivers.learn.state import Progress, best_as_dict
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.runs.journal import Journal
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
-from hypergrad.training.inner_run import InnerRun
+from hypergrad.training.inner_run import InnerRun, steps
+from hypergrad.training.outer_loop import Evaluation
 
-__all__ = ["Loop", "Watch"]
+__all__ = ["RecordedInnerLoop", "Watch"]
 
 
 class Watch(Protocol):
@@ -43,14 +44,14 @@ class Watch(Protocol):
         ...
 
 
-class Loop:
-    """Takes inner runs to their end and keeps the journal; can stop after any inner step.
+class RecordedInnerLoop:
+    """Takes inner runs to their end and keeps the run's files; can stop after any inner step.
 
     Args:
         config: The run's configuration.
         data: The images, for evaluation.
         plan: What the run is going to do, for its progress.
-        journal: The run's files.
+        log: The run's files.
         watch: Is told what happens.
         interrupt: Asks the run to stop.
     """
@@ -60,40 +61,49 @@ class Loop:
         config: RunConfig,
         data: Dataset,
         plan: Plan,
-        journal: Journal,
+        log: Journal,
         watch: Watch,
         interrupt: Interrupt,
     ) -> None:
         self.config = config
-        self.journal = journal
+        self.log = log
         self.watch = watch
-        self.progress = Progress(method=plan.parts[0].method)
+        self.progress = Progress(method=plan.runs[0].method)
         self._data = data
         self._plan = plan
         self._interrupt = interrupt
         self._tensors: dict[str, Tensor] | None = None
+        self._began = 0.0
 
     @property
     def seed(self) -> int:
         """The seed of the repeat under way."""
         return self.config.seeds[self.progress.seed_index]
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of the inner run under way, in all sessions."""
+        return time.monotonic() - self._began
+
     def resume(self) -> None:
         """Go to where the newest whole checkpoint is; to the start if there is none."""
-        checkpoint, remarks = self.journal.load()
+        checkpoint, remarks = self.log.load()
         for remark in remarks:
             self.watch.note(f"passed over a damaged checkpoint: {remark}")
         if checkpoint is None:
             return
-        self.progress = Progress(**checkpoint.state["progress"])
+        tensors = checkpoint.tensors
+        self.progress = Progress.from_dict(checkpoint.state["progress"])
+        if "hd_schedule" in tensors:
+            self.progress.hd_schedule = Schedule(*map(tuple, tensors["hd_schedule"].tolist()))
         if self.progress.inner is not None:
-            self._tensors = checkpoint.tensors
-        torch.set_rng_state(checkpoint.tensors["random_state"])
-        if "cuda_random_state" in checkpoint.tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(checkpoint.tensors["cuda_random_state"])
+            self._tensors = tensors
+        torch.set_rng_state(tensors["random_state"])
+        if "cuda_random_state" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["cuda_random_state"])
 
-    def go(self, inner: InnerRun, validation: Images | None) -> Evaluation:
-        """Run an inner run to its end, or until its weights are no longer finite numbers.
+    def train(self, inner: InnerRun, validation: Images | None) -> Evaluation:
+        """Take a run to its end, or until its weights are no longer finite numbers.
 
         Args:
             inner: The run, from its start; it goes on from the checkpoint that was resumed.
@@ -111,35 +121,30 @@ class Loop:
         else:
             now.seconds, now.seen = 0.0, None
         self._tensors = None
+        self._began = time.monotonic() - now.seconds
+        saved = time.monotonic()
         self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
-        part, before = self._part()
-        began = saved = time.monotonic()
-        earlier = now.seconds
-        while not inner.done:
-            inner.advance()
-            now.seconds = earlier + time.monotonic() - began
-            self.watch.step(inner, before + part.gradients * inner.step)
-            if self._row_is_due(inner):
+        planned, before = self._planned()
+        for row_is_due in steps(inner, self.config.rows_per_epoch):
+            now.seconds = self.seconds
+            self.watch.step(inner, before + planned.gradients * inner.step)
+            if row_is_due:
                 self._write_row(inner, validation)
-                if not inner.is_finite():
-                    break
-            if self._interrupt.requested:
-                self.save(inner)
-                raise Interrupted(self._interrupt.requested)
+            self._stop_if_asked(inner)
             if time.monotonic() - saved >= self.config.checkpoint_seconds:
                 self.save(inner)
                 saved = time.monotonic()
         assert now.seen is not None, "every inner run ends with a row"
-        return Evaluation(*now.seen)  # type: ignore[arg-type]
+        return now.seen
 
-    def hypergradients(
-        self, inner: ForwardRun | ReverseRun, validation: Sequence[tuple[Tensor, Tensor]]
+    def differentiate(
+        self, inner: ForwardRun | ReverseRun, batches: Sequence[tuple[Tensor, Tensor]]
     ) -> Hypergradients:
         """Return the hypergradients of an inner run that has come to its end.
 
         Args:
             inner: The run.
-            validation: Batches of validation data.
+            batches: Of validation data.
 
         Returns:
             Its hypergradients.
@@ -147,31 +152,30 @@ class Loop:
         Raises:
             Interrupted: After a checkpoint, when asked to stop on the way back.
         """
-        part, before = self._part()
-        there = before + part.gradients * inner.horizon
+        planned, before = self._planned()
+        there = before + planned.gradients * inner.horizon
 
         def tick(steps: int) -> None:
-            self.watch.step(inner, there + part.backward * steps)
-            if self._interrupt.requested:
-                self.save(inner)
-                raise Interrupted(self._interrupt.requested)
+            self.watch.step(inner, there + planned.backward * steps)
+            self._stop_if_asked(inner)
 
-        return inner.hypergradients(validation, tick)
+        return inner.hypergradients(batches, tick)
 
-    def _part(self) -> tuple[Part, float]:
-        """The part under way, and what the plan costs before it."""
+    def _stop_if_asked(self, inner: InnerRun) -> None:
+        if self._interrupt.requested:
+            self.save(inner)
+            raise Interrupted(self._interrupt.requested)
+
+    def _planned(self) -> tuple[PlannedRun, float]:
+        """The inner run under way as it was planned, and what the plan costs before it."""
         now = self.progress
-        part = next(
-            part
-            for part in self._plan.parts
-            if part.method == now.method and part.outer_step == now.outer_step
+        planned = next(
+            run
+            for run in self._plan.runs
+            if (run.method, run.outer_step) == (now.method, now.outer_step)
         )
         before = now.seed_index * self._plan.cost
-        return part, before + self._plan.cost_before(now.method, now.outer_step)
-
-    def _row_is_due(self, inner: InnerRun) -> bool:
-        per_epoch, rows = inner.minibatches.steps_per_epoch, self.config.rows_per_epoch
-        return inner.step * rows // per_epoch > (inner.step - 1) * rows // per_epoch
+        return planned, before + self._plan.cost_before(now.method, now.outer_step)
 
     def _write_row(self, inner: InnerRun, validation: Images | None) -> None:
         now = self.progress
@@ -193,19 +197,19 @@ class Loop:
             "weight_decay": inner.values.mu,
             "seconds": round(now.seconds, 3),
         }
-        self.journal.append("inner", [row])
+        self.log.append("inner", [row])
         if isinstance(inner, HypergradientDescentRun):
             self._write_history(inner)
-        now.seen = list(seen)
+        now.seen = seen
         self.watch.row(row)
 
     def _write_history(self, inner: HypergradientDescentRun) -> None:
-        self.journal.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
+        self.log.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
 
     def _evaluate(self, inner: InnerRun, validation: Images | None) -> Evaluation:
         def on(images: Images) -> tuple[float, float]:
             batches = in_batches(images, EVALUATION_BATCH)
-            return inner.model.evaluate(inner.state.theta, inner.state.buffers, batches)
+            return inner.problem.model.evaluate(inner.state.theta, inner.state.buffers, batches)
 
         final = validation is None and inner.done
         looks = self.config.test_curves or final
@@ -219,18 +223,18 @@ class Loop:
         now = self.progress
         going = now.seed_index < len(self.config.seeds)
         fraction = (now.seed_index + (self._share() if going else 0.0)) / len(self.config.seeds)
-        self.journal.run.update_summary(
+        self.log.run.update_summary(
             {
                 "progress": {"phase": now.method if going else "finished", "fraction": fraction},
                 "results": now.results,
                 "spent": now.spent,
-                **({} if now.curvature is None else {"curvature": now.curvature}),
+                **({} if now.strategy is None else {"hvp": now.strategy}),
             }
         )
         schedules = list(now.schedules)
-        if now.method == "ours" and now.best is not None:  # the seed under way
-            schedules.append({"seed": self.seed, **now.best})
-        self.journal.run.write_json("schedule.json", {"schedules": schedules})
+        if now.method == "ours" and now.outer.best is not None:  # the seed under way
+            schedules.append({"seed": self.seed, **best_as_dict(now.outer.best)})
+        self.log.run.write_json("schedule.json", {"schedules": schedules})
 
     def _share(self) -> float:
         """How much of the seed under way is done: of its plan, or of its budget."""
@@ -238,7 +242,7 @@ class Loop:
         share = self._plan.cost_before(now.method, now.outer_step) / self._plan.cost
         if allowance is None or now.method != "ours":
             return share
-        return min(max(share, allowance.of(now.spent_by(self.seed)) / allowance.amount), 1.0)
+        return min(max(share, allowance.of(now.outer.spent) / allowance.amount), 1.0)
 
     def save(self, inner: InnerRun | None) -> None:
         """Write a checkpoint, in the middle of an inner run or between two."""
@@ -253,5 +257,7 @@ class Loop:
         tensors = {**tensors, "random_state": torch.get_rng_state()}
         if torch.cuda.is_available():
             tensors["cuda_random_state"] = torch.cuda.get_rng_state()
-        state = json.loads(json.dumps(asdict(now)))
-        self.journal.save(tensors, {"progress": state})
+        if now.hd_schedule is not None:
+            kinds = [getattr(now.hd_schedule, kind) for kind in KINDS]
+            tensors["hd_schedule"] = torch.tensor(kinds, dtype=torch.float64)
+        self.log.save(tensors, {"progress": json.loads(json.dumps(now.as_dict()))})

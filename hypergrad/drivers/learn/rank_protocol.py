@@ -1,9 +1,9 @@
-"""A run on several ranks: rank 0 runs it, the others follow.
+"""A run on several ranks: rank 0 runs it, the others do what it does.
 
 Rank 0 alone reads the command line, looks at the clock, hears signals, prints and writes. Whatever
-its inner runs with tangents do, it first tells the others (the *followers*), who do the same with
+its inner runs with tangents do, it first tells the others (the *workers*), who do the same with
 their share of the rows. Everything else (training without tangents, evaluation) is rank 0's alone:
-the followers wait.
+the workers wait.
 """
 
 import contextlib
@@ -15,25 +15,24 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule
-from hypergrad.data import Minibatches
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.drivers.batching import minibatches_of, split, validation_batches
+from hypergrad.drivers.batching import minibatches_of, outer_options, split, validation_batches
 from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.parallel.ranks import Ranks, join_ranks
 from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun
 from hypergrad.training.graphed_step import Replay, replay_for
+from hypergrad.training.inner_problem import InnerProblem
 
-__all__ = ["LedRun", "Task", "dismiss", "follow"]
+__all__ = ["LedRun", "Task", "follow", "shutdown"]
 
 Batch = tuple[Tensor, Tensor]
 
 
-class Order(IntEnum):
-    """What rank 0 tells the followers to do."""
+class Command(IntEnum):
+    """What rank 0 tells the workers to do."""
 
     END = 0
     BEGIN = 1
@@ -51,7 +50,6 @@ class Task(NamedTuple):
         config: The run's configuration.
         seed: Of the repeat.
         outer_step: From 0.
-        epochs: Its horizon.
         schedule: The values.
         options: Clipping, truncation, strategy.
     """
@@ -59,18 +57,16 @@ class Task(NamedTuple):
     config: RunConfig
     seed: int
     outer_step: int
-    epochs: int
     schedule: Schedule
     options: ForwardOptions
 
 
 class LedRun(ForwardRun):
-    """A forward run at rank 0, which has the followers do what it does.
+    """A forward run at rank 0, which has the workers do what it does.
 
     Args:
         task: What it is.
-        model: The network, with its initial parameters, and its loss.
-        minibatches: Training data.
+        problem: What is trained.
         replay: Takes its steps, or None.
         ranks: The ranks, of which this is the first.
     """
@@ -78,42 +74,40 @@ class LedRun(ForwardRun):
     def __init__(
         self,
         task: Task,
-        model: FlatModel,
-        minibatches: Minibatches,
+        problem: InnerProblem,
         replay: Replay | None,
         ranks: Ranks,
     ) -> None:
-        ranks.told(Order.BEGIN)
-        ranks.said(task)
-        given = task.epochs, task.schedule, task.options, replay, ranks
-        super().__init__(model, model.theta(), minibatches, *given)
+        ranks.broadcast_number(Command.BEGIN)
+        ranks.broadcast_object(task)
+        super().__init__(problem, task.schedule, task.options, replay, ranks)
 
     def advance(self) -> None:
         """Take one inner step."""
-        self._ranks.told(Order.STEP)
+        self._ranks.broadcast_number(Command.STEP)
         super().advance()
 
     def cost(self) -> tuple[int, int]:
         """Return how many gradient evaluations and Hessian products there were so far."""
-        self._ranks.told(Order.COUNT)
+        self._ranks.broadcast_number(Command.COUNT)
         return super().cost()
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = lambda steps: None
     ) -> Hypergradients:
         """Return the hypergradients of the validation loss at the weights reached."""
-        self._ranks.told(Order.PROJECT)
+        self._ranks.broadcast_number(Command.PROJECT)
         return super().hypergradients(validation, tick)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors with the rows of all, and values."""
-        self._ranks.told(Order.SNAPSHOT)
+        self._ranks.broadcast_number(Command.SNAPSHOT)
         return super().snapshot()
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, which need not be of the same number of ranks."""
-        self._ranks.told(Order.RESTORE)
-        self._ranks.said((dict(tensors), dict(scalars)))
+        self._ranks.broadcast_number(Command.RESTORE)
+        self._ranks.broadcast_object((dict(tensors), dict(scalars)))
         super().restore(tensors, scalars)
 
 
@@ -127,28 +121,28 @@ def follow() -> None:
     ranks = join_ranks()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    follower = _Follower(ranks)
-    while (order := _hear(ranks)) != Order.END:
-        follower.obey(order)
+    worker = _Worker(ranks)
+    while (command := _hear(ranks)) != Command.END:
+        worker.obey(command)
     ranks.leave()
 
 
-def dismiss() -> None:
-    """At rank 0: tell the followers, if there still are any, that this was all."""
+def shutdown() -> None:
+    """At rank 0: tell the workers, if there still are any, that this was all."""
     with contextlib.suppress(RuntimeError):
         ranks = join_ranks()
-        ranks.told(Order.END)
+        ranks.broadcast_number(Command.END)
         ranks.leave()
 
 
-def _hear(ranks: Ranks) -> Order:
+def _hear(ranks: Ranks) -> Command:
     try:
-        return Order(ranks.told(Order.END))
+        return Command(ranks.broadcast_number(Command.END))
     except RuntimeError as error:
         raise RunFailed(f"rank {ranks.rank}: rank 0 is gone") from error
 
 
-class _Follower:
+class _Worker:
     """A rank that is not the first, and what it has at hand."""
 
     def __init__(self, ranks: Ranks) -> None:
@@ -158,23 +152,23 @@ class _Follower:
         self._inner: ForwardRun | None = None
         self._validation: list[Batch] = []
 
-    def obey(self, order: Order) -> None:
+    def obey(self, command: Command) -> None:
         """Do what rank 0 does."""
-        if order == Order.BEGIN:
-            self._begin(self._ranks.said())
+        if command == Command.BEGIN:
+            self._begin(self._ranks.broadcast_object())
             return
         assert self._inner is not None, "rank 0 begins before it goes on"
-        match order:
-            case Order.STEP:
+        match command:
+            case Command.STEP:
                 self._inner.advance()
-            case Order.COUNT:
+            case Command.COUNT:
                 self._inner.cost()
-            case Order.PROJECT:
+            case Command.PROJECT:
                 self._inner.hypergradients(self._validation)
-            case Order.SNAPSHOT:
+            case Command.SNAPSHOT:
                 self._inner.snapshot()
-            case Order.RESTORE:
-                self._inner.restore(*self._ranks.said())
+            case Command.RESTORE:
+                self._inner.restore(*self._ranks.broadcast_object())
 
     def _begin(self, task: Task) -> None:
         config, seed, outer_step = task.config, task.seed, task.outer_step
@@ -189,6 +183,12 @@ class _Follower:
             )
         train, held_out = split(config, data, seed, outer_step)
         minibatches = minibatches_of(config, train, seed, "ours", outer_step)
-        given = task.epochs, task.schedule, task.options, self._replay, self._ranks
-        self._inner = ForwardRun(self._model, self._model.theta(), minibatches, *given)
+        problem = InnerProblem.over_epochs(
+            self._model,
+            self._model.theta(),
+            minibatches,
+            outer_options(config).horizon(outer_step),
+            config.method.clip_gradient,
+        )
+        self._inner = ForwardRun(problem, task.schedule, task.options, self._replay, self._ranks)
         self._validation = validation_batches(config, held_out)

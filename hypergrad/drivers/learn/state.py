@@ -1,25 +1,15 @@
-"""Where a run is and what it has found so far: plain values that a checkpoint keeps as JSON."""
+"""Where a run is and what it has found so far: what a checkpoint keeps of it."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from hypergrad.core.budget import Spent
-from hypergrad.core.outer_optimizer import OuterState, rank, sign_of
+from hypergrad.core.outer_optimizer import OuterState, sign_of
 from hypergrad.core.schedule import Schedule, windows
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
+from hypergrad.training.outer_loop import Best, Evaluation, OuterProgress, OuterStep
 
-__all__ = ["Evaluation", "Progress", "as_lists", "as_state", "outer_rows"]
-
-
-class Evaluation(NamedTuple):
-    """Losses and accuracies (in [0, 1]) at one moment; None for what was not looked at."""
-
-    validation_loss: float | None
-    validation_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
+__all__ = ["Progress", "best_as_dict", "outer_rows"]
 
 
 @dataclass
@@ -28,80 +18,70 @@ class Progress:
 
     Attributes:
         seed_index: Which repeat.
-        method: Which part of it, as in `inner.csv`.
-        outer_step: Of `ours`.
-        outer: Values, step sizes and signs of the outer optimiser.
-        best: The best outer step of this seed so far.
+        method: Which of its inner runs, as in `inner.csv`.
+        outer: Where the outer loop of this seed is.
+        hd_schedule: What hypergradient descent went through for this seed.
         schedules: Best schedule of each finished seed, as in `schedule.json`.
         results: As in `summary.json`.
         spent: What each seed's outer loop has cost, as in `summary.json`.
         inner: Scalars of the inner run under way, or None between inner runs.
         seconds: Wall time of that inner run so far.
-        seen: Its last evaluation, as a list.
-        curvature: How Hessian products are computed and why, where that was chosen by a trial.
+        seen: Its last evaluation.
+        strategy: How Hessian products are computed and why, where that was chosen by a trial.
     """
 
     seed_index: int = 0
     method: str = "ours"
-    outer_step: int = 0
-    outer: dict[str, list] = field(default_factory=dict)
-    best: dict | None = None
+    outer: OuterProgress = OuterProgress()
+    hd_schedule: Schedule | None = None
     schedules: list[dict] = field(default_factory=list)
     results: list[dict] = field(default_factory=list)
     spent: list[dict] = field(default_factory=list)
     inner: dict | None = None
     seconds: float = 0.0
-    seen: list[float | None] | None = None
-    curvature: dict | None = None
+    seen: Evaluation | None = None
+    strategy: dict | None = None
 
-    def keep_best(self, schedule: Schedule, seen: Evaluation) -> None:
-        """Keep this outer step if its validation accuracy is the best; the loss decides a draw.
+    @property
+    def outer_step(self) -> int:
+        """The outer step under way; 0 for all but `ours`."""
+        return self.outer.number if self.method == "ours" else 0
 
-        Args:
-            schedule: The values it used.
-            seen: What it came to; one whose loss is not finite is never kept.
-        """
-        loss, accuracy = seen.validation_loss, seen.validation_accuracy
-        assert loss is not None
-        assert accuracy is not None
-        key = rank(accuracy, loss)
-        best = self.best
-        if key == rank(0.0, math.inf) or (
-            best is not None and rank(best["validation_accuracy"], best["validation_loss"]) >= key
-        ):
-            return
-        self.best = {
-            "outer_step": self.outer_step,
-            "validation_accuracy": accuracy,
-            "validation_loss": loss,
-            "test_accuracy": seen.test_accuracy,
-            **schedule.as_dict(),
+    def as_dict(self) -> dict:
+        """Return it as JSON keeps it, less the schedule of hypergradient descent."""
+        outer, best = self.outer, self.outer.best
+        return {
+            **asdict(replace(self, hd_schedule=None)),
+            "outer": {
+                "number": outer.number,
+                "state": None if outer.state is None else outer.state._asdict(),
+                "best": None if best is None else best_as_dict(best),
+                "spent": outer.spent._asdict(),
+            },
         }
 
-    def spend(self, seed: int, cost: Spent) -> Spent:
-        """Note what an outer step has cost, and return what its seed has cost so far."""
-        total = cost
-        if self.spent and self.spent[-1]["seed"] == seed:
-            total = self.spent_by(seed).plus(cost)
-            self.spent.pop()
-        self.spent.append({"seed": seed, **total._asdict()})
-        return total
+    @classmethod
+    def from_dict(cls, kept: Mapping) -> "Progress":
+        """Return the progress that `as_dict` gave, read back from JSON."""
+        outer, seen = kept["outer"], kept["seen"]
+        state = outer["state"] and OuterState(**{k: tuple(v) for k, v in outer["state"].items()})
+        best = outer["best"] and _best_from_dict(outer["best"])
+        found = {
+            "outer": OuterProgress(outer["number"], state, best, Spent(**outer["spent"])),
+            "seen": seen and Evaluation(*seen),
+        }
+        return cls(**{**kept, **found})
 
-    def spent_by(self, seed: int) -> Spent:
-        """Return what the outer loop of a seed has cost so far."""
-        (entry,) = [entry for entry in self.spent if entry["seed"] == seed] or [{}]
-        return Spent(**{name: entry[name] for name in Spent._fields if name in entry})
-
-    def is_stale(self, patience: int | None) -> bool:
-        """Whether the last `patience` outer steps brought nothing better; never without one."""
-        if patience is None or self.best is None:
-            return False
-        return self.outer_step - 1 - self.best["outer_step"] >= patience
+    def keep(self, step: OuterStep, seed: int) -> None:
+        """Note that an outer step was taken, and what its seed has cost so far."""
+        self.outer = step.after
+        spent = {"seed": seed, **step.after.spent._asdict()}
+        self.spent = [entry for entry in self.spent if entry["seed"] != seed] + [spent]
 
     def finish_outer(self, seed: int) -> None:
         """Note the best outer step as this seed's schedule, and what it came to."""
-        best = self.best
-        assert best is not None, "outer step 0 has all values zero and cannot diverge"
+        assert self.outer.best is not None, "outer step 0 has all values zero and cannot diverge"
+        best = best_as_dict(self.outer.best)
         self.schedules.append({"seed": seed, **best})
         self.results.append(
             {
@@ -137,44 +117,54 @@ class Progress:
         )
 
 
-def outer_rows(
-    schedule: Schedule,
-    epochs: int,
-    horizon: int,
-    hypergradients: Sequence[float],
-    step_sizes: Sequence[float],
-    contributing: Sequence[int],
-    diagnostics: Sequence[HypergradientDiagnostics | None],
-) -> Iterator[dict[str, int | float | str | None]]:
-    """Yield the rows of `outer.csv` of one outer step, without seed and outer step.
+def best_as_dict(best: Best) -> dict:
+    """Return the best outer step as `schedule.json` holds it, without the seed."""
+    return {
+        "outer_step": best.number,
+        "validation_accuracy": best.evaluation.validation_accuracy,
+        "validation_loss": best.evaluation.validation_loss,
+        "test_accuracy": best.evaluation.test_accuracy,
+        **best.schedule.as_dict(),
+    }
+
+
+def _best_from_dict(kept: Mapping) -> Best:
+    evaluation = Evaluation(
+        kept["validation_loss"],
+        kept["validation_accuracy"],
+        test_accuracy=kept["test_accuracy"],
+    )
+    return Best(kept["outer_step"], Schedule.from_dict(kept), evaluation)
+
+
+def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | str | None]]:
+    """Yield the rows of `outer.csv` of one outer step, one a value.
 
     Args:
-        schedule: The values that it used.
-        epochs: Horizon of its inner run.
-        horizon: The same in inner steps.
-        hypergradients: One a value.
-        step_sizes: Step size of the move after it, one a value.
-        contributing: Contributing steps, one a value.
-        diagnostics: How far to trust each hypergradient; None where there is none.
-
-    Yields:
-        One row a value.
+        step: The outer step.
+        seed: Of the repeat.
     """
+    schedule, epochs, horizon, state = step.schedule, step.epochs, step.horizon, step.after.state
+    assert state is not None
     spans = [
         (window.start / horizon * epochs, window.stop / horizon * epochs)
         for count in schedule.counts
         for window in windows(count, horizon)
     ]
+    unknown = dict.fromkeys(HypergradientDiagnostics._fields)
+    diagnostics = [seen._asdict() for seen in step.diagnostics] or [unknown] * len(spans)
     for (kind, index, value), (begin, end), h, gamma, steps, seen in zip(
         schedule.columns(),
         spans,
-        hypergradients,
-        step_sizes,
-        contributing,
+        step.hypergradients,
+        state.step_sizes,
+        step.contributing,
         diagnostics,
         strict=True,
     ):
         yield {
+            "seed": seed,
+            "outer_step": step.number,
             "kind": kind,
             "index": index,
             "start_epoch": begin,
@@ -184,15 +174,5 @@ def outer_rows(
             "step_size": gamma,
             "sign": sign_of(h),
             "contributing_steps": steps,
-            **(dict.fromkeys(HypergradientDiagnostics._fields) if seen is None else seen._asdict()),
+            **seen,
         }
-
-
-def as_lists(state: OuterState) -> dict[str, list]:
-    """Return the outer state as JSON keeps it."""
-    return {name: list(value) for name, value in state._asdict().items()}
-
-
-def as_state(lists: Mapping[str, list]) -> OuterState:
-    """Return the outer state that `as_lists` wrote."""
-    return OuterState(**{name: tuple(value) for name, value in lists.items()})

@@ -12,11 +12,11 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.core.schedule import Schedule
 from hypergrad.drivers.context import RunContext, prepare
-from hypergrad.drivers.search.progress import Ledger
+from hypergrad.drivers.search.progress import SearchProgress
 from hypergrad.drivers.search.selection import Chosen, choose
-from hypergrad.drivers.search.trial import Outcome, Trainer, Trial
-from hypergrad.drivers.search.trial_queue import Queue, open_trials
-from hypergrad.drivers.search.trial_store import Records, name_of
+from hypergrad.drivers.search.trial import Trainer, Trial, TrialResult
+from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
+from hypergrad.drivers.search.trial_store import TrialStore, name_of
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.task_progress import TaskProgress
@@ -51,12 +51,12 @@ class SearchDriver:
         self._run = run
         self._display = display
         self._interrupt = interrupt
-        self._records = Records(run.path)
+        self._store = TrialStore(run.path)
         self._trainer = Trainer(context.config, context.data)
-        part = context.plan.parts[0]
-        self._planned = Spent(gradients=round(part.steps * part.gradients), trials=1)
-        self._final_horizon = context.plan.parts[-1].steps
-        self._ledger = Ledger(self._config, run, self._records, display)
+        trial = context.plan.runs[0]
+        self._planned = Spent(gradients=round(trial.steps * trial.gradients), trials=1)
+        self._final_horizon = context.plan.runs[-1].steps
+        self._progress = SearchProgress(self._config, run, self._store, display)
         self._leads = False
 
     def lead(self) -> None:
@@ -68,15 +68,20 @@ class SearchDriver:
         self._leads = True
         # What was chosen before a search grew is not what it will choose.
         self._run.update_summary({"best": None, "results": []})
-        self._ledger.open()
+        self._progress.open()
         try:
             self._complete(self._wanted)
         finally:
-            self._ledger.gather()
-        self._ledger.say_what_ended_it(self._planned)
-        self._finish(choose(self._config.search.kind, self._ledger.finished()))
+            self._progress.gather()
+        self._progress.say_what_ended_it(self._planned)
+        chosen = choose(self._config.search.kind, self._progress.finished())
+        finals = {seed: _final(seed, choice) for seed, choice in chosen.items()}
+        trials = [trial for trial in finals.values() if not trial.hd]
+        self._complete(lambda: iter(trials))
+        self._conclude(chosen, finals)
+        self._progress.write("finals.csv", [(t, r) for t in trials if (r := self._store.get(t))])
         self._run.update_summary({"progress": {"phase": "finished", "fraction": 1.0}})
-        self._records.tidy()
+        self._store.tidy()
 
     def assist(self) -> None:
         """Take trials from a search that another process leads, until none is to be had.
@@ -84,26 +89,26 @@ class SearchDriver:
         Raises:
             Interrupted: When asked to stop.
         """
-        self._ledger.open()
+        self._progress.open()
         self._complete(self._wanted, wait=False)
 
     # Trials
 
     def _wanted(self) -> Iterator[Trial]:
         return chain.from_iterable(
-            open_trials(self._config, seed, self._planned, self._records.get)
+            open_trials(self._config, seed, self._planned, self._store.get)
             for seed in self._config.seeds
         )
 
     def _complete(self, wanted: Callable[[], Iterator[Trial]], *, wait: bool = True) -> None:
         """Finish all trials that are wanted, with whoever else is at it."""
-        queue, lost = Queue(self._records, self._ensemble()), 0
+        queue, lost = TrialQueue(self._store, self._ensemble()), 0
         while True:
             try:
-                for trials, outcomes in self._results(queue, wanted):
-                    queue.settle(trials, outcomes)
+                for trials, results in self._trained(queue.groups(wanted)):
+                    queue.settle(trials, results)
                     lost = 0
-                    self._ledger.note(trials, outcomes, write=self._leads)
+                    self._progress.note(trials, results, write=self._leads)
             except WorkerLost as error:
                 lost += 1
                 if lost == LOSSES:
@@ -112,26 +117,25 @@ class SearchDriver:
                 continue
             finally:
                 queue.drop()
-            self._records.refresh()
-            if not wait or all(self._records.get(trial) for trial in wanted()):
+            self._store.refresh()
+            if not wait or all(self._store.get(trial) for trial in wanted()):
                 return
             self._pause()  # others are at the rest; if they die, their claims are to be had
 
-    def _results(
-        self, queue: Queue, wanted: Callable[[], Iterator[Trial]]
-    ) -> Iterator[tuple[list[Trial], list[Outcome]]]:
-        config, groups = self._config, queue.groups(wanted)
+    def _trained(
+        self, groups: Iterator[list[Trial]]
+    ) -> Iterator[tuple[list[Trial], list[TrialResult]]]:
+        """Train groups of trials here, one after another, or in worker processes."""
+        config = self._config
         if config.jobs == 1 and config.search.executor == "local":
-            for trials in groups:
-                yield trials, self._trainer.train(trials, self._tick)
-            return
+            return ((trials, self._trainer.train(trials, self._tick)) for trials in groups)
         executor = Executor(
             name=config.search.executor,
             jobs=config.jobs,
             gpus=config.search.gpus,
             threads=config.threads,
         )
-        yield from spread(work, groups, executor, self._interrupt, begin, (config,))
+        return spread(work, groups, executor, self._interrupt, begin, (config,))
 
     def _tick(self) -> None:
         if self._interrupt.requested:
@@ -148,20 +152,16 @@ class SearchDriver:
         config = self._config
         if config.search.kind == "hd" or config.search.ensemble == "1":
             return 1
-        stage = self._trainer.stage(next(self._wanted()))
+        problem = self._trainer.problem(next(self._wanted())).inner
         if config.search.ensemble != "auto":
-            check_ensemble(stage.model)
+            check_ensemble(problem.model)
             return int(config.search.ensemble)
         kept = self._run.read_summary().get("ensemble")
         if kept is not None:
             return int(kept["size"])
-        horizon = config.epochs * stage.minibatches.steps_per_epoch
         size, seconds = fastest_size(
-            stage.model,
-            stage.theta,
-            stage.minibatches,
-            next(self._wanted()).candidate.over(horizon),
-            config.method.clip_gradient,
+            problem,
+            next(self._wanted()).candidate.over(problem.horizon),
             min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
             self._tick,
         )
@@ -171,31 +171,26 @@ class SearchDriver:
             self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
         return size
 
-    # Final trainings
-
-    def _finish(self, chosen: dict[int, Chosen]) -> None:
-        """Train with each seed's chosen setting on the full training set, and test it, once."""
-        finals = {seed: _final(seed, choice) for seed, choice in chosen.items()}
-        trials = [trial for trial in finals.values() if not trial.hd]
-        self._complete(lambda: iter(trials))
+    def _conclude(self, chosen: dict[int, Chosen], finals: dict[int, Trial]) -> None:
+        """Write down what the final training of each seed's choice came to."""
         results, schedules = [], []
         for seed, trial in finals.items():
             choice = chosen[seed]
-            outcome = None if trial.hd else self._records.get(trial)
+            result = None if trial.hd else self._store.get(trial)
             results.append(
                 {
                     "seed": seed,
                     "method": self._config.search.kind,
                     "test_accuracy": (
-                        self._data.test.chance if outcome is None else outcome.test_accuracy
+                        self._data.test.chance if result is None else result.test_accuracy
                     ),
                     "validation_accuracy": choice.validation_accuracy,
-                    "diverged": outcome is None or outcome.diverged,
+                    "diverged": result is None or result.diverged,
                     "outer_step": None,
                     "setting": choice.candidate.number,
                 }
             )
-            if outcome is not None:
+            if result is not None:
                 values = trial.schedule or trial.candidate.over(self._final_horizon)
                 schedules.append(
                     {
@@ -204,7 +199,7 @@ class SearchDriver:
                         **values.as_dict(),
                     }
                 )
-        best_seed, best = max(chosen.items(), key=lambda item: item[1].outcome.rank)
+        best_seed, best = max(chosen.items(), key=lambda item: item[1].result.selection_key)
         self._run.write_json("schedule.json", {"schedules": schedules})
         self._run.update_summary(
             {
@@ -218,7 +213,6 @@ class SearchDriver:
                 },
             }
         )
-        self._ledger.write("finals.csv", [(t, o) for t in trials if (o := self._records.get(t))])
 
 
 def begin(config: RunConfig) -> None:
@@ -228,14 +222,14 @@ def begin(config: RunConfig) -> None:
     _trainer = Trainer(config, context.data)
 
 
-def work(trials: list[Trial]) -> list[Outcome]:
+def work(trials: list[Trial]) -> list[TrialResult]:
     """Do a group of trials in a worker process."""
     assert _trainer is not None
     return _trainer.train(trials)
 
 
 def _final(seed: int, choice: Chosen) -> Trial:
-    """The final training of a choice; still hd where hypergradient descent found nothing."""
-    values = choice.outcome.values
+    """The final training of a choice; still `hd` where hypergradient descent found none."""
+    values = choice.result.values
     schedule = None if values is None else Schedule.from_dict(values)
     return Trial(choice.candidate, seed, final=True, schedule=schedule)

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.candidates import candidates, count_of
-from hypergrad.drivers.search.trial import Outcome, Trial
-from hypergrad.drivers.search.trial_store import COLUMNS, Records, row_of
+from hypergrad.drivers.search.trial import Trial, TrialResult
+from hypergrad.drivers.search.trial_store import COLUMNS, TrialStore, row_of
 from hypergrad.reporting.task_progress import TaskProgress
 from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["Ledger"]
+__all__ = ["SearchProgress"]
 
 FAR = 1000  # settings without a trial in a row, after which none is looked for
 
 
-class Ledger:
+class SearchProgress:
     """The account of one search.
 
     Args:
@@ -31,30 +31,30 @@ class Ledger:
     """
 
     def __init__(
-        self, config: RunConfig, run: RunDirectory, records: Records, display: TaskProgress
+        self, config: RunConfig, run: RunDirectory, records: TrialStore, display: TaskProgress
     ) -> None:
         self._config = config
         self._run = run
-        self._records = records
+        self._store = records
         self._display = display
         self._total = count_of(config)
         self._gathered = time.monotonic()
         self._best, self._diverged = (-math.inf, -math.inf), 0
 
-    def finished(self) -> dict[int, list[tuple[Trial, Outcome]]]:
+    def finished(self) -> dict[int, list[tuple[Trial, TrialResult]]]:
         """The finished trials of each seed, in the order of the search."""
-        found: dict[int, list[tuple[Trial, Outcome]]] = {}
+        found: dict[int, list[tuple[Trial, TrialResult]]] = {}
         for seed in self._config.seeds:
-            left, misses, own = self._records.count(seed), 0, []
+            left, misses, own = self._store.count(seed), 0, []
             for candidate in candidates(self._config, seed):
                 if not left or misses == FAR:
                     break  # what is left then belongs to another search
                 trial = Trial(candidate, seed)
-                outcome = self._records.get(trial)
-                if outcome is None:
+                result = self._store.get(trial)
+                if result is None:
                     misses += 1
                     continue
-                own.append((trial, outcome))
+                own.append((trial, result))
                 left, misses = left - 1, 0
             found[seed] = own
         return found
@@ -70,15 +70,15 @@ class Ledger:
         progress = {"phase": "trials", "fraction": self._fraction(finished)}
         self._run.update_summary({"progress": progress, "spent": spent})
 
-    def write(self, name: str, pairs: Sequence[tuple[Trial, Outcome]]) -> None:
+    def write(self, name: str, pairs: Sequence[tuple[Trial, TrialResult]]) -> None:
         """Replace a CSV file of the run by a row for each of these trials."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(row_of(trial, outcome).values() for trial, outcome in pairs)
+        writer.writerows(row_of(trial, result).values() for trial, result in pairs)
         write_text_atomically(self._run.path / name, text.getvalue())
 
-    def _fraction(self, finished: dict[int, list[tuple[Trial, Outcome]]]) -> float:
+    def _fraction(self, finished: dict[int, list[tuple[Trial, TrialResult]]]) -> float:
         """How much of the search is done: of its trials, or of its budget."""
         allowance, shares = self._config.allowance, []
         for own in finished.values():
@@ -90,25 +90,25 @@ class Ledger:
 
     def open(self) -> None:
         """Read what is finished, and begin to show it."""
-        self._records.refresh()
+        self._store.refresh()
         finished = self.finished()
         pairs = [pair for own in finished.values() for pair in own]
         total = None if self._total is None else self._total * len(finished)
         if self._config.budget is not None:
             total = None
         self._display.begin(total, len(pairs), self._fraction(finished))
-        for _, outcome in pairs:
-            self._count(outcome)
+        for _, result in pairs:
+            self._count(result)
 
-    def _count(self, outcome: Outcome) -> None:
-        self._best = max(self._best, outcome.rank)
-        self._diverged += outcome.diverged
+    def _count(self, result: TrialResult) -> None:
+        self._best = max(self._best, result.selection_key)
+        self._diverged += result.diverged
 
-    def note(self, trials: Sequence[Trial], outcomes: Sequence[Outcome], *, write: bool) -> None:
+    def note(self, trials: Sequence[Trial], results: Sequence[TrialResult], *, write: bool) -> None:
         """Say how things stand after more trials, and write it down now and then if told to."""
-        for outcome in outcomes:
-            if outcome.validation_accuracy is not None:
-                self._count(outcome)
+        for result in results:
+            if result.validation_accuracy is not None:
+                self._count(result)
         if trials[0].final:
             self._display.note(f"final training, seed {trials[0].seed}: {trials[0].candidate}")
             return
@@ -132,8 +132,8 @@ class Ledger:
                 )
 
 
-def _spent(pairs: Sequence[tuple[Trial, Outcome]]) -> Spent:
+def _spent(pairs: Sequence[tuple[Trial, TrialResult]]) -> Spent:
     total = Spent()
-    for _, outcome in pairs:
-        total = total.plus(outcome.spent)
+    for _, result in pairs:
+        total = total.plus(result.spent)
     return total

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from hypergrad.core.outer_optimizer import rank
+from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.drivers.search.candidates import Candidate
-from hypergrad.drivers.search.trial import Outcome, Trial
+from hypergrad.drivers.search.trial import Trial, TrialResult
 
 __all__ = ["Chosen", "choose"]
 
@@ -17,15 +17,17 @@ class Chosen(NamedTuple):
     Attributes:
         candidate: The setting.
         validation_accuracy: What it was chosen by, in [0, 1].
-        outcome: Of the trial with this seed.
+        result: Of the trial with this seed.
     """
 
     candidate: Candidate
     validation_accuracy: float
-    outcome: Outcome
+    result: TrialResult
 
 
-def choose(kind: str, finished: Mapping[int, Sequence[tuple[Trial, Outcome]]]) -> dict[int, Chosen]:
+def choose(
+    kind: str, finished: Mapping[int, Sequence[tuple[Trial, TrialResult]]]
+) -> dict[int, Chosen]:
     """Choose the setting of each seed's final training.
 
     A grid tries every setting with every seed, and one setting is chosen by the mean over the
@@ -48,29 +50,29 @@ def choose(kind: str, finished: Mapping[int, Sequence[tuple[Trial, Outcome]]]) -
     for seed, trials in finished.items():
         if not trials:
             raise ValueError(f"seed {seed} has no finished trial to choose from")
-        trial, outcome = max(trials, key=lambda pair: pair[1].rank)
-        assert outcome.validation_accuracy is not None
-        chosen[seed] = Chosen(trial.candidate, outcome.validation_accuracy, outcome)
+        trial, result = max(trials, key=lambda pair: pair[1].selection_key)
+        assert result.validation_accuracy is not None
+        chosen[seed] = Chosen(trial.candidate, result.validation_accuracy, result)
     return chosen
 
 
 def _choose_together(
-    finished: Mapping[int, Sequence[tuple[Trial, Outcome]]],
+    finished: Mapping[int, Sequence[tuple[Trial, TrialResult]]],
 ) -> dict[int, Chosen]:
-    by_candidate: dict[Candidate, dict[int, Outcome]] = {}
+    by_candidate: dict[Candidate, dict[int, TrialResult]] = {}
     for seed, trials in finished.items():
-        for trial, outcome in trials:
-            by_candidate.setdefault(trial.candidate, {})[seed] = outcome
+        for trial, result in trials:
+            by_candidate.setdefault(trial.candidate, {})[seed] = result
     whole = {c: found for c, found in by_candidate.items() if len(found) == len(finished)}
     if not whole:
         raise ValueError("no setting has been tried with every seed yet")
-    candidate = max(whole, key=lambda c: _mean_rank(list(whole[c].values())))
-    mean = _mean_rank(list(whole[candidate].values()))[0]
+    candidate = max(whole, key=lambda c: _mean_key(list(whole[c].values())))
+    mean = _mean_key(list(whole[candidate].values()))[0]
     accuracy = max(mean, 0.0)
     return {seed: Chosen(candidate, accuracy, whole[candidate][seed]) for seed in finished}
 
 
-def _mean_rank(outcomes: Sequence[Outcome]) -> tuple[float, float]:
-    accuracies = [o.validation_accuracy for o in outcomes if o.validation_accuracy is not None]
-    losses = [o.validation_loss for o in outcomes if o.validation_loss is not None]
-    return rank(statistics.fmean(accuracies), statistics.fmean(losses))
+def _mean_key(results: Sequence[TrialResult]) -> tuple[float, float]:
+    accuracies = [o.validation_accuracy for o in results if o.validation_accuracy is not None]
+    losses = [o.validation_loss for o in results if o.validation_loss is not None]
+    return selection_key(statistics.fmean(accuracies), statistics.fmean(losses))

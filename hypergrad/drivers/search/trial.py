@@ -9,13 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
-from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.outer_optimizer import rank
-from hypergrad.core.schedule import KINDS, Schedule
+from hypergrad.core.outer_optimizer import selection_key
+from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import seed_of
 from hypergrad.data import (
     EVALUATION_BATCH,
@@ -31,9 +29,10 @@ from hypergrad.drivers.search.candidates import Candidate
 from hypergrad.training.ensemble import EnsembleRun
 from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
-from hypergrad.training.inner_run import InnerRun, ScheduledRun
+from hypergrad.training.inner_problem import InnerProblem
+from hypergrad.training.inner_run import InnerRun, ScheduledRun, steps
 
-__all__ = ["Outcome", "Stage", "Trainer", "Trial"]
+__all__ = ["Trainer", "Trial", "TrialProblem", "TrialResult"]
 
 SEARCH_SPLIT = -2  # the outer loop splits with 0, 1, ..., hypergradient descent beside it with -1
 
@@ -61,7 +60,7 @@ class Trial(NamedTuple):
         return self.candidate.schedule == "hd" and self.schedule is None
 
 
-class Outcome(NamedTuple):
+class TrialResult(NamedTuple):
     """What a trial came to. Accuracies are in [0, 1]; a diverged trial scores chance.
 
     Attributes:
@@ -90,20 +89,18 @@ class Outcome(NamedTuple):
     values: dict[str, list[float]] | None = None
 
     @property
-    def rank(self) -> tuple[float, float]:
+    def selection_key(self) -> tuple[float, float]:
         """What orders trials by validation; the greatest is the best."""
         assert self.validation_accuracy is not None
         assert self.validation_loss is not None
-        return rank(self.validation_accuracy, self.validation_loss)
+        return selection_key(self.validation_accuracy, self.validation_loss)
 
 
-class Stage(NamedTuple):
+class TrialProblem(NamedTuple):
     """What trials of one seed and kind start from: they differ in nothing but the schedule."""
 
     seed: int
-    model: FlatModel
-    theta: Tensor
-    minibatches: Minibatches
+    inner: InnerProblem
     validation: Images | None
     replay: Replay | None
 
@@ -119,9 +116,9 @@ class Trainer:
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         self._config = config
         self._data = data
-        self._stage: tuple[tuple[int, int, bool], Stage] | None = None
+        self._problem: tuple[tuple[int, int, bool], TrialProblem] | None = None
 
-    def train(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> list[Outcome]:
+    def train(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> list[TrialResult]:
         """Train one trial, or several of one seed and kind together.
 
         Args:
@@ -129,70 +126,76 @@ class Trainer:
             tick: Is called after every inner step; what it raises ends the training.
 
         Returns:
-            One outcome a trial.
+            One result a trial.
         """
         began = time.monotonic()
-        stage = self.stage(trials[0])
+        problem = self.problem(trials[0])
         # For networks that draw, as dropout does: a trial is the same whatever was trained before.
-        torch.manual_seed(stage.seed)
-        inner = self._inner(stage, trials)
-        losses, survived = _go(inner, tick)
-        outcomes = [
-            self._outcome(stage, trial, inner, member, loss, steps)
-            for member, (trial, loss, steps) in enumerate(
-                zip(trials, losses, survived, strict=True)
+        torch.manual_seed(problem.seed)
+        inner = self._inner(problem, trials)
+        survived = torch.zeros((), dtype=torch.int64, device=inner.state.theta.device)
+        losses: list[float] = []
+        for epoch_ends in steps(inner):
+            survived = survived + inner.state.theta.isfinite().all(dim=-1)
+            tick()
+            if epoch_ends:
+                losses = inner.take_losses()
+        results = [
+            self._result(problem, trial, inner, member, loss, alive)
+            for member, (trial, loss, alive) in enumerate(
+                zip(trials, losses, survived.reshape(-1).tolist(), strict=True)
             )
         ]
         seconds = (time.monotonic() - began) / len(trials)
-        return [
-            outcome._replace(spent=outcome.spent._replace(seconds=seconds)) for outcome in outcomes
-        ]
+        return [result._replace(spent=result.spent._replace(seconds=seconds)) for result in results]
 
-    def stage(self, trial: Trial) -> Stage:
+    def problem(self, trial: Trial) -> TrialProblem:
         """Return what a trial starts from."""
         restart = 0 if trial.final else trial.candidate.restart
         key = trial.seed, restart, trial.final
-        if self._stage is None or self._stage[0] != key:
-            self._stage = key, _make_stage(self._config, self._data, *key)
-        return self._stage[1]
+        if self._problem is None or self._problem[0] != key:
+            self._problem = key, _make_problem(self._config, self._data, *key)
+        return self._problem[1]
 
-    def _inner(self, stage: Stage, trials: Sequence[Trial]) -> InnerRun:
+    def _inner(self, problem: TrialProblem, trials: Sequence[Trial]) -> InnerRun:
         config, (first, *others) = self._config, trials
-        start = stage.model, stage.theta, stage.minibatches, config.epochs
-        clip = config.method.clip_gradient
         if first.hd:
             assert not others
-            assert stage.validation is not None
+            assert problem.validation is not None
             rate = first.candidate.outer_learning_rate
             assert rate is not None
-            size = min(config.method.batch_size, len(stage.validation))
+            size = min(config.method.batch_size, len(problem.validation))
             key = (first.seed, "search-validation", first.candidate.restart)
-            stream = Minibatches(stage.validation, size, key)
             return HypergradientDescentRun(
-                *start,
-                stream,
+                problem.inner,
+                Minibatches(problem.validation, size, key),
                 outer_learning_rate=rate,
                 clip=config.hd.clip,
-                clip_gradient=clip,
                 learned=config.method.learned,
             )
-        horizon = config.epochs * stage.minibatches.steps_per_epoch
+        horizon = problem.inner.horizon
         schedules = [trial.schedule or trial.candidate.over(horizon) for trial in trials]
         if others:
-            return EnsembleRun(*start, schedules, clip)
-        return ScheduledRun(*start, schedules[0], clip, stage.replay)
+            return EnsembleRun(problem.inner, schedules)
+        return ScheduledRun(problem.inner, schedules[0], problem.replay)
 
-    def _outcome(
-        self, stage: Stage, trial: Trial, inner: InnerRun, member: int, loss: float, alive: int
-    ) -> Outcome:
+    def _result(
+        self,
+        problem: TrialProblem,
+        trial: Trial,
+        inner: InnerRun,
+        member: int,
+        loss: float,
+        alive: int,
+    ) -> TrialResult:
         theta, _, buffers = inner.state
         size = 1
         if isinstance(inner, EnsembleRun):
             size = len(theta)
             theta, buffers = theta[member], {name: b[member] for name, b in buffers.items()}
         whole = alive == inner.horizon
-        per_epoch = inner.minibatches.steps_per_epoch
-        steps = inner.horizon if whole else -(-(alive + 1) // per_epoch) * per_epoch
+        per_epoch = inner.problem.minibatches.steps_per_epoch
+        taken = inner.horizon if whole else -(-(alive + 1) // per_epoch) * per_epoch
         looks = trial.final or self._config.test_curves
 
         def on(images: Images | None) -> tuple[float | None, float | None]:
@@ -200,30 +203,37 @@ class Trainer:
                 return None, None
             if not whole:
                 return float("nan"), images.chance
-            return stage.model.evaluate(theta, buffers, in_batches(images, EVALUATION_BATCH))
+            return problem.inner.model.evaluate(
+                theta, buffers, in_batches(images, EVALUATION_BATCH)
+            )
 
-        validation_loss, validation = on(stage.validation)
+        validation_loss, validation = on(problem.validation)
         _, test = on(self._data.test if looks else None)
-        judged, images = (test, self._data.test) if trial.final else (validation, stage.validation)
+        values = None
+        if whole and isinstance(inner, HypergradientDescentRun):
+            values = inner.schedule.as_dict()
+        judged, images = (
+            (test, self._data.test) if trial.final else (validation, problem.validation)
+        )
         assert judged is not None
         assert images is not None
-        return Outcome(
+        return TrialResult(
             validation_accuracy=validation,
             validation_loss=validation_loss,
             test_accuracy=test,
             train_loss=loss,
             diverged=judged <= images.chance,
             diverged_step=None if whole else alive,
-            steps=steps,
-            spent=Spent(gradients=steps * (2 if trial.hd else 1), trials=1),
+            steps=taken,
+            spent=Spent(gradients=taken * (2 if trial.hd else 1), trials=1),
             ensemble=size,
-            values=_history(inner)
-            if whole and isinstance(inner, HypergradientDescentRun)
-            else None,
+            values=values,
         )
 
 
-def _make_stage(config: RunConfig, data: Dataset, seed: int, restart: int, final: bool) -> Stage:
+def _make_problem(
+    config: RunConfig, data: Dataset, seed: int, restart: int, final: bool
+) -> TrialProblem:
     own = seed_of(seed, "restart", restart) if restart else seed
     model = make_model(config, data, own)
     training, validation, key = data.train, None, (seed, "retrain", 0)
@@ -235,32 +245,8 @@ def _make_stage(config: RunConfig, data: Dataset, seed: int, restart: int, final
         training, validation = data.train.take(kept), data.train.take(held_out)
     augment = Augmentation() if config.data.augment else None
     minibatches = Minibatches(training, config.method.batch_size, key, augment)
-    theta = model.theta()
-    replay = replay_for(model, theta.device, config.replay)
-    return Stage(own, model, theta, minibatches, validation, replay)
-
-
-def _go(inner: InnerRun, tick: Tick) -> tuple[list[float], list[int]]:
-    """Train to the end, or until no member's weights are finite; look once an epoch.
-
-    Returns:
-        Of each member: mean training loss of the last epoch, and after how many steps its weights
-        were still finite.
-    """
-    per_epoch = inner.minibatches.steps_per_epoch
-    survived = torch.zeros((), dtype=torch.int64, device=inner.state.theta.device)
-    losses: list[float] = []
-    while not inner.done:
-        inner.advance()
-        survived = survived + inner.state.theta.isfinite().all(dim=-1)
-        tick()
-        if inner.step % per_epoch == 0:
-            losses = inner.take_losses()
-            if bool((survived < inner.step).all()):
-                break
-    return losses, survived.reshape(-1).tolist()
-
-
-def _history(inner: HypergradientDescentRun) -> dict[str, list[float]]:
-    rows = inner.take_history()
-    return {kind: [float(row[kind]) for row in rows] for kind in KINDS}
+    inner = InnerProblem.over_epochs(
+        model, model.theta(), minibatches, config.epochs, config.method.clip_gradient
+    )
+    replay = replay_for(model, inner.theta.device, config.replay)
+    return TrialProblem(own, inner, validation, replay)

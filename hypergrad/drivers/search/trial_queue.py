@@ -9,12 +9,12 @@ import filelock
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.candidates import candidates
-from hypergrad.drivers.search.trial import Outcome, Trial
-from hypergrad.drivers.search.trial_store import Records, name_of
+from hypergrad.drivers.search.trial import Trial, TrialResult
+from hypergrad.drivers.search.trial_store import TrialStore, name_of
 
-__all__ = ["Queue", "open_trials"]
+__all__ = ["TrialQueue", "open_trials"]
 
-Known = Callable[[Trial], Outcome | None]
+Known = Callable[[Trial], TrialResult | None]
 
 
 def open_trials(config: RunConfig, seed: int, planned: Spent, known: Known) -> Iterator[Trial]:
@@ -44,22 +44,22 @@ def open_trials(config: RunConfig, seed: int, planned: Spent, known: Known) -> I
             return
         trial = Trial(candidate, seed)
         yield trial
-        outcome = known(trial)
-        total = total.plus(typical if outcome is None else outcome.spent)
+        result = known(trial)
+        total = total.plus(typical if result is None else result.spent)
 
 
 def _seconds_of(config: RunConfig, seed: int, known: Known) -> list[float]:
     """Seconds of the trials finished at the front of a search."""
     found = []
     for candidate in candidates(config, seed):
-        outcome = known(Trial(candidate, seed))
-        if outcome is None:
+        result = known(Trial(candidate, seed))
+        if result is None:
             break
-        found.append(outcome.spent.seconds)
+        found.append(result.spent.seconds)
     return found
 
 
-class Queue:
+class TrialQueue:
     """Hands out trials that nobody has finished or is at, and holds the claims on them.
 
     Args:
@@ -67,8 +67,8 @@ class Queue:
         size: How many trials to train together at most.
     """
 
-    def __init__(self, records: Records, size: int) -> None:
-        self._records = records
+    def __init__(self, records: TrialStore, size: int) -> None:
+        self._store = records
         self._size = size
         self._held: dict[str, filelock.BaseFileLock] = {}
         self._lock = threading.Lock()  # joblib takes groups in a thread of its own
@@ -85,11 +85,11 @@ class Queue:
         while group := self._next(wanted()):
             yield group
 
-    def settle(self, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> None:
+    def settle(self, trials: Sequence[Trial], results: Sequence[TrialResult]) -> None:
         """Keep what claimed trials came to, and release them."""
         with self._lock:
-            for trial, outcome in zip(trials, outcomes, strict=True):
-                self._records.write(trial, outcome)
+            for trial, result in zip(trials, results, strict=True):
+                self._store.write(trial, result)
                 self._held.pop(name_of(trial)).release()
 
     def drop(self) -> None:
@@ -102,13 +102,13 @@ class Queue:
     def _next(self, wanted: Iterator[Trial]) -> list[Trial]:
         group: list[Trial] = []
         with self._lock:
-            self._records.refresh()
+            self._store.refresh()
             for trial in wanted:
-                if self._records.get(trial) is not None or name_of(trial) in self._held:
+                if self._store.get(trial) is not None or name_of(trial) in self._held:
                     continue
                 if group and (trial.seed, trial.final) != (group[0].seed, group[0].final):
                     break
-                lock = self._records.claim(trial)
+                lock = self._store.claim(trial)
                 if lock is None:
                     continue
                 self._held[name_of(trial)] = lock

@@ -16,10 +16,10 @@ from pathlib import Path
 import filelock
 
 from hypergrad.core.budget import Spent
-from hypergrad.drivers.search.trial import Outcome, Trial
+from hypergrad.drivers.search.trial import Trial, TrialResult
 from hypergrad.runs.atomic import write_text_atomically
 
-__all__ = ["COLUMNS", "Records", "row_of"]
+__all__ = ["COLUMNS", "TrialStore", "row_of"]
 
 COLUMNS = (
     "setting seed trial schedule learning_rate factor momentum weight_decay outer_learning_rate "
@@ -31,7 +31,7 @@ _NAME = re.compile(r"(final_)?seed\d+_[0-9a-f]{12}")  # a copy that a sync tool 
 _NUMBERS = ("validation_loss", "train_loss")  # may be infinite or NaN, which JSON has no word for
 
 
-class Records:
+class TrialStore:
     """The finished trials of a search, and claims on those under way.
 
     Args:
@@ -43,9 +43,9 @@ class Records:
         self._claims = folder / "claims"
         for path in (self._trials, self._claims):
             path.mkdir(exist_ok=True)
-        self._known: dict[str, Outcome] = {}
+        self._known: dict[str, TrialResult] = {}
 
-    def get(self, trial: Trial) -> Outcome | None:
+    def get(self, trial: Trial) -> TrialResult | None:
         """Return what a trial came to, or None if it is not finished as far as is known here."""
         return self._known.get(name_of(trial))
 
@@ -63,17 +63,17 @@ class Records:
             if path.stem not in self._known and _NAME.fullmatch(path.stem):
                 self._known[path.stem] = _read(path)
 
-    def write(self, trial: Trial, outcome: Outcome) -> None:
+    def write(self, trial: Trial, result: TrialResult) -> None:
         """Keep what a trial came to; it is on the disk when this returns."""
         name = name_of(trial)
-        found = {**outcome._asdict(), "spent": outcome.spent._asdict()}
+        found = {**result._asdict(), "spent": result.spent._asdict()}
         for key in _NUMBERS:
             value = found[key]
             if value is not None and not math.isfinite(value):
                 found[key] = str(value)
         record = {"seed": trial.seed, "final": trial.final, **trial.candidate.as_dict(), **found}
         write_text_atomically(self._trials / f"{name}.json", json.dumps(record) + "\n")
-        self._known[name] = outcome
+        self._known[name] = result
 
     def claim(self, trial: Trial) -> filelock.BaseFileLock | None:
         """Claim a trial for this process.
@@ -115,7 +115,7 @@ def name_of(trial: Trial) -> str:
     return f"{'final_' if trial.final else ''}seed{trial.seed}_{digest[:12]}"
 
 
-def row_of(trial: Trial, outcome: Outcome) -> dict[str, object]:
+def row_of(trial: Trial, result: TrialResult) -> dict[str, object]:
     """Return a trial as a row of `trials.csv`; several values of a kind are joined by blanks."""
     candidate = trial.candidate
 
@@ -133,26 +133,26 @@ def row_of(trial: Trial, outcome: Outcome) -> dict[str, object]:
         "weight_decay": joined(candidate.weight_decay),
         "outer_learning_rate": candidate.outer_learning_rate,
         "restart": candidate.restart if candidate.schedule == "hd" else None,
-        "validation_accuracy": outcome.validation_accuracy,
-        "validation_loss": outcome.validation_loss,
-        "test_accuracy": outcome.test_accuracy,
-        "train_loss": outcome.train_loss,
-        "diverged": int(outcome.diverged),
-        "diverged_step": outcome.diverged_step,
-        "steps": outcome.steps,
-        "gradients": outcome.spent.gradients,
-        "products": outcome.spent.products,
-        "seconds": round(outcome.spent.seconds, 4),
-        "ensemble": outcome.ensemble,
+        "validation_accuracy": result.validation_accuracy,
+        "validation_loss": result.validation_loss,
+        "test_accuracy": result.test_accuracy,
+        "train_loss": result.train_loss,
+        "diverged": int(result.diverged),
+        "diverged_step": result.diverged_step,
+        "steps": result.steps,
+        "gradients": result.spent.gradients,
+        "products": result.spent.products,
+        "seconds": round(result.spent.seconds, 4),
+        "ensemble": result.ensemble,
     }
 
 
-def _read(path: Path) -> Outcome:
+def _read(path: Path) -> TrialResult:
     try:
         record: Mapping = json.loads(path.read_text(encoding="utf-8"))
-        fields = {name: record[name] for name in Outcome._fields}
+        fields = {name: record[name] for name in TrialResult._fields}
         for key in _NUMBERS:
             fields[key] = None if fields[key] is None else float(fields[key])
-        return Outcome(**{**fields, "spent": Spent(**fields["spent"])})
+        return TrialResult(**{**fields, "spent": Spent(**fields["spent"])})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error!r}): delete it, and resume") from error

@@ -17,6 +17,7 @@ from hypergrad.drivers.context import make_model
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 UNSHARED = (
@@ -165,16 +166,16 @@ def test_what_is_not_finite_is_said_by_name(
     run = new_run(*setting, tmp_path)
     original = LearnDriver._complain
     watcher = Watcher()
-    from hypergrad.drivers.learn.inner_loop import Loop
+    from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 
-    def spoilt(self: Loop, inner: object, validation: object) -> Hypergradients:
+    def spoilt(self: RecordedInnerLoop, inner: object, validation: object) -> Hypergradients:
         found = untouched(self, inner, validation)  # type: ignore[arg-type]
         if self.progress.outer_step != 1:
             return found
         return found_with((math.nan,) * lost + found.values[lost:], found)
 
-    untouched = Loop.hypergradients
-    monkeypatch.setattr(Loop, "hypergradients", spoilt)
+    untouched = RecordedInnerLoop.differentiate
+    monkeypatch.setattr(RecordedInnerLoop, "differentiate", spoilt)
     go(setting[0], run, watcher)
     assert original is LearnDriver._complain
     outer = table(run, "outer")
@@ -216,10 +217,9 @@ def test_what_does_not_fit_together(overrides: tuple[str, ...], text: str) -> No
 def test_a_snapshot_is_not_moved_by_the_steps_after_it() -> None:
     setting, _ = tiny_context()
     model = make_model(setting.config, setting.data, 0)
-    inner = ScheduledRun(
-        model, model.theta(), Minibatches(setting.data.train, 32, (0,)), 2,
-        Schedule((0.1,), (), ()), None,
-    )  # fmt: skip
+    minibatches = Minibatches(setting.data.train, 32, (0,))
+    problem = InnerProblem.over_epochs(model, model.theta(), minibatches, 2)
+    inner = ScheduledRun(problem, Schedule((0.1,), (), ()))
     inner.advance()
     tensors, _ = inner.snapshot()
     kept = {name: tensor.clone() for name, tensor in tensors.items()}

@@ -64,7 +64,7 @@ def test_early_horizons_are_those_of_the_files(tmp_path: Path) -> None:
         3 * (n - 1) + last - 1 for n, last in [(5, 2), (10, 5), (15, 7)]
     )
     layout = plan(setting.config, 200, 10)
-    assert [part.steps for part in layout.parts][:4] == [5, 5, 10, 15]
+    assert [part.steps for part in layout.runs][:4] == [5, 5, 10, 15]
 
 
 def test_a_budget_foresees_the_longer_horizon(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_products_of_a_part_count_as_that_part(tmp_path: Path) -> None:
 
 def test_the_plan_knows_that_a_part_is_less_work() -> None:
     exact, part = (
-        plan(compose("fig1", overrides)[0], 50_000, 10).parts[1].gradients
+        plan(compose("fig1", overrides)[0], 50_000, 10).runs[1].gradients
         for overrides in ([], ["hvp.batch_fraction=0.25"])
     )
     assert part - 1 == pytest.approx((exact - 1) / 4)

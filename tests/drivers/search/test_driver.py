@@ -190,7 +190,7 @@ def test_another_process_takes_trials_and_leaves_the_rest_to_the_leader(
     given, text = setting()
     run = new_run(given, text, tmp_path)
     leader = search(given, run)
-    claimed = leader._records.claim(next(leader._wanted()))  # the leader is at its first trial
+    claimed = leader._store.claim(next(leader._wanted()))  # the leader is at its first trial
     assert claimed is not None
     search(given, run).assist()
     assert len(list((run.path / "trials").glob("seed*.json"))) == 7

@@ -18,6 +18,7 @@ from hypergrad.drivers.search.candidates import Candidate, candidates
 from hypergrad.drivers.search.trial import Trainer, Trial
 from hypergrad.models import build
 from hypergrad.training.ensemble import EnsembleRun, fastest_size
+from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
@@ -36,13 +37,13 @@ def test_a_final_training_is_what_the_driver_of_figure_1_retrains(tmp_path: Path
         0, "multistep", (hand.learning_rate,), (hand.momentum,), (hand.weight_decay,),
         hand.factor, tuple(hand.milestones),
     )  # fmt: skip
-    (outcome,) = Trainer(given.config, given.data).train([Trial(same, seed=0, final=True)])
-    assert outcome.test_accuracy == sgd["test_accuracy"]
+    (result,) = Trainer(given.config, given.data).train([Trial(same, seed=0, final=True)])
+    assert result.test_accuracy == sgd["test_accuracy"]
     rows = tiny.table(run, "inner").query("method == 'sgd'")
-    assert outcome.steps == rows["step"].max() == outcome.spent.gradients
+    assert result.steps == rows["step"].max() == result.spent.gradients
     per_epoch = rows["train_loss"].to_numpy()[-2:]  # two rows an epoch, of 3 batches each
-    assert outcome.train_loss == pytest.approx(per_epoch.mean(), rel=1e-6)
-    assert (outcome.validation_accuracy, outcome.diverged) == (None, False)
+    assert result.train_loss == pytest.approx(per_epoch.mean(), rel=1e-6)
+    assert (result.validation_accuracy, result.diverged) == (None, False)
 
 
 def test_a_trial_is_validated_on_a_split_and_is_the_same_whatever_came_before() -> None:
@@ -64,15 +65,15 @@ def test_a_trial_is_validated_on_a_split_and_is_the_same_whatever_came_before() 
 
 def test_replayed_trials_come_to_the_same() -> None:
     """One recording serves all trials of a seed."""
-    outcomes = []
+    results = []
     for replay in ("never", "always"):
         given, _ = setting(f"replay={replay}")
         trainer = Trainer(given.config, given.data)
         trials = [Trial(candidate, seed=0) for candidate in (GRID, WILD, GRID)]
         found = [trainer.train([trial])[0] for trial in trials]
-        outcomes.append([str(each._replace(spent=Spent())) for each in found])
-        assert outcomes[-1][0] == outcomes[-1][2]
-    assert outcomes[0] == outcomes[1]
+        results.append([str(each._replace(spent=Spent())) for each in found])
+        assert results[-1][0] == results[-1][2]
+    assert results[0] == results[1]
 
 
 def test_the_test_set_is_left_alone_where_that_is_asked() -> None:
@@ -86,19 +87,18 @@ def test_a_diverged_trial_scores_chance_and_stops_after_its_epoch() -> None:
     given, _ = setting()
     trainer = Trainer(given.config, given.data)
     (lost,) = trainer.train([Trial(WILD, seed=0)])
-    validation = trainer.stage(Trial(WILD, seed=0)).validation
+    validation = trainer.problem(Trial(WILD, seed=0)).validation
     assert validation is not None
     assert lost.diverged
     assert lost.validation_accuracy == validation.chance
     assert lost.test_accuracy == given.data.test.chance
     assert lost.validation_loss is not None
     assert math.isnan(lost.validation_loss)
-    assert lost.rank == (-math.inf, -math.inf)
+    assert lost.selection_key == (-math.inf, -math.inf)
     assert lost.steps == 11 == lost.spent.gradients  # an epoch
     assert lost.diverged_step is not None
     # the same steps by hand: finite after `diverged_step` of them, not after one more
-    stage = trainer.stage(Trial(WILD, seed=0))
-    inner = ScheduledRun(stage.model, stage.theta, stage.minibatches, 2, WILD.over(22), 3.0)
+    inner = ScheduledRun(trainer.problem(Trial(WILD, seed=0)).inner, WILD.over(22))
     for _ in range(lost.diverged_step):
         inner.advance()
     assert inner.is_finite()
@@ -135,11 +135,9 @@ def test_members_of_an_ensemble_train_as_they_do_alone(name: str) -> None:
         Schedule((1e200,), (0.0,), (0.0,)),  # diverges, and disturbs nobody
         Schedule((-0.01, 0.1), (1.1,), (5e-4,)),
     ]
-    together = EnsembleRun(problem.model, problem.theta, batches, 2, schedules, 3.0)
-    alone = [
-        ScheduledRun(problem.model, problem.theta, batches, 2, schedule, 3.0)
-        for schedule in schedules
-    ]
+    inner = InnerProblem.over_epochs(problem.model, problem.theta, batches, 2, 3.0)
+    together = EnsembleRun(inner, schedules)
+    alone = [ScheduledRun(inner, schedule) for schedule in schedules]
     while not together.done:
         together.advance()
         for run in alone:
@@ -159,7 +157,7 @@ def test_members_of_an_ensemble_train_as_they_do_alone(name: str) -> None:
             )
 
 
-def test_outcomes_of_an_ensemble_are_those_of_trials_alone() -> None:
+def test_results_of_an_ensemble_are_those_of_trials_alone() -> None:
     given, _ = setting("precision=float64", "model.options.smooth=true")
     trainer = Trainer(given.config, given.data)
     trials = [Trial(c, seed=0) for c in (*candidates(given.config, 0), WILD)]
@@ -181,10 +179,11 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     model = FlatModel(module.double())
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
-    size, seconds = fastest_size(model, model.theta(), batches, schedule, 3.0, largest=8)
+    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, 3.0)
+    size, seconds = fastest_size(inner, schedule, largest=8)
     assert (size, list(seconds)) == (1, [1])
     with pytest.raises(ValueError, match=r"dropout .*: search.ensemble=1"):
-        EnsembleRun(model, model.theta(), batches, 1, [schedule] * 2, 3.0)
+        EnsembleRun(inner, [schedule] * 2)
 
 
 def test_measuring_ensembles_changes_nothing() -> None:
@@ -194,7 +193,8 @@ def test_measuring_ensembles_changes_nothing() -> None:
     theta = model.theta()
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
-    size, seconds = fastest_size(model, theta, batches, schedule, 3.0, largest=16)
+    inner = InnerProblem.over_epochs(model, theta, batches, 1, 3.0)
+    size, seconds = fastest_size(inner, schedule, largest=16)
     assert size in seconds
     assert list(seconds) in ([1, 4], [1, 4, 16])
     assert all(value > 0 for value in seconds.values())

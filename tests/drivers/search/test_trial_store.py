@@ -1,4 +1,4 @@
-"""Records of trials and claims on them; which trials a budget pays for."""
+"""TrialStore of trials and claims on them; which trials a budget pays for."""
 
 import json
 import math
@@ -17,17 +17,17 @@ from small import SMALL
 from hypergrad.config.composition import compose
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.candidates import Candidate
-from hypergrad.drivers.search.trial import Outcome, Trial
-from hypergrad.drivers.search.trial_queue import Queue, open_trials
-from hypergrad.drivers.search.trial_store import COLUMNS, Records, name_of, row_of
+from hypergrad.drivers.search.trial import Trial, TrialResult
+from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
+from hypergrad.drivers.search.trial_store import COLUMNS, TrialStore, name_of, row_of
 
 TRIAL = Trial(Candidate(3, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3,)), seed=2)
-FOUND = Outcome(0.5, math.nan, None, math.inf, True, 7, 12, Spent(1.5, 12, 0, 1), 4, None)
+FOUND = TrialResult(0.5, math.nan, None, math.inf, True, 7, 12, Spent(1.5, 12, 0, 1), 4, None)
 
 
 def test_a_record_reads_back_as_it_was(tmp_path: Path) -> None:
-    Records(tmp_path).write(TRIAL, FOUND)
-    again = Records(tmp_path)
+    TrialStore(tmp_path).write(TRIAL, FOUND)
+    again = TrialStore(tmp_path)
     assert again.get(TRIAL) is None  # not read yet
     again.refresh()
     found = again.get(TRIAL)
@@ -54,7 +54,7 @@ def test_a_record_is_named_after_what_was_trained_not_after_its_place() -> None:
 
 
 def test_final_trainings_are_not_counted_as_trials(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = TrialStore(tmp_path)
     records.write(TRIAL, FOUND)
     records.write(TRIAL._replace(final=True), FOUND)
     assert (records.count(2), records.count(0)) == (1, 0)
@@ -62,7 +62,7 @@ def test_final_trainings_are_not_counted_as_trials(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", '{"seed": 1}', "[]"])
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
-    records = Records(tmp_path)
+    records = TrialStore(tmp_path)
     (tmp_path / "trials" / "seed0_0123456789ab (copy).json").write_text(text)
     records.refresh()  # what a sync tool leaves is passed over
     (tmp_path / "trials" / "seed0_0123456789ab.json").write_text(text)
@@ -73,7 +73,7 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
-    mine, other = Records(tmp_path), Records(tmp_path)
+    mine, other = TrialStore(tmp_path), TrialStore(tmp_path)
     lock = mine.claim(TRIAL)
     assert lock is not None
     assert other.claim(TRIAL) is None
@@ -91,8 +91,8 @@ def test_a_trial_is_claimed_once(tmp_path: Path) -> None:
 def test_the_claim_of_a_dead_process_is_free(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from tests.drivers.search.test_trial_store import TRIAL, Records\n"
-        "lock = Records(Path(sys.argv[1])).claim(TRIAL); print('claimed', flush=True)\n"
+        "from tests.drivers.search.test_trial_store import TRIAL, TrialStore\n"
+        "lock = TrialStore(Path(sys.argv[1])).claim(TRIAL); print('claimed', flush=True)\n"
         "time.sleep(600)"
     )
     paths = os.pathsep.join(map(str, (TESTS, ROOT)))
@@ -104,7 +104,7 @@ def test_the_claim_of_a_dead_process_is_free(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "claimed\n"
-        records = Records(tmp_path)
+        records = TrialStore(tmp_path)
         assert records.claim(TRIAL) is None
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -119,7 +119,7 @@ def trials_of(budget: str | None, known: dict[int, Spent], *more: str) -> list[i
     given = [] if budget is None else [f"budget={budget}"]
     config, _ = compose("baselines/digits", [*SMALL, "search=random", *given, *more])
 
-    def get(trial: Trial) -> Outcome | None:
+    def get(trial: Trial) -> TrialResult | None:
         spent = known.get(trial.candidate.number)
         return None if spent is None else FOUND._replace(spent=spent)
 
@@ -158,7 +158,7 @@ def test_a_budget_of_seconds_goes_by_the_mean_of_the_finished_ones() -> None:
 def test_a_queue_hands_out_each_trial_once_and_takes_back_what_is_dropped(tmp_path: Path) -> None:
     trials = [TRIAL._replace(seed=seed, candidate=replace(TRIAL.candidate, momentum=(beta,)))
               for seed in (0, 1) for beta in (0.1, 0.2, 0.3)]  # fmt: skip
-    one, two = (Queue(Records(tmp_path), size=2) for _ in range(2))
+    one, two = (TrialQueue(TrialStore(tmp_path), size=2) for _ in range(2))
     mine, theirs = one.groups(lambda: iter(trials)), two.groups(lambda: iter(trials))
     assert next(mine) == trials[:2]
     assert next(theirs) == [trials[2]]  # a group is of one seed
@@ -173,5 +173,5 @@ def test_a_queue_hands_out_each_trial_once_and_takes_back_what_is_dropped(tmp_pa
 def test_final_trainings_and_hypergradient_descent_go_alone(tmp_path: Path) -> None:
     hd = Candidate(0, "hd", outer_learning_rate=0.2)
     trials = [TRIAL._replace(final=True), Trial(hd, 0), Trial(hd, 1)]
-    queue = Queue(Records(tmp_path), size=8)
+    queue = TrialQueue(TrialStore(tmp_path), size=8)
     assert list(queue.groups(lambda: iter(trials))) == [[trial] for trial in trials]
