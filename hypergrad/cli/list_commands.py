@@ -105,14 +105,16 @@ def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str,
             raise ValueError(
                 f"no run directory at {run}: `hypergrad runs` lists the runs there are"
             )
-        own = names or figures_of(RunDirectory(run).read_summary())
-        if not own:
-            raise RunFailed(f"nothing drawn: {run} is not drawn as any of {', '.join(FIGURES)}")
-        return dict.fromkeys(own, run)
+        own = figures_of(RunDirectory(run).read_summary())
+        if not names and "table1" in own:
+            raise RunFailed(f"nothing drawn: `hypergrad table {run}` prints the table of this run")
+        if not names and not own:
+            raise RunFailed(f"nothing drawn: {run} is drawn as none of {', '.join(FIGURES)}")
+        return dict.fromkeys(names or own, run)
     newest: dict[str, Path] = {}
     runs = _whole_runs(outputs)
     for path, summary in runs.items():
-        for name in figures_of(summary):
+        for name in set(figures_of(summary)) & FIGURES.keys():
             if any(path.glob(FIGURES[name].files)):
                 newest[name] = path
     for name in names:
@@ -139,12 +141,14 @@ def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
     Raises:
         ValueError: If there is no run, or none of such a kind.
     """
+    from hypergrad.figures import figures_of
     from hypergrad.figures.table1 import render
-    from hypergrad.figures.table1_data import is_table, read_cells
+    from hypergrad.figures.table1_data import read_cells
 
     paths = list(runs)
     if not paths:
-        tables = [path for path, summary in _whole_runs(outputs).items() if is_table(summary)]
+        whole = _whole_runs(outputs)
+        tables = [path for path in whole if "table1" in figures_of(whole[path])]
         if not tables:
             raise ValueError(
                 f"no run of table1 under {outputs}: start one with `hypergrad run table1`, or name "

@@ -35,6 +35,7 @@ _OF_EXPERIMENT = {
     "quickstart": ("fig1", "fig4"),
     "fig2": ("fig2",),
     "fig3": ("fig3",),
+    "table1": ("table1",),
     **dict.fromkeys(
         (f"baselines_{data}" for data in ("cifar10", "digits", "mnist", "svhn")), ("fig5",)
     ),
@@ -42,10 +43,10 @@ _OF_EXPERIMENT = {
 
 
 def figures_of(summary: Mapping[str, object]) -> tuple[str, ...]:
-    """The figures that a run is drawn as, by what its `summary.json` says."""
+    """What a run is drawn as, by its `summary.json`: names of `FIGURES`, or `table1`."""
     named = summary.get("figures")
     if isinstance(named, list):
-        return tuple(name for name in FIGURES if name in named)
+        return tuple(str(name) for name in named)
     return _OF_EXPERIMENT.get(str(summary.get("experiment")), ())
 
 

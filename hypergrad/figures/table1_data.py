@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
-from hypergrad.figures import run_data
+from hypergrad.figures import figures_of, run_data
 from hypergrad.figures.run_data import FinalResult
 from hypergrad.runs.directory import RunDirectory
 
@@ -140,17 +140,12 @@ def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.DataFrame(_against_best(cells))
 
 
-def is_table(summary: Mapping[str, object]) -> bool:
-    """Whether a run is one of a whole table: it has rows and columns."""
-    return {"rows", "columns"} <= run_data.mapping(summary.get("settings")).keys()
-
-
 def _cell_runs(path: Path) -> list[CellRun]:
     """The cell runs of a directory: itself, or those that it is made of."""
     if not path.is_dir():
         raise ValueError(f"no run directory at {path}: `hypergrad runs` lists the runs there are")
     summary = RunDirectory(path).read_summary()
-    if is_table(summary):
+    if "table1" in figures_of(summary):
         return _planned(path, summary)
     settings = run_data.settings_of(summary)
     # Runs made before `table_column` call it `column`.

@@ -34,7 +34,8 @@ def test_importing_the_package_is_light() -> None:
         ({"experiment": "fig2"}, ("fig2",)),
         ({"experiment": "fig3"}, ("fig3",)),
         ({"experiment": "baselines_svhn"}, ("fig5",)),
-        ({"experiment": "table1"}, ()),
+        ({"experiment": "table1"}, ("table1",)),
+        ({"experiment": "mine"}, ()),
         ({}, ()),
     ],
 )

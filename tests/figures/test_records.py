@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from hypergrad.cli import list_commands
-from hypergrad.figures import FIGURES, figures_of
+from hypergrad.figures import FIGURES
 from hypergrad.figures.run_data import read_run
 from hypergrad.figures.table1 import write
 from hypergrad.figures.table1_data import read_cells
@@ -21,7 +21,7 @@ DRAWN = [
     (record, name)
     for record in RECORDS
     for name in FIGURES
-    if name in figures_of(read_run(EXPERIMENTS / record).summary)
+    if name in read_run(EXPERIMENTS / record).figures
 ]
 
 
