@@ -31,7 +31,10 @@ def print_search(path: Path) -> None:
 
     trials = pd.read_csv(path / "trials.csv", dtype=str, keep_default_na=False)
     words = pd.Series([_words(row) for row in trials.to_dict("records")], trials.index)
-    trials[NUMBERS] = trials[NUMBERS].apply(pd.to_numeric)
+    trials["validation_loss"] = trials["validation_loss"].replace(
+        "nan", "inf"
+    )  # as bad, not absent
+    trials[NUMBERS] = trials[NUMBERS].replace("", "nan").astype(float)
     means = trials.groupby(words, sort=False)[NUMBERS].agg(["mean", "std", "sum", "count"])
     order = [
         selection_key(row["validation_accuracy", "mean"], row["validation_loss", "mean"])
@@ -45,8 +48,9 @@ def print_search(path: Path) -> None:
         table.add_row(str(row.name), *accuracies, f"{lost} of {count}" if lost else "-")
     Console().print(table)
     seconds = sum(entry["seconds"] for entry in RunDirectory(path).read_summary()["spent"])
-    lost = trials["diverged"].sum()
-    print(f"{len(trials)} trials, {lost} diverged; {seconds:,.0f} s of computing")
+    print(
+        f"{len(trials)} trials, {trials['diverged'].sum():.0f} diverged; {seconds:,.0f} s of computing"
+    )
     print(search_headline(path))
 
 
@@ -70,7 +74,7 @@ def search_headline(path: Path) -> str:
 def _words(row: dict[Hashable, str]) -> str:
     """What tells one setting from another, for people."""
     if row["schedule"] == "hd":
-        again = f"restart {row['restart']}, " if int(row["restart"]) else ""
+        again = f"restart {row['restart']}, " if int(row.get("restart") or 0) else ""
         return f"outer rate {row['outer_learning_rate']} {again}seed {row['seed']}"
     names = (("α", "learning_rate"), ("η", "factor"), ("β", "momentum"), ("μ", "weight_decay"))
     values = [(name, [f"{float(value):.3g}" for value in row[key].split()]) for name, key in names]
