@@ -43,7 +43,7 @@ def linear_scale(
     """
     room = margin * (high - low) or flat
     limits = (low - room, high + room)
-    (axis.axes.set_ylim if axis.axis_name == "y" else axis.axes.set_xlim)(limits)
+    (axis.axes.set_ylim if axis is axis.axes.yaxis else axis.axes.set_xlim)(limits)
     unit, words = unit_of(max(abs(limits[0]), abs(limits[1])))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tidy_number(value / unit)))
     axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))

@@ -42,7 +42,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     data = figure_5_data(record)
     axis = _accuracy_axis(data)
     figure = style.page_wide(_HEIGHT)
-    above, below = figure.subfigures(2, 1, height_ratios=[0.85, 1])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[0.85, 1]).flat
     upper, lower = _upper_row(above, data, axis), _lower_row(below, data, axis)
     if data.random:
         ticks = lower[0].get_yticks()

@@ -136,7 +136,7 @@ def letter_panel(axes: Axes, letter: str, name: str = "", pad: float = 6.0) -> N
     """Write the panel's letter, and its name, `pad` points above its top left corner."""
     axes.set_title(letter, loc="left", fontweight="bold", pad=pad)
     if name:
-        _annotate(axes, name, 0, (11.0, pad), fontsize=8.5)
+        _annotate(axes, name, False, (11.0, pad), 8.5, "black")
 
 
 def note_panel(axes: Axes, note: str, colour: str = GREY, pad: float = 6.0) -> None:
@@ -147,20 +147,21 @@ def note_panel(axes: Axes, note: str, colour: str = GREY, pad: float = 6.0) -> N
 def note_edge(axes: Axes, note: str, colour: str = GREY, *, right: bool = False) -> None:
     """Write a small note right above the panel, under its letter and name."""
     if note:
-        _annotate(axes, note, int(right), (0.0, 3.0), fontsize=SMALL, color=colour)
+        _annotate(axes, note, right, (0.0, 3.0), SMALL, colour)
 
 
 def note_inside(axes: Axes, note: str) -> None:
     """Write what is missing in the middle of an empty panel."""
-    middle = {"ha": "center", "va": "center", "color": GREY, "fontsize": 8.0}
-    axes.annotate(note, (0.5, 0.5), xycoords="axes fraction", **middle)
+    look = {"ha": "center", "va": "center", "color": GREY, "fontsize": 8.0}
+    axes.text(0.5, 0.5, note, transform=axes.transAxes, **look)
 
 
 def _annotate(
-    axes: Axes, text: str, side: int, offset: tuple[float, float], **look: float | str
+    axes: Axes, text: str, right: bool, offset: tuple[float, float], size: float, colour: str
 ) -> None:
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    words = axes.annotate(text, (side, 1), offset, ha="right" if side else "left", **place, **look)
+    look = {"ha": "right" if right else "left", "fontsize": size, "color": colour}
+    words = axes.annotate(text, (float(right), 1), offset, **place, **look)
     words.set_in_layout(False)  # it may reach over the next panel: the title makes room above
 
 

@@ -1,6 +1,7 @@
 """What a finished run says on stdout: tables, figures, where it is."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,20 +72,26 @@ def print_diagnostics(path: Path) -> None:
     """Print how far the hypergradients of the run at `path` can be trusted, a line a kind."""
     import pandas as pd
 
+    from hypergrad.figures.run_data import floats, where
+
     outer = pd.read_csv(path / "outer.csv")
     if outer.empty:
         return
     table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
     for kind in KINDS:
-        own = outer[outer["kind"] == kind]
+        own = where(outer, kind=kind)
         if own.empty:
             continue
-        lost = sum(not math.isfinite(value) for value in own["hypergradient"])
+        lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
+        signal, gradients, products = (
+            floats(own.dropna(subset=name), name)
+            for name in ("signal_to_noise", "clipped_gradients", "clipped_products")
+        )
         table.add_row(
             kind.replace("_", " "),
-            number(own["signal_to_noise"].median(), "{:.2f}"),
-            number(own["clipped_gradients"].max(), "{:.2%}"),
-            number(own["clipped_products"].max(), "{:.2%}"),
+            f"{statistics.median(signal):.2f}" if signal.size else "-",
+            f"{max(gradients):.2%}" if gradients.size else "-",
+            f"{max(products):.2%}" if products.size else "-",
             f"{lost} of {len(own)}",
         )
     Console().print(table)

@@ -12,12 +12,12 @@ from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import numpy as np
 
 __all__ = ["print_search", "search_headline"]
 
 SHOWN = 5  # settings
-NUMBERS = ["validation_accuracy", "test_accuracy", "validation_loss", "diverged"]
+TEXTS = "schedule learning_rate factor momentum weight_decay outer_learning_rate restart".split()
 TITLES = {
     "grid": "hand-tuned (best)",
     "random": "random search",
@@ -29,28 +29,26 @@ def print_search(path: Path) -> None:
     """Print the best settings by validation, the final trainings, and what the search spent."""
     import pandas as pd
 
-    trials = pd.read_csv(path / "trials.csv", dtype=str, keep_default_na=False)
+    from hypergrad.figures.run_data import floats, integers
+
+    trials = pd.read_csv(path / "trials.csv", dtype=dict.fromkeys(TEXTS, str))
+    trials = trials.fillna(dict.fromkeys(TEXTS, ""))
     words = pd.Series([_words(row) for row in trials.to_dict("records")], trials.index)
-    trials["validation_loss"] = trials["validation_loss"].replace(
-        "nan", "inf"
-    )  # as bad, not absent
-    trials[NUMBERS] = trials[NUMBERS].replace("", "nan").astype(float)
-    means = trials.groupby(words, sort=False)[NUMBERS].agg(["mean", "std", "sum", "count"])
-    order = [
-        selection_key(row["validation_accuracy", "mean"], row["validation_loss", "mean"])
-        for _, row in means.iterrows()
-    ]
+    ranked = []
+    for setting, own in trials.groupby(words, sort=False):
+        accuracy, loss = floats(own, "validation_accuracy"), floats(own, "validation_loss")
+        tested = floats(own.dropna(subset="test_accuracy"), "test_accuracy")
+        lost = integers(own, "diverged").sum()
+        diverged = f"{lost} of {len(own)}" if lost else "-"
+        texts = (str(setting), _spread(accuracy), _spread(tested), diverged)
+        ranked.append((selection_key(accuracy.mean(), loss.mean()), texts))
     table = Table("setting", "validation", "test", "diverged", title=f"best {SHOWN} settings")
-    for place in sorted(range(len(means)), key=lambda i: order[i], reverse=True)[:SHOWN]:
-        row = means.iloc[place]
-        lost, count = (int(row["diverged", name]) for name in ("sum", "count"))
-        accuracies = [_spread(row[name]) for name in NUMBERS[:2]]
-        table.add_row(str(row.name), *accuracies, f"{lost} of {count}" if lost else "-")
+    for _, texts in sorted(ranked, key=lambda entry: entry[0], reverse=True)[:SHOWN]:
+        table.add_row(*texts)
     Console().print(table)
     seconds = sum(entry["seconds"] for entry in RunDirectory(path).read_summary()["spent"])
-    print(
-        f"{len(trials)} trials, {trials['diverged'].sum():.0f} diverged; {seconds:,.0f} s of computing"
-    )
+    lost = integers(trials, "diverged").sum()
+    print(f"{len(trials)} trials, {lost} diverged; {seconds:,.0f} s of computing")
     print(search_headline(path))
 
 
@@ -81,9 +79,9 @@ def _words(row: dict[Hashable, str]) -> str:
     return " ".join(f"{name} {' '.join(own)}" for name, own in values if own)
 
 
-def _spread(row: "pd.Series") -> str:
+def _spread(accuracies: "np.ndarray") -> str:
     """Mean and standard deviation of accuracies in percent; a dash for none."""
-    if not row["count"]:
+    if not accuracies.size:
         return "-"
-    spread = f" ± {100 * row['std']:.2f}" if row["count"] > 1 else ""
-    return f"{100 * row['mean']:.2f}{spread} %"
+    spread = f" ± {100 * accuracies.std(ddof=1):.2f}" if accuracies.size > 1 else ""
+    return f"{100 * accuracies.mean():.2f}{spread} %"
