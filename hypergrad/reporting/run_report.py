@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.schedule import KINDS
-from hypergrad.figures import FIGURES, draw, figures_of
+from hypergrad.figures import FIGURES, draw
 from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
@@ -34,27 +34,31 @@ def report(run: RunDirectory, config: RunConfig) -> None:
     else:
         print_methods(run.read_summary().get("results", []))
         print_diagnostics(run.path)
-    if config.scale_name == "smoke":
+    if config.scale == "smoke":
         print(SMOKE)
     if config.driver == "learn" and config.method.name == "hd":
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")
     else:
-        draw_figures(run)
+        draw_figures(run, config.figures)
     print(f"run: {run.path}")
 
 
-def draw_figures(run: RunDirectory) -> None:
-    """Draw the figures that a run is drawn as and has the data for, and print where they are."""
-    named = figures_of(run.read_summary())
+def draw_figures(run: RunDirectory, figures: Sequence[str]) -> None:
+    """Draw the figures of a run that it has the data for, and print where they are.
+
+    Args:
+        run: The run.
+        figures: Those that its experiment names.
+    """
     drawn = [
-        name for name, spec in FIGURES.items() if name in named and any(run.path.glob(spec.files))
+        name for name in FIGURES if name in figures and any(run.path.glob(FIGURES[name].files))
     ]
     for name in drawn:
         print(f"{name}: {draw(name, run.path)[0]}")
     if not drawn:
-        why = f"it has no data of {', '.join(named)}" if named else "`figures` names none"
+        why = f"it has no data of {', '.join(figures)}" if figures else "`figures` names none"
         print(f"no figure is drawn: {why}")
 
 

@@ -55,7 +55,7 @@ def make(total: float, *, terminal: bool = False) -> tuple[RunProgress, io.Strin
     console = Console(
         file=text, force_terminal=terminal, width=80, no_color=True, _environ={"TERM": "xterm"}
     )
-    return RunProgress(total, 10, 2, "scale=cpu is smaller.", console), text
+    return RunProgress(total, 10, 2, "scale=smoke is smaller.", console), text
 
 
 def test_plain_lines_have_all_numbers(clock: Clock) -> None:
@@ -98,7 +98,7 @@ def test_long_run_is_told_once_with_the_smaller_scale(clock: Clock) -> None:
         clock.now += 1
         display.step(INNER, cost)
     assert text.getvalue().count("!") == 1
-    assert "takes about 1 day, 3:46:19. scale=cpu is smaller." in text.getvalue()
+    assert "takes about 1 day, 3:46:19. scale=smoke is smaller." in text.getvalue()
 
 
 def test_short_run_is_not_warned_about(clock: Clock) -> None:

@@ -39,17 +39,16 @@ def test_the_best_settings_come_first(tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("summary", "said"),
+    ("figures", "said"),
     [
-        ({"experiment": "mine", "figures": []}, "no figure is drawn: `figures` names none\n"),
-        ({"figures": ["fig1"]}, "no figure is drawn: it has no data of fig1\n"),
+        ([], "no figure is drawn: `figures` names none\n"),
+        (["fig1"], "no figure is drawn: it has no data of fig1\n"),
     ],
 )
 def test_a_run_that_draws_no_figure_says_so(
-    tmp_path: Path, capsys: Capture, summary: dict[str, object], said: str
+    tmp_path: Path, capsys: Capture, figures: list[str], said: str
 ) -> None:
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    draw_figures(RunDirectory(tmp_path))
+    draw_figures(RunDirectory(tmp_path), figures)
     assert capsys.readouterr().out == said
 
 
@@ -58,6 +57,6 @@ def test_a_run_of_any_name_draws_what_it_names(tmp_path: Path, capsys: Capture) 
     summary = json.loads((run / "summary.json").read_text())
     named = {**summary, "experiment": "mine", "figures": ["fig5"]}
     (run / "summary.json").write_text(json.dumps(named))
-    draw_figures(RunDirectory(run))
+    draw_figures(RunDirectory(run), ["fig5"])
     assert capsys.readouterr().out == f"fig5: {run}/figures/fig5.png\n"
     assert (run / "figures" / "fig5.csv").is_file()
