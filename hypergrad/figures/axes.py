@@ -51,14 +51,9 @@ def linear_scale(
 
 
 def symlog_scale(axes: Axes, first: int, low: float, high: float, flat: float = 0.6) -> None:
-    """Scale the values of a panel logarithmically on both sides of zero.
+    """Scale a panel logarithmically on both sides of zero, but for `±10**first` around it.
 
-    Args:
-        axes: the panel.
-        first: the exponent of ten at which the linear range around zero ends.
-        low: the smallest value.
-        high: the largest one.
-        flat: height of the linear range on one side of zero, in decades.
+    That linear range is as high, on one side of zero, as `flat` decades.
     """
     edge = 10.0**first
     low, high = min(low, -edge), max(high, edge)
@@ -86,14 +81,9 @@ class AccuracyAxis(NamedTuple):
 
 
 def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Expand the axis where runs about as good as the best one lie.
+    """Expand the axis where runs about as good as the best one lie, if that one is good.
 
-    Args:
-        finals: `(K,)` accuracies at the end of each run, fractions, NaN allowed.
-        highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
-
-    Returns:
-        The axis: with a knee where the best run is good enough to need it.
+    Of `(K,)` accuracies at the ends of runs; the `highest` drawn anywhere stays inside.
 
     >>> choose_axis(np.array([0.1, 0.9, 0.984]), 0.985).knee
     0.96
@@ -111,15 +101,7 @@ def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
 
 
 def tighten_axis(axis: AccuracyAxis, finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Raise the knee to just below the accuracies of about the best one's size.
-
-    Args:
-        axis: what `choose_axis` found.
-        finals: `(K,)` accuracies to be told apart, fractions.
-        highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
-
-    Returns:
-        The axis, as it is where there is nothing to tell apart, or nothing good.
+    """Raise the knee to just below the accuracies of about the best one's size, if it is good.
 
     >>> tighten_axis(AccuracyAxis(0.7, 0.9), np.array([0.1, 0.826, 0.87]), 0.87).knee
     0.82
@@ -138,15 +120,7 @@ def tighten_axis(axis: AccuracyAxis, finals: np.ndarray, highest: float) -> Accu
 
 
 def apply_axis(axes: Axes, axis: AccuracyAxis) -> str:
-    """Set the scale, limits and ticks.
-
-    Args:
-        axes: the accuracy panel; its values are fractions.
-        axis: what `choose_axis` found.
-
-    Returns:
-        A note for the reader where the scale changes; empty for a plain axis.
-    """
+    """Set scale, limits and ticks; return a note where the scale changes, else nothing."""
     if axis.knee <= 0:
         ticks = [float(tick) for tick in np.linspace(0, axis.top, 6)]
         note = ""

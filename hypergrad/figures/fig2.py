@@ -93,10 +93,6 @@ def set_scale(axes: Axes, bands: Bands) -> None:
 
     Linear for their bulk where they are of similar reach (what is outside is noted), else
     symmetric logarithmic, with the narrowest method around its linear range.
-
-    Args:
-        axes: the panel.
-        bands: by method, the lower and the upper edge of its band, `(K,)` each; may be NaN.
     """
     finite = {name: finite_only(np.concatenate(edges)) for name, edges in bands.items()}
     bulk = {name: np.quantile(v, _BULK) for name, v in finite.items() if v.size}

@@ -81,12 +81,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
 def set_scale(axes: Axes, values: np.ndarray) -> str:
     """Choose a linear axis, or a symmetric logarithmic one where values span decades.
 
-    Args:
-        axes: the panel.
-        values: `(K,)` finite hypergradients.
-
-    Returns:
-        The power of ten to add to the panel's title; empty where the axis says it.
+    Returns the power of ten to add to the panel's title; empty where the axis says it.
     """
     sizes = np.abs(values[values != 0])
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))

@@ -79,12 +79,6 @@ class RunRecord:
 def read_run(path: Path) -> RunRecord:
     """Read a run directory, leaving out the half-written last line of a CSV.
 
-    Args:
-        path: the run directory.
-
-    Returns:
-        Its record.
-
     Raises:
         ValueError: there is no such directory, or a file in it is not what a run writes.
     """

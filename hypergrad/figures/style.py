@@ -166,14 +166,7 @@ def _annotate(
 
 
 def ends_outside(values: np.ndarray, limits: tuple[float, float]) -> str:
-    """Say how far values leave a panel; empty while they stay inside.
-
-    Args:
-        values: `(K,)`, in the order of time.
-        limits: the panel's lower and upper limit.
-
-    Returns:
-        Their extremes beyond the limits, to two digits, and whether they stop being finite.
+    """Say how far values leave a panel, to two digits, and whether they stop being finite.
 
     >>> ends_outside(np.array([0.0, 2.53, np.nan]), (0.0, 1.0))
     'max 2.5, then not finite'
@@ -191,12 +184,6 @@ def ends_outside(values: np.ndarray, limits: tuple[float, float]) -> str:
 
 def unit_of(largest: float) -> tuple[float, str]:
     """The power of ten in whose units very small or large numbers are written, and its words.
-
-    Args:
-        largest: the largest size among the numbers.
-
-    Returns:
-        1 and no words for ordinary numbers.
 
     >>> unit_of(0.0025)[0], unit_of(0.5)
     (0.001, (1.0, ''))

@@ -24,15 +24,7 @@ def marks(cell: Cell) -> str:
 
 
 def footnotes(table: pd.DataFrame, best: str) -> list[str]:
-    """Everything that the numbers alone do not say.
-
-    Args:
-        table: as `read_cells` returns it.
-        best: how the best mean of a column is marked.
-
-    Returns:
-        One text a note, without line breaks.
-    """
+    """Everything that the numbers alone do not say, a text a note; `best` marks the best mean."""
     cells = cells_of(table)
     notes = []
     if any(cell.best for cell in cells):

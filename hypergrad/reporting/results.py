@@ -44,14 +44,7 @@ class MethodSummary(NamedTuple):
 
 
 def summarise(results: Sequence[Mapping]) -> list[MethodSummary]:
-    """Gather the results of a run by method.
-
-    Args:
-        results: As in `summary.json`.
-
-    Returns:
-        The methods that have results, in the order of the table.
-    """
+    """Gather results, as in `summary.json`, by method, in the order of the table."""
     found = []
     for method, title in TITLES.items():
         rows = [r for r in results if r["method"] == method and r["test_accuracy"] is not None]
