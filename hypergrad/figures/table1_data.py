@@ -31,51 +31,30 @@ _METHODS = {"ours": "ours_retrained"}  # the result that counts; other rows have
 
 
 class Cell(NamedTuple):
-    """A cell; numbers are NaN and texts empty where there is nothing to tell.
+    """A cell; numbers are NaN and texts empty where there is nothing to tell."""
 
-    Attributes:
-        row: A key of `ROWS`.
-        column: A key of `COLUMNS`, or a data set without a title.
-        status: `finished`; `partial` if some seeds have no result; `missing` if none has.
-        n: Seeds with a result.
-        mean: Of their test accuracies, in [0, 1].
-        std: Sample standard deviation of the same.
-        best: Whether the mean is the highest of its column; of several when equal.
-        p_value: Of the difference to the best; NaN for the best, and where it cannot be tested.
-        diverged: Seeds whose final training diverged; they count, as chance.
-        seeds: Which seeds, in order, with spaces between.
-        seconds: Wall time of the search behind a seed's result, mean over seeds, as the next three.
-        gradients: Gradient evaluations of the same.
-        products: Hessian products of the same, each worth two gradient evaluations.
-        trials: Settings or outer steps tried.
-        data: As the runs say, as the next four: usually the column's own.
-        model: The network.
-        scale: Of the experiment.
-        epochs: Of a training.
-        budget: Of the search, such as `4min`, `100trials` or `2e6gradients`.
-        reason: Why seeds are missing.
-    """
-
-    row: str
-    column: str
-    status: str
-    n: int
-    mean: float
-    std: float
-    best: bool
-    p_value: float
-    diverged: int
-    seeds: str
+    row: str  # a key of `ROWS`
+    column: str  # a key of `COLUMNS`, or a data set without a title
+    status: str  # finished; partial if some seeds have no result; missing if none has
+    n: int  # seeds with a result
+    mean: float  # of their test accuracies, in [0, 1]
+    std: float  # sample standard deviation of the same
+    best: bool  # whether the mean is the highest of its column; of several when equal
+    p_value: float  # of the difference to the best; NaN for the best, or where it is not tested
+    diverged: int  # seeds whose final training diverged; they count, as chance
+    seeds: str  # which seeds, in order, with spaces between
+    # Spent by the search behind a seed's result, means over seeds.
     seconds: float
     gradients: float
-    products: float
-    trials: float
+    products: float  # Hessian products, each worth two gradient evaluations
+    trials: float  # settings or outer steps tried
+    # As the runs say, the same in all of them.
     data: str
     model: str
     scale: str
     epochs: str
-    budget: str
-    reason: str
+    budget: str  # of the search, such as `4min`, `100trials` or `2e6gradients`
+    reason: str  # why seeds are missing
 
     @property
     def row_title(self) -> str:

@@ -59,9 +59,11 @@ def rows_of(
     ]
     fine = steps["unshared"]
     for index, start in enumerate(range(0, len(fine), window)):
-        part = fine[start : start + window]
-        end = start + len(part)
-        rows.append((name, repeat, "shared", index, start, end, sum(part) / len(part)))
+        window_values = fine[start : start + window]
+        end = start + len(window_values)
+        rows.append(
+            (name, repeat, "shared", index, start, end, sum(window_values) / len(window_values))
+        )
     return rows
 
 
