@@ -25,7 +25,7 @@ from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import execute
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
-from hypergrad.reporting.run_progress import Display
+from hypergrad.reporting.progress import RunProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.journal import Journal
 
@@ -38,9 +38,9 @@ WATCHED = {
     "logging": [
         (Journal, "append"),
         (RecordedInnerLoop, "announce"),
-        (Display, "begin"),
-        (Display, "step"),
-        (Display, "row"),
+        (RunProgress, "begin"),
+        (RunProgress, "step"),
+        (RunProgress, "row"),
     ],
     "checkpoints": [(RecordedInnerLoop, "save")],
 }

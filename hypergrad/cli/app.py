@@ -172,12 +172,15 @@ def plot(
     run: Annotated[
         Path | None, typer.Option(help="Run directory; default: the newest that fits.")
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the drawn files; default: the run's figures/.")
+    ] = None,
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
     """Draw figures from logged runs."""
     from hypergrad.cli import list_commands as listing
 
-    listing.plot(figures or [], run, outputs)
+    listing.plot(figures or [], run, outputs, output)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from hypergrad.drivers.table1 import Member, cells_of
 from hypergrad.parallel.ranks import join_ranks
 from hypergrad.parallel.subprocesses import side_by_side
 from hypergrad.reporting.multirun_report import NOT_ASKED, parts_headline, report_parts
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupted, catch_signals

@@ -16,11 +16,10 @@ from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
+from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.reporting.results import headline
-from hypergrad.reporting.run_progress import Display
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
-from hypergrad.reporting.task_progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
@@ -95,7 +94,7 @@ def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume:
     console = Console(stderr=True)
     journal = Journal(run)
     try:
-        with Display(total, config.outer.steps, config.epochs, hint, console) as display:
+        with RunProgress(total, config.outer.steps, config.epochs, hint, console) as display:
             loop = RecordedInnerLoop(
                 config, context.data, context.plan, journal, display, interrupt
             )

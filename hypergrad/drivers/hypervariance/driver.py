@@ -16,7 +16,7 @@ from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.hypervariance.measurement import METHODS, Measurement, Task, measure, tasks
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted

@@ -19,7 +19,7 @@ from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
 from hypergrad.drivers.search.trial_store import TrialStore, name_of
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.ensemble import check_ensemble, fastest_size
