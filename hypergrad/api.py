@@ -109,7 +109,7 @@ def learn_schedule(
 
     Raises:
         ValueError: For arguments out of range, batches or windows that do not fit the data, or
-            dropout with `vmap` or with inexact Hessian products.
+            dropout with `vmap` or with Hessian products in lower precision.
     """
     for name, given in (("counts", counts), ("step_sizes", step_sizes)):
         if given is not None and len(given) != 3:

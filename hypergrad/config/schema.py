@@ -74,21 +74,13 @@ class HvpConfig:
     """Hessian products: `strategy` is None for what suits the network (`model.hvp_strategy`)."""
 
     strategy: str | None = None
-    batch_fraction: float = 1.0
     precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.strategy is not None:
             one_of("hvp.strategy", self.strategy, STRATEGIES)
-        if not 0 < self.batch_fraction <= 1:
-            raise ConfigError(f"hvp.batch_fraction={self.batch_fraction}: must be in (0, 1]")
         if self.precision is not None:
             one_of("hvp.precision", self.precision, ("tf32", "bfloat16"))
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing is saved."""
-        return self.batch_fraction == 1 and self.precision is None
 
 
 @dataclass
@@ -288,25 +280,19 @@ class RunConfig:
 
     def _check_curvature(self) -> None:
         given, reverse = self.hvp, self.method.mode == "reverse"
-        if not given.exact and (reverse or self.driver == "hypervariance"):
+        if given.precision is not None and (reverse or self.driver == "hypervariance"):
             raise ConfigError(
-                "reverse mode has exact products: hvp.batch_fraction=1 "
-                "hvp.precision=null, or method.mode=forward"
+                "reverse mode has exact products: hvp.precision=null, or method.mode=forward"
             )
-        if not given.exact and self.method.name == "hd":
+        if given.precision is not None and self.method.name == "hd":
             raise ConfigError(
-                "hypergradient descent has no Hessian products: hvp.batch_fraction=1 "
-                "hvp.precision=null, or method=shared"
+                "hypergradient descent has no Hessian products: hvp.precision=null, or "
+                "method=shared"
             )
         if given.precision is not None and self.precision != "float32":
             raise ConfigError(
                 f"hvp.precision={given.precision} is for precision=float32, not "
                 f"{self.precision}: use hvp.precision=null"
-            )
-        if round(given.batch_fraction * self.method.batch_size) < 1:
-            raise ConfigError(
-                f"hvp.batch_fraction={given.batch_fraction} of method.batch_size="
-                f"{self.method.batch_size} is no example: use a larger part"
             )
 
     def _check_search(self) -> None:

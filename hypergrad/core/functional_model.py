@@ -14,8 +14,9 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["FlatModel"]
+__all__ = ["Batch", "FlatModel"]
 
+Batch = tuple[Tensor, Tensor]  # inputs and labels
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -87,11 +88,8 @@ class FlatModel:
 
     def parameters(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the views of `theta` by parameter name; differentiable."""
-        parts = theta.split(self._sizes)
-        return {
-            name: part.view(shape)
-            for name, part, shape in zip(self._names, parts, self._shapes, strict=True)
-        }
+        rows = zip(self._names, theta.split(self._sizes), self._shapes, strict=True)
+        return {name: flat.view(shape) for name, flat, shape in rows}
 
     def load(self, theta: Tensor, buffers: dict[str, Tensor]) -> None:
         """Copy `theta` and `buffers` into the module itself, for use outside this library."""
@@ -142,7 +140,7 @@ class FlatModel:
         self,
         theta: Tensor,
         buffers: dict[str, Tensor],
-        batches: Iterable[tuple[Tensor, Tensor]],
+        batches: Iterable[Batch],
     ) -> tuple[float, float]:
         """Return mean loss and accuracy over labelled batches, with running statistics.
 

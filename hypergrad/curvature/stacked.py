@@ -190,5 +190,5 @@ def _max_pool2d(
 
 def _refusal(what: str) -> ValueError:
     return ValueError(
-        f"strategy stacked cannot carry tangents through {what}: use fused (hvp.strategy=fused)"
+        f"strategy stacked cannot carry tangents through {what}: use strategy='fused'"
     )

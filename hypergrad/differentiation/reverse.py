@@ -106,7 +106,7 @@ def check_reversible(model: FlatModel) -> None:
     if model.has_dropout:
         raise ValueError(
             "the network has dropout, and reverse mode would draw another mask on the way back: "
-            "use forward mode with hvp.strategy=loop (method=shared)"
+            "use forward mode with strategy='loop'"
         )
 
 
@@ -301,7 +301,7 @@ def _check_repeatable(again: InnerState, state: InnerState) -> None:
         if difference > 1e-3 * torch.linalg.vector_norm(first):
             raise ValueError(
                 "a training step taken again ends elsewhere, so the network draws random numbers "
-                "(dropout?): use forward mode with hvp.strategy=loop (method=shared)"
+                "(dropout?): use forward mode with strategy='loop'"
             )
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import column_of, digest
 from hypergrad.config.schema import RunConfig
-from hypergrad.drivers.context import RunContext, make_model
+from hypergrad.config.wording import in_settings
+from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import Loop
@@ -58,10 +59,11 @@ def execute(
     config = context.config
     began = time.monotonic()
     if config.driver == "search" and run.is_held():
-        code = _assist(context, run)
+        with computing(config):
+            code = _assist(context, run)
         if code or run.is_held() or run.status() == "finished":
             return code
-    with run.hold(), catch_signals() as interrupt:
+    with computing(config), run.hold(), catch_signals() as interrupt:
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
@@ -76,7 +78,7 @@ def execute(
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
             return interrupt.exit_code
         except Exception as error:
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            text = f"{type(error).__name__}: {in_settings(' '.join(str(error).split()))}"
             run.update_summary({"status": "failed", "message": text})
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:

@@ -74,9 +74,8 @@ class ForwardRun(ScheduledRun):
         ranks.meet(self.state.tensors())
 
     def cost(self) -> tuple[int, int]:
-        """Return gradients and Hessian products so far, in those of whole minibatches."""
-        products = sum(self._ranks.collect(self._tangents.diagnostics.products))
-        return self.step, round(self._options.batch_fraction * products)
+        """Return gradients and Hessian products so far."""
+        return self.step, sum(self._ranks.collect(self._tangents.diagnostics.products))
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore

@@ -53,7 +53,7 @@ def test_weights_are_a_pure_function_of_the_seed_and_leave_the_global_state_alon
     ("name", "shape", "options", "message"),
     [
         ("resnet", (3, 32, 32), {}, "unknown model 'resnet'"),
-        ("lenet", (1, 8, 8), {}, "set data.image_size=28"),
+        ("lenet", (1, 8, 8), {}, "image_size=28"),
         ("wrn", (3, 32, 32), {"depth": 18}, "depth 18 is not 6n"),
         ("wrn", (3, 32, 32), {"width": 0}, "width 0 must be at least 1"),
         ("mlp", (1, 8, 8), {"depht": 1}, "no option depht: it takes hidden, depth, smooth"),
@@ -177,7 +177,7 @@ def test_dropout_needs_the_loop() -> None:
     problem = digits_problem("mlp", dtype=torch.float32)
     model = FlatModel(module)
     batch = (problem.batch_at, problem.validation, Schedule((0.1,), (0.5,), (0.0,)), 3)
-    with pytest.raises(ValueError, match="use loop"):
+    with pytest.raises(ValueError, match="use strategy='loop'"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="vmap"))
     for strategy in ("loop", "fused"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy=strategy))

@@ -21,7 +21,7 @@ from hypergrad.data import Minibatches
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.batching import minibatches_of, split, validation_batches
-from hypergrad.drivers.context import RunContext, make_model, prepare
+from hypergrad.drivers.context import RunContext, computing, make_model, prepare
 from hypergrad.parallel.ranks import Ranks, join_ranks
 from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun
@@ -153,6 +153,7 @@ class _Follower:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
+        self._process = contextlib.ExitStack()  # how this process computes
         self._context: RunContext | None = None
         self._seed: int | None = None
         self._inner: ForwardRun | None = None
@@ -179,7 +180,9 @@ class _Follower:
     def _begin(self, task: Task) -> None:
         config, seed, outer_step = task.config, task.seed, task.outer_step
         if self._context is None or self._context.config != config:
+            self._process.close()
             self._context, self._seed = prepare(config), None
+            self._process.enter_context(computing(config))
         data = self._context.data
         if self._seed != seed:
             self._seed, self._model = seed, make_model(config, data, seed)

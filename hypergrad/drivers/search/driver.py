@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.core.schedule import Schedule
-from hypergrad.drivers.context import RunContext, prepare
+from hypergrad.drivers.context import RunContext, computing, prepare
 from hypergrad.drivers.search.progress import Ledger
 from hypergrad.drivers.search.selection import Chosen, choose
 from hypergrad.drivers.search.trial import Outcome, Trainer, Trial
@@ -30,7 +31,7 @@ LOOK = 1.0  # seconds between two looks at what other processes have finished
 LOSSES = 3  # workers lost in a row, without a trial finished in between, that end a search
 LARGEST = 64  # trials trained together, where that is measured
 
-_trainer: Trainer | None = None  # of a worker process
+_ready: tuple[RunConfig, Trainer] | None = None  # of a worker process
 
 
 class SearchDriver:
@@ -150,13 +151,16 @@ class SearchDriver:
             return 1
         stage = self._trainer.stage(next(self._wanted()))
         if config.search.ensemble != "auto":
-            check_ensemble(stage.model)
+            try:
+                check_ensemble(stage.model)
+            except ValueError as error:
+                raise ConfigError(f"{error} (search.ensemble=1)") from error
             return int(config.search.ensemble)
         kept = self._run.read_summary().get("ensemble")
         if kept is not None:
             return int(kept["size"])
         horizon = config.epochs * stage.minibatches.steps_per_epoch
-        size, seconds = fastest_size(
+        found = fastest_size(
             stage.model,
             stage.theta,
             stage.minibatches,
@@ -165,11 +169,10 @@ class SearchDriver:
             min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
             self._tick,
         )
-        times = ", ".join(f"{k} at once {1e3 * s:.2f} ms" for k, s in seconds.items())
-        self._display.note(f"trains {size} at once (a step of each: {times})")
+        self._display.note(str(found))
         if self._leads:
-            self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
-        return size
+            self._run.update_summary({"ensemble": found._asdict()})
+        return found.size
 
     # Final trainings
 
@@ -223,15 +226,16 @@ class SearchDriver:
 
 def begin(config: RunConfig) -> None:
     """Get a worker process ready: the data and the network, once."""
-    global _trainer
-    context = prepare(config)
-    _trainer = Trainer(config, context.data)
+    global _ready
+    _ready = config, Trainer(config, prepare(config).data)
 
 
 def work(trials: list[Trial]) -> list[Outcome]:
     """Do a group of trials in a worker process."""
-    assert _trainer is not None
-    return _trainer.train(trials)
+    assert _ready is not None
+    config, trainer = _ready
+    with computing(config):
+        return trainer.train(trials)
 
 
 def _final(seed: int, choice: Chosen) -> Trial:
