@@ -1,4 +1,4 @@
-"""Real data where it is at hand, and no test that writes into the user's cache."""
+"""Real data where it is at hand, and a data root of no user's choice."""
 
 import os
 from pathlib import Path
@@ -18,6 +18,5 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _default_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYPERGRAD_DATA", raising=False)
-    monkeypatch.setattr("hypergrad.data.decode.cache_folder", lambda: tmp_path / "cache")

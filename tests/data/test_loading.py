@@ -69,10 +69,10 @@ def test_subsets_of_a_source_agree_with_the_whole() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_size": 1438}, r"data.train_size=1438: .* at most 1437"),
-        ({"test_size": 9}, r"data.test_size=9: .* at least 10"),
-        ({"image_size": 0}, r"data.image_size=0"),
-        ({"path": Path("x")}, r"data.path=x is for data=imagefolder"),
+        ({"train_size": 1438}, r"train_size=1438: .* at most 1437"),
+        ({"test_size": 9}, r"test_size=9: .* at least 10"),
+        ({"image_size": 0}, r"image_size=0"),
+        ({"path": Path("x")}, r"path=x is for imagefolder: use root=FOLDER"),
     ],
 )
 def test_load_refuses(options: dict[str, int], message: str) -> None:
@@ -138,9 +138,9 @@ def test_absent_data_is_one_line_with_the_remedies(name: str, tmp_path: Path) ->
             use()
         message = str(caught.value)
         assert "\n" not in message
-        for part in (name, str(tmp_path), f"hypergrad data download {name}", "data=digits"):
-            assert part in message
-        assert "data.root=" in message
+        for words in (name, str(tmp_path), f"hypergrad data download {name}", "use digits"):
+            assert words in message
+        assert "root=FOLDER" in message
 
 
 def test_available_lists_what_is_there(shared_data: Path) -> None:
