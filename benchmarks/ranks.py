@@ -29,7 +29,7 @@ from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
 from hypergrad.models import build
 from hypergrad.parallel.ranks import ALONE, Ranks, join_ranks
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["main"]
 

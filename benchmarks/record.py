@@ -10,8 +10,8 @@ import torch
 
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.curvature.low_precision import true_float32
-from hypergrad.runs.csvlog import CsvLog
 from hypergrad.runs.provenance import provenance
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = [
     "a_device",

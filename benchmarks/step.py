@@ -11,7 +11,7 @@ from benchmarks.contenders import SETTINGS, contenders
 from benchmarks.record import at_least, open_record
 from benchmarks.step_figure import draw_steps, two_gradients
 from benchmarks.timing import CLOCKS, alternate, summarise
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["add_arguments", "measure"]
 

@@ -1,8 +1,10 @@
 """The whole method in one call, for people with their own model and data."""
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -27,7 +29,14 @@ from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.differentiated_run import differentiated
 from hypergrad.training.graphed_step import replay_for
 
-__all__ = ["PAPER_OPTIONS", "PAPER_STEP_SIZES", "OuterStep", "best", "learn_schedule"]
+__all__ = [
+    "PAPER_OPTIONS",
+    "PAPER_STEP_SIZES",
+    "OuterStep",
+    "best",
+    "learn_schedule",
+    "load_schedule",
+]
 
 PAPER_STEP_SIZES = (0.1, 0.15, 4e-4)  # Appendix B
 PAPER_OPTIONS = ForwardOptions(clip_gradient=3.0, clip_products=100.0, truncation=0.15)
@@ -41,9 +50,9 @@ class OuterStep(NamedTuple):
         hypergradients: One a value, averaged over its steps; NaN if training diverged.
         validation_loss: At the end of training.
         validation_accuracy: In [0, 1].
-        diagnostics: How far to trust each hypergradient; empty if training diverged.
+        diagnostics: How far each hypergradient can be relied on; empty if training diverged.
         gradients: Gradient evaluations that it took.
-        products: Hessian products likewise, in those of whole minibatches.
+        products: Hessian products likewise.
     """
 
     schedule: Schedule
@@ -53,6 +62,31 @@ class OuterStep(NamedTuple):
     diagnostics: tuple[HypergradientDiagnostics, ...] = ()
     gradients: int = 0
     products: int = 0
+
+
+def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
+    """Read a learned schedule from a run's `schedule.json`.
+
+    Args:
+        path: The file, or the run directory that holds it.
+        seed: Which seed's schedule; default: the one with the best validation accuracy.
+
+    Returns:
+        The schedule of that seed's best outer step.
+
+    Raises:
+        ValueError: If the file is missing, or has no schedule of that seed.
+    """
+    path = Path(path)
+    file = path / "schedule.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist: give a run directory with a finished search")
+    entries = json.loads(file.read_text())["schedules"]
+    if seed is not None:
+        entries = [entry for entry in entries if entry["seed"] == seed]
+    if not entries:
+        raise ValueError(f"{file} holds no schedule" + ("" if seed is None else f" of {seed=}"))
+    return Schedule.from_dict(max(entries, key=lambda entry: entry["validation_accuracy"]))
 
 
 def learn_schedule(

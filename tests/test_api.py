@@ -1,6 +1,8 @@
 """The library as a user with a model of their own meets it."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,3 +132,18 @@ def test_inputs_need_not_be_images() -> None:
         module, images.flatten(1), labels, epochs=2, batch_size=64, outer_steps=2
     )
     assert history[1].validation_loss < history[0].validation_loss
+
+
+def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:
+    entries = [
+        {"seed": seed, "validation_accuracy": accuracy, "learning_rate": [rate]}
+        | {"momentum": [0.5], "weight_decay": [0.0]}
+        for seed, accuracy, rate in [(0, 0.9, 0.1), (1, 0.95, 0.2)]
+    ]
+    (tmp_path / "schedule.json").write_text(json.dumps({"schedules": entries}))
+    assert hypergrad.load_schedule(tmp_path).learning_rate == (0.2,)
+    assert hypergrad.load_schedule(tmp_path / "schedule.json", seed=0).learning_rate == (0.1,)
+    with pytest.raises(ValueError, match="holds no schedule of seed=7"):
+        hypergrad.load_schedule(tmp_path, seed=7)
+    with pytest.raises(ValueError, match="does not exist"):
+        hypergrad.load_schedule(tmp_path / "elsewhere.json")

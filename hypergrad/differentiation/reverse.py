@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule, StepValues, contributing_steps, windows
 from hypergrad.core.sgd import InnerState, clip_gradient, share_above, train_step
 from hypergrad.curvature import gradient, gradient_and_multiplier
@@ -40,8 +40,6 @@ __all__ = [
     "hypergradients",
     "reverse_step",
 ]
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

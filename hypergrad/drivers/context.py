@@ -131,7 +131,7 @@ def check_ranks(config: RunConfig, ranks: Ranks) -> None:
         )
     if config.jobs > 1:
         raise ConfigError(
-            f"jobs={config.jobs}: parts in processes of their own cannot be shared among {size} "
+            f"jobs={config.jobs}: members in processes of their own cannot be shared among {size} "
             "ranks too: drop jobs, or torchrun"
         )
     if config.method.mode == "reverse" or config.method.name == "hd":

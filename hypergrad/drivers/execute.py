@@ -25,8 +25,8 @@ from hypergrad.reporting.task_progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
-from hypergrad.runs.journal import Journal
 from hypergrad.runs.provenance import finish_session, provenance, record_session
+from hypergrad.runs.run_log import RunLog
 
 __all__ = ["again", "execute", "new_run"]
 
@@ -95,10 +95,10 @@ def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume:
     hint = f"{smaller.get(config.scale_name, '')} Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
-    journal = Journal(run)
+    log = RunLog(run)
     try:
         with Display(total, config.outer.steps, config.epochs, hint, console) as display:
-            loop = Loop(config, context.data, context.plan, journal, display, interrupt)
+            loop = Loop(config, context.data, context.plan, log, display, interrupt)
             learner = LearnDriver(
                 config,
                 context.data,
@@ -112,7 +112,7 @@ def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume:
             learner.run()
         run.update_summary({"headline": headline(loop.progress.results)})
     finally:
-        journal.close()
+        log.close()
 
 
 def _hypervariance(

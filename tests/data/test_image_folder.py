@@ -19,8 +19,8 @@ def colour(label: int, i: int) -> tuple[int, int, int]:
 def write(path: Path, counts: dict[str, tuple[int, int]], suffix: str = ".png") -> Path:
     """Write `counts[class] = (train, test)` images, 6 wide and 4 high, each of one colour."""
     for label, (name, (n_train, n_test)) in enumerate(sorted(counts.items())):
-        for part, n in (("train", n_train), ("test", n_test)):
-            folder = path / part / name
+        for split, n in (("train", n_train), ("test", n_test)):
+            folder = path / split / name
             folder.mkdir(parents=True, exist_ok=True)
             for i in range(n):
                 Image.new("RGB", (6, 4), colour(label, i)).save(folder / f"{i:03}{suffix}")
@@ -56,10 +56,10 @@ def test_load_standardises_by_the_training_images(folder: Path) -> None:
 
 
 def test_a_constant_channel_becomes_zeros(tmp_path: Path) -> None:
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         for i, name in enumerate("ab"):
-            (tmp_path / part / name).mkdir(parents=True)
-            Image.new("RGB", (2, 2), (90 * i, 7, 0)).save(tmp_path / part / name / "0.png")
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (2, 2), (90 * i, 7, 0)).save(tmp_path / split / name / "0.png")
     data = load("imagefolder", path=tmp_path)
     assert data.train.images[:, 1:].abs().max() == 0
 

@@ -40,9 +40,9 @@ def test_digits_hold_each_of_the_originals_once() -> None:
 def test_digits_are_the_same_without_scikit_learns_file(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read_digits()
     monkeypatch.setattr("hypergrad.data.digits.find_spec", lambda name: None)
-    for part, again in zip(found, read_digits(), strict=True):
-        assert torch.equal(part.pixels, again.pixels)
-        assert torch.equal(part.labels, again.labels)
+    for raw, again in zip(found, read_digits(), strict=True):
+        assert torch.equal(raw.pixels, again.pixels)
+        assert torch.equal(raw.labels, again.labels)
 
 
 def test_digits_resize_bilinearly() -> None:
@@ -56,14 +56,14 @@ def test_digits_resize_bilinearly() -> None:
 
 
 def test_subsets_of_a_source_agree_with_the_whole() -> None:
-    whole, part = load("digits"), load("digits", train_size=50, test_size=20, seed=1)
-    assert part.train.labels.bincount().tolist() == [5] * 10
-    assert (len(part.train), len(part.test)) == (50, 20)
+    whole, subset = load("digits"), load("digits", train_size=50, test_size=20, seed=1)
+    assert subset.train.labels.bincount().tolist() == [5] * 10
+    assert (len(subset.train), len(subset.test)) == (50, 20)
     rows = whole.train.images.flatten(1)
-    for image in part.train.images[:5].flatten(1):
+    for image in subset.train.images[:5].flatten(1):
         assert (rows == image).all(1).any()
     other = load("digits", train_size=50, seed=2)
-    assert not other.train.images.equal(part.train.images)
+    assert not other.train.images.equal(subset.train.images)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_real_mnist(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The catalogue's constants are those of the whole training set, to the digits given.
     assert abs(float(data.train.images.double().mean())) < 1e-6
     assert float(data.train.images.double().std(correction=0)) == pytest.approx(1, abs=1e-6)
-    part = load("mnist", root=shared_data, train_size=100, test_size=100, image_size=32)
-    assert part.shape == (1, 32, 32)
-    assert part.train.labels.bincount().tolist() == [10] * 10
+    subset = load("mnist", root=shared_data, train_size=100, test_size=100, image_size=32)
+    assert subset.shape == (1, 32, 32)
+    assert subset.train.labels.bincount().tolist() == [10] * 10
     assert sorted(shared_data.rglob("*")) == before
 
 

@@ -12,7 +12,7 @@ from hypergrad.core.sgd import InnerState, train_step
 from hypergrad.differentiation.forward import forward_step, hypergradients
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
-from hypergrad.models import build
+from hypergrad.models import MLP, build
 
 
 @pytest.mark.parametrize(
@@ -183,3 +183,11 @@ def test_dropout_needs_the_loop() -> None:
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy=strategy))
     x, y = problem.batch_at(0)
     assert torch.equal(model.loss(model.theta(), x, y), model.loss(model.theta(), x, y))
+
+
+def test_a_class_is_built_as_a_name_is() -> None:
+    named, given = (build(network, (1, 8, 8), 10, seed=3) for network in ("mlp", MLP))
+    for one, other in zip(named.parameters(), given.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="'MLP' has no option length"):
+        build(MLP, (1, 8, 8), 10, options={"length": 2})

@@ -138,7 +138,7 @@ class LearnDriver:
             inner.contributing,
             diagnostics,
         )
-        self.loop.journal.append(
+        self.loop.log.append(
             "outer", ({"seed": self.loop.seed, "outer_step": now.outer_step, **row} for row in rows)
         )
         gradients, products = inner.cost()
@@ -246,7 +246,7 @@ class LearnDriver:
             return hand_set_schedule(self.config, horizon)
         if method == "ours_retrained":
             return Schedule.from_dict(self.loop.progress.schedules[-1])
-        with (self.loop.journal.run.path / "hd.csv").open(newline="") as file:
+        with (self.loop.log.run.path / "hd.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["seed"]) == self.loop.seed]
         schedule = Schedule(*(tuple(float(row[kind]) for row in rows) for kind in KINDS))
         return schedule if schedule.is_finite() else None

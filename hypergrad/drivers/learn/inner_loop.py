@@ -15,7 +15,7 @@ from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.cost import Part, Plan
 from hypergrad.drivers.learn.state import Evaluation, Progress
 from hypergrad.runs.interrupt import Interrupt, Interrupted
-from hypergrad.runs.journal import Journal
+from hypergrad.runs.run_log import RunLog
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
 from hypergrad.training.inner_run import InnerRun
@@ -44,13 +44,13 @@ class Watch(Protocol):
 
 
 class Loop:
-    """Takes inner runs to their end and keeps the journal; can stop after any inner step.
+    """Takes inner runs to their end and keeps the log; can stop after any inner step.
 
     Args:
         config: The run's configuration.
         data: The images, for evaluation.
         plan: What the run is going to do, for its progress.
-        journal: The run's files.
+        log: The run's files.
         watch: Is told what happens.
         interrupt: Asks the run to stop.
     """
@@ -60,12 +60,12 @@ class Loop:
         config: RunConfig,
         data: Dataset,
         plan: Plan,
-        journal: Journal,
+        log: RunLog,
         watch: Watch,
         interrupt: Interrupt,
     ) -> None:
         self.config = config
-        self.journal = journal
+        self.log = log
         self.watch = watch
         self.progress = Progress(method=plan.parts[0].method)
         self._data = data
@@ -80,7 +80,7 @@ class Loop:
 
     def resume(self) -> None:
         """Go to where the newest whole checkpoint is; to the start if there is none."""
-        checkpoint, remarks = self.journal.load()
+        checkpoint, remarks = self.log.load()
         for remark in remarks:
             self.watch.note(f"passed over a damaged checkpoint: {remark}")
         if checkpoint is None:
@@ -193,14 +193,14 @@ class Loop:
             "weight_decay": inner.values.mu,
             "seconds": round(now.seconds, 3),
         }
-        self.journal.append("inner", [row])
+        self.log.append("inner", [row])
         if isinstance(inner, HypergradientDescentRun):
             self._write_history(inner)
         now.seen = list(seen)
         self.watch.row(row)
 
     def _write_history(self, inner: HypergradientDescentRun) -> None:
-        self.journal.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
+        self.log.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
 
     def _evaluate(self, inner: InnerRun, validation: Images | None) -> Evaluation:
         def on(images: Images) -> tuple[float, float]:
@@ -219,7 +219,7 @@ class Loop:
         now = self.progress
         going = now.seed_index < len(self.config.seeds)
         fraction = (now.seed_index + (self._share() if going else 0.0)) / len(self.config.seeds)
-        self.journal.run.update_summary(
+        self.log.run.update_summary(
             {
                 "progress": {"phase": now.method if going else "finished", "fraction": fraction},
                 "results": now.results,
@@ -230,7 +230,7 @@ class Loop:
         schedules = list(now.schedules)
         if now.method == "ours" and now.best is not None:  # the seed under way
             schedules.append({"seed": self.seed, **now.best})
-        self.journal.run.write_json("schedule.json", {"schedules": schedules})
+        self.log.run.write_json("schedule.json", {"schedules": schedules})
 
     def _share(self) -> float:
         """How much of the seed under way is done: of its plan, or of its budget."""
@@ -254,4 +254,4 @@ class Loop:
         if torch.cuda.is_available():
             tensors["cuda_random_state"] = torch.cuda.get_rng_state()
         state = json.loads(json.dumps(asdict(now)))
-        self.journal.save(tensors, {"progress": state})
+        self.log.save(tensors, {"progress": state})
