@@ -140,8 +140,8 @@ def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_says_what_it_chose_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, text = tiny_context("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
-    watcher, run = Watcher(), new_run(setting, text, tmp_path)
+    context, text = tiny_context("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
+    watcher, run = Watcher(), new_run(context, text, tmp_path)
     timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
     interrupt = Interrupt()
 
@@ -151,7 +151,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
 
     watcher._on_step = stop
     with pytest.raises(Interrupted):
-        go(setting, run, watcher, interrupt)
+        go(context, run, watcher, interrupt)
     assert watcher.notes == [
         "Hessian products by loop (stacked 2 s, fused 2 s, vmap 2 s, loop 1 s); "
         "hvp.strategy=loop skips the trial"
@@ -163,7 +163,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
     }
     timed(monkeypatch, stacked=1.0, fused=2.0, vmap=2.0, loop=2.0)  # it would choose otherwise now
     watcher = Watcher()
-    go(setting, run, watcher, resume=True)
+    go(context, run, watcher, resume=True)
     assert watcher.notes == []
     named, text = tiny_context("hvp.strategy=loop", "repeats=1", "hd.enabled=false")
     other = new_run(named, text, tmp_path)
