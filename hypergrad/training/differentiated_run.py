@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule, contributing_steps
 from hypergrad.core.sgd import InnerState, train_step
 from hypergrad.data import Minibatches
@@ -26,7 +26,6 @@ from hypergrad.training.inner_run import ScheduledRun
 
 __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
-Batch = tuple[Tensor, Tensor]
 
 ROWS = (
     "Z",

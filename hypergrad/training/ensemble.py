@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.limits import known_limit
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.sgd import InnerState, clip_gradient, sgd_step
@@ -23,7 +23,6 @@ from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 __all__ = ["EnsembleRun", "EnsembleSize", "check_ensemble", "fastest_size"]
 
-Batch = tuple[Tensor, Tensor]
 
 SIZES = (4, 16, 64)
 GAIN = 0.9  # of the time of the size before: what is hardly faster is not worth other rounding

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import KINDS, StepValues
 from hypergrad.data import Minibatches
 from hypergrad.differentiation.one_step import hypergradient_descent_step
 from hypergrad.training.inner_run import InnerRun
 
 __all__ = ["HypergradientDescentRun"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class HypergradientDescentRun(InnerRun):

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule, StepValues
 from hypergrad.core.sgd import InnerState, add_scores, train_step
 from hypergrad.data import Minibatches
 from hypergrad.training.graphed_step import Replay
 
 __all__ = ["InnerRun", "ScheduledRun"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class InnerRun:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Minibatches
 from hypergrad.differentiation.options import ForwardOptions
@@ -28,8 +28,6 @@ from hypergrad.training.differentiated_run import ForwardRun
 from hypergrad.training.graphed_step import Replay, replay_for
 
 __all__ = ["LedRun", "Task", "dismiss", "follow"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Order(IntEnum):
