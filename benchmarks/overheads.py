@@ -27,7 +27,7 @@ from hypergrad.drivers.execute import execute
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.reporting.progress import RunProgress
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.journal import Journal
+from hypergrad.runs.run_log import RunLog
 
 __all__ = ["add_arguments", "measure", "start_up"]
 
@@ -36,7 +36,7 @@ WATCHED = {
     "minibatches": [(Minibatches, "at")],
     "evaluation": [(FlatModel, "evaluate")],
     "logging": [
-        (Journal, "append"),
+        (RunLog, "append"),
         (RecordedInnerLoop, "announce"),
         (RunProgress, "begin"),
         (RunProgress, "step"),

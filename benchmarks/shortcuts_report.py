@@ -13,6 +13,7 @@ from hypergrad.figures.style import GREY, OKABE_ITO, SMALL, house_style, panel_g
 
 __all__ = ["agreement_of", "draw", "print_report", "reached", "target_of"]
 
+# `half` and `quarter`, products on some of each minibatch, stand in the record alone.
 NAMES = {
     "full": "exact",
     "half": "half a batch",

@@ -270,9 +270,11 @@ def _obey() -> int | None:
 def _as_rank(rank: int) -> int:
     """Be one of several processes: the first does what was typed, the others what it says."""
     from hypergrad.drivers.learn.rank_protocol import follow, shutdown
+    from hypergrad.parallel.ranks import join_ranks
 
     if rank > 0:
         return _answer(follow)
+    join_ranks()
     code = _answer(_obey)
     shutdown()
     return code
