@@ -42,7 +42,7 @@ format: install  ## format the code
 
 smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad run quickstart scale=smoke
-	$(BIN)/hypergrad run fig1 data=digits scale=smoke
+	$(BIN)/hypergrad run fig1 data=digits model=wrn_16_1 scale=smoke
 	$(BIN)/hypergrad run fig2 data=digits data.image_size=28 scale=smoke
 	$(BIN)/hypergrad run fig3 data=digits data.image_size=28 scale=smoke
 	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2

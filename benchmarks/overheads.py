@@ -47,7 +47,7 @@ WATCHED = {
 # LeNet on MNIST at the scale of a CPU, four rows an epoch; and the paper's own network and one row
 # an epoch, with a twentieth of its images.
 RUNS = (
-    "fig1 data=mnist model=lenet scale=cpu repeats=1 epochs=1 outer.steps=3",
+    "fig1_mnist repeats=1 epochs=1 outer.steps=3",
     "fig1 data.train_size=2560 data.test_size=512 repeats=1 epochs=1 outer.steps=3",
 )
 START = "quickstart scale=smoke"

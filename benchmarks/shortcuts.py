@@ -27,7 +27,6 @@ LEARNING = (
     "variant seed outer_step seconds gradients products validation_accuracy best test_accuracy"
 ).split()
 AGREEMENT = "seed outer_step way kind index value exact hypergradient".split()
-SETTING = ("data=mnist", "model=lenet", "scale=cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +50,7 @@ def _run(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     kept, folder = keep_freed_memory(), given.output
     folder.mkdir(parents=True, exist_ok=True)
-    config, text = compose("fig1", [*SETTING, *given.overrides])
+    config, text = compose("fig1_mnist", given.overrides)
     context = prepare(config)
     settings = {"threads": torch.get_num_threads(), "keeps_freed_memory": kept}
     write_provenance(folder, str(context.device), config.seeds, sys.argv, **settings)
@@ -79,7 +78,11 @@ def _run(given: argparse.Namespace) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.shortcuts", description=__doc__)
     add = parser.add_argument
-    add("overrides", nargs="*", help="settings of `hypergrad run fig1`, such as data.root=FOLDER")
+    add(
+        "overrides",
+        nargs="*",
+        help="settings of `hypergrad run fig1_mnist`, such as data.root=FOLDER",
+    )
     known = [name for name in VARIANTS if name != "full"]
     add("--shortcuts", nargs="+", default=known, choices=known, help="which to set beside full")
     add("--compared", nargs="*", type=int, default=[2, 5], help="outer steps to take again")

@@ -101,7 +101,7 @@ def pieces(
         loop("wrn_16_1", 11),
         Piece(
             "fig1_mnist",
-            (*HYPERGRAD, "run", "fig1", "data=mnist", *root, "model=lenet", on, runs),
+            (*HYPERGRAD, "run", "fig1", "data=mnist", *root, on, runs),
             90,
             "fig1",
         ),

@@ -20,7 +20,7 @@ def write_cell(
 ) -> Path:
     """A run of one cell; `accuracies` are those of the result that counts, by seed."""
     method = {"ours": "ours_retrained"}.get(row, row)
-    own = {"data": column, "model": "lenet", "scale": "cpu", "search": row, "column": column}
+    own = {"data": column, "model": "lenet", "scale": "cpu", "search": row, "table_column": column}
     summary = {
         "experiment": f"baselines_{column}",
         "status": status,

@@ -36,7 +36,9 @@ app.add_typer(data_app, name="data")
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Hydra overrides: seed=1, data=mnist, scale=cpu, method.batch_size=64 ..."),
+    typer.Argument(
+        help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ..."
+    ),
 ]
 
 
@@ -79,14 +81,15 @@ def run(
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
     ] = False,
 ) -> None:
-    """Run an experiment: hypergrad run fig1 data=mnist model=lenet scale=cpu."""
+    """Run an experiment: hypergrad run fig1_mnist seed=1."""
     _dispatch("run", experiment, list(overrides or []), resume, dry_run, cfg, multirun)
 
 
 @app.command()
 def baselines(
     data: Annotated[
-        str | None, typer.Argument(help="cifar10, mnist, svhn or digits.", metavar="DATA")
+        str | None,
+        typer.Argument(help="cifar10, mnist, svhn, digits, or mnist_cpu ...", metavar="DATA"),
     ] = None,
     overrides: Overrides = None,
     search: Annotated[

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hypergrad.runs.directory import RunDirectory, find_runs, newest_run
+from hypergrad.runs.directory import RunDirectory, find_runs
 
 __all__ = ["list_data", "list_runs", "plot", "table"]
 
@@ -81,13 +81,16 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path) -> None:
         raise ValueError(f"unknown figure {', '.join(unknown)}: use one of {', '.join(FIGURES)}")
     drawn = 0
     for name in names or FIGURES:
-        source = RunDirectory.open(run).path if run is not None else _newest(name, outputs)
+        source = (
+            RunDirectory.open(run).path
+            if run is not None
+            else _newest(name, FIGURES[name].files, outputs)
+        )
         if source is None:
             if names:
-                experiments = " or ".join(FIGURES[name].experiments)
                 raise ValueError(
-                    f"no run of {experiments} under {outputs} to draw {name} from: start one with "
-                    f"`hypergrad run {FIGURES[name].experiments[0]}`, or give --run"
+                    f"no run under {outputs} to draw {name} from: start one, as with "
+                    "`hypergrad run quickstart`, or give --run"
                 )
             continue
         try:
@@ -117,20 +120,24 @@ def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
 
     paths = list(runs)
     if not paths:
-        newest = newest_run(outputs, "table1")
+        newest = _newest("table1", "summary.json", outputs)
         if newest is None:
             raise ValueError(
                 f"no run of table1 under {outputs}: start one with `hypergrad run table1`, or name "
                 "runs of `hypergrad baselines`"
             )
-        paths = [newest.path]
+        paths = [newest]
     print(render(read_cells(paths), form), end="")
 
 
-def _newest(figure: str, outputs: Path) -> Path | None:
-    from hypergrad.figures import FIGURES
+def _newest(figure: str, files: str, outputs: Path) -> Path | None:
+    """The newest run that is drawn as a figure and has the files for it."""
+    from hypergrad.figures import figures_of
 
-    spec = FIGURES[figure]
-    runs = [run for name in spec.experiments for run in find_runs(outputs, name)]
-    with_rows = [run for run in runs if any(run.path.glob(spec.files))]
-    return max((run.path for run in with_rows), key=lambda path: path.name, default=None)
+    runs = [run.path for run in find_runs(outputs) if run.status() != "damaged"]
+    found = [
+        path
+        for path in runs
+        if figure in figures_of(RunDirectory(path).read_summary()) and any(path.glob(files))
+    ]
+    return max(found, key=lambda path: path.name, default=None)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.fingerprint import GROWING, column_of, settings_without
+from hypergrad.config.fingerprint import GROWING, settings_without
 from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory
@@ -61,8 +61,8 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
     """
     run = RunDirectory.open(path)
     config = configs.load(run.config_text())
-    if experiment is not None and _name_of(experiment) != config.name:
-        raise ConfigError(f"{path} is a run of {config.name}, not of {_name_of(experiment)}")
+    if experiment not in (None, config.experiment):
+        raise ConfigError(f"{path} is a run of {config.experiment}, not of {experiment}")
     if overrides:
         if config.driver != "search":
             raise ConfigError(
@@ -88,10 +88,8 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
 
 def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int:
     """Go on with a search that has got more seeds, settings, budget or processes."""
-    column = column_of(config)
-    experiment = config.name if column is None else f"baselines/{column}"
     typed = [*run.overrides(), *overrides]
-    grown, text = configs.compose(experiment, typed)
+    grown, text = configs.compose(config.experiment, typed)
     if settings_without(grown, GROWING) != settings_without(config, GROWING):
         raise ConfigError(
             f"{' '.join(overrides)}: a search that has begun can change {', '.join(GROWING)} "
@@ -105,11 +103,6 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
         run.write_config(text, typed)
         run.update_summary({"status": "interrupted"})
     return execute(context, run, sys.argv, resume=True)
-
-
-def _name_of(experiment: str) -> str:
-    """The name of an experiment in run directories: `baselines/mnist` is `baselines_mnist`."""
-    return experiment.replace("/", "_")
 
 
 def sweep(experiment: str, overrides: Sequence[str], *, dry_run: bool) -> int:

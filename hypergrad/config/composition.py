@@ -24,7 +24,8 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
 
     Raises:
         ConfigError: For an unknown experiment, group choice or key, a wrong type, a value out of
-            range, or a file that is no YAML. The text is one line that names the remedy.
+            range or that is not there, or a file that is no YAML. The text is one line that names
+            the remedy.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -45,6 +46,11 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             composed = hydra_compose("config", [f"experiment={experiment}", *checked])
+        composed.experiment = experiment
+        if OmegaConf.is_missing(composed, "name"):
+            composed.name = experiment.replace("/", "_")
+        for key in sorted(OmegaConf.missing_keys(composed)):
+            raise ConfigError(f"{key} is empty: give {key}=VALUE, or a value in conf/")
         config = OmegaConf.to_object(composed)
     except ConfigError:
         raise
@@ -73,14 +79,12 @@ def load(text: str) -> RunConfig:
 
     remedy = "restore .hydra/config.yaml, or start a new run"
     try:
-        found = OmegaConf.create(text)
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), found)
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
+        if missing := sorted(OmegaConf.missing_keys(merged)):  # of a file that was cut short
+            raise ConfigError(f"it lacks {missing[0]}")
         config = OmegaConf.to_object(merged)
-        whole = OmegaConf.to_container(merged) == OmegaConf.to_container(found)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
-    if not whole:  # a file that was cut short must not go on with default values
-        raise ConfigError(f"the run's configuration lacks some settings: {remedy}")
     assert isinstance(config, RunConfig)
     return config
 
@@ -101,10 +105,10 @@ def _one_line(error: Exception) -> str:
         group, name = found.groups()
         return f"unknown {group} {name!r}{typed.suggest(name, typed.choices(group))}{where}"
     if key := _found(r"Key '[^']+' not in[^$]*?full_key: (\S+)", text):
-        if key in ("experiment", "scale", "special"):  # a file that does not put itself on top
-            return f"conf/{place}.yaml is no configuration: it begins with # @package _global_"
         return f"unknown key {key}{typed.suggest(key, typed.known_keys())}{where}"
     key = _found(r"Error merging override (.+)", text) or _found(r"full_key: (\S+)", text)
+    if key in ("experiment", "scale"):  # a file that does not put itself on top
+        return f"conf/{place or key}.yaml is no configuration: it begins with # @package _global_"
     reason = _reason(text if cause is None else str(cause))
     return f"{key.lstrip('+')}: {reason}{where}" if key else f"{reason}{where}"
 

@@ -4,12 +4,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from hypergrad.config.schema import RunConfig
 
-_PREFIX = "baselines_"  # of the names of runs that a column of the table is made of
-
-__all__ = ["GROWING", "column_of", "digest", "settings_without"]
+__all__ = ["GROWING", "digest", "settings_without"]
 
 # What a search that has begun may change: none of it changes what a trial comes to.
 GROWING = (
@@ -17,11 +16,12 @@ GROWING = (
     *("search.grid", "search.trials", "search.ensemble", "search.executor", "search.gpus"),
 )
 
-# What a result depends on only in its last bits, or not at all; and where data lies.
+# What a result depends on only in its last bits, or not at all; and where named data sets lie.
 _NOT_IN_DIGEST = (
+    *("experiment", "name", "scale", "figures", "table_column", "smoke_repeats"),
     *("seed", "repeats", "budget", "jobs", "threads", "replay", "outputs", "checkpoint_seconds"),
     *("search.ensemble", "search.executor", "search.gpus", "search.trials", "outer.steps"),
-    *("data.root", "data.path"),
+    "data.root",
 )
 
 
@@ -46,11 +46,11 @@ def settings_without(config: RunConfig, keys: Sequence[str]) -> dict:
 
 
 def digest(config: RunConfig) -> str:
-    """Return a name for all that results depend on but seeds, budget, and who does the work."""
+    """Return a name for all that results depend on but seeds, budget, and who does the work.
+
+    A folder of images is known by where it lies, from whatever folder that is said.
+    """
     settings = settings_without(config, _NOT_IN_DIGEST)
+    if config.data.path is not None:
+        settings["data"]["path"] = str(Path(config.data.path).expanduser().resolve())
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def column_of(config: RunConfig) -> str | None:
-    """Return the table's column that a run is about, or None for a run of another kind."""
-    return config.name.removeprefix(_PREFIX) if config.name.startswith(_PREFIX) else None

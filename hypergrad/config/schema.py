@@ -1,13 +1,20 @@
-"""What a run depends on: typed, range-checked settings, one dataclass a config group."""
+"""What a run depends on: one dataclass a config group, the rules of a setting beside its type.
 
-import re
-from dataclasses import dataclass, field, fields, replace
+There are no defaults here: `conf/` states each once, and a setting that is not there is an error.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
 
 from hypergrad.config.checks import (
     ConfigError,
     a_budget,
     at_least,
     between,
+    check,
+    distinct,
+    matches,
     not_negative,
     one_of,
     positive,
@@ -21,8 +28,8 @@ from hypergrad.config.search_schema import (
 from hypergrad.core.budget import Budget
 
 __all__ = [
-    "HvpConfig",
     "DataConfig",
+    "HvpConfig",
     "HypervarianceConfig",
     "MethodConfig",
     "ModelConfig",
@@ -31,24 +38,27 @@ __all__ = [
     "RunConfig",
 ]
 
-STRATEGIES = ("auto", "loop", "vmap", "stacked", "fused", "compiled")
+Count = Annotated[int, at_least(1)]
+Positive = Annotated[float, positive]
+NotNegative = Annotated[float, not_negative]
+Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused", "compiled")]
+Figure = Annotated[str, one_of("fig1", "fig2", "fig3", "fig4", "fig5", "table1")]
+Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
+Device = Annotated[str, matches(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:N")]
+Folder = Annotated[str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")]
 
 
 @dataclass
 class DataConfig:
     """Which images. See `hypergrad.data.load` for what each field does."""
 
-    name: str = "digits"
-    root: str | None = None
-    path: str | None = None
-    train_size: int | None = None
-    test_size: int | None = None
-    image_size: int | None = None
-    augment: bool = False
-
-    def __post_init__(self) -> None:
-        for key in ("train_size", "test_size", "image_size"):
-            at_least(f"data.{key}", getattr(self, key), 1)
+    name: str
+    root: str | None
+    path: str | None
+    train_size: Count | None
+    test_size: Count | None
+    image_size: Count | None
+    augment: bool
 
 
 @dataclass
@@ -59,31 +69,18 @@ class ModelConfig:
     called with the image shape, the number of classes, and `options`.
     """
 
-    name: str = "mlp"
-    options: dict[str, float | int | bool] = field(default_factory=dict)
-    hvp_strategy: str = "loop"
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ConfigError("model.name is empty: name your network, as in mynets:SmallNet")
-        one_of("model.hvp_strategy", self.hvp_strategy, STRATEGIES)
+    name: str
+    options: dict[str, float | int | bool]
+    hvp_strategy: Strategy
 
 
 @dataclass
 class HvpConfig:
     """Hessian products: `strategy` is None for what suits the network (`model.hvp_strategy`)."""
 
-    strategy: str | None = None
-    batch_fraction: float = 1.0
-    precision: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.strategy is not None:
-            one_of("hvp.strategy", self.strategy, STRATEGIES)
-        if not 0 < self.batch_fraction <= 1:
-            raise ConfigError(f"hvp.batch_fraction={self.batch_fraction}: must be in (0, 1]")
-        if self.precision is not None:
-            one_of("hvp.precision", self.precision, ("tf32", "bfloat16"))
+    strategy: Strategy | None
+    batch_fraction: Annotated[float, between(0, 1, "(]")]
+    precision: Annotated[str, one_of("tf32", "bfloat16")] | None
 
     @property
     def exact(self) -> bool:
@@ -98,38 +95,20 @@ class MethodConfig:
     `name` is `shared` (values shared over windows of steps), `unshared` (a value for every inner
     step: of each kind's number only whether it is zero matters), or `hd` (hypergradient descent
     alone). `mode` is how hypergradients are computed; a kind with no values is zero, not learned.
+    `first_horizons` is what `outer.first_horizons` is when nothing is said.
     """
 
-    name: str = "shared"
-    mode: str = "forward"
-    batch_size: int = 128
-    validation_fraction: float = 0.05
-    n_learning_rates: int = 5
-    n_momenta: int = 1
-    n_weight_decays: int = 1
-    truncation: float = 0.0
-    clip_gradient: float | None = 3.0
-    clip_products: float | None = 100.0
-
-    def __post_init__(self) -> None:
-        one_of("method.name", self.name, ("shared", "unshared", "hd"))
-        one_of("method.mode", self.mode, ("forward", "reverse"))
-        for key, low in (("batch_size", 1), ("n_learning_rates", 1), ("n_momenta", 0)):
-            at_least(f"method.{key}", getattr(self, key), low)
-        at_least("method.n_weight_decays", self.n_weight_decays, 0)
-        between("method.validation_fraction", self.validation_fraction, 0, 1, open_low=True)
-        between("method.truncation", self.truncation, 0, 1)
-        positive("method.clip_gradient", self.clip_gradient)
-        positive("method.clip_products", self.clip_products)
-        if self.mode == "reverse" and (self.truncation or self.clip_products is not None):
-            raise ConfigError(
-                "method.mode=reverse is exact: give method.truncation=0 method.clip_products=null"
-            )
-        if self.name == "unshared" and self.mode == "forward":
-            raise ConfigError(
-                "method.mode=forward would need a tangent for every inner step: method=unshared "
-                "takes method.mode=reverse"
-            )
+    name: Annotated[str, one_of("shared", "unshared", "hd")]
+    mode: Annotated[str, one_of("forward", "reverse")]
+    batch_size: Count
+    validation_fraction: Annotated[float, between(0, 1, "()")]
+    n_learning_rates: Count
+    n_momenta: Annotated[int, at_least(0)]
+    n_weight_decays: Annotated[int, at_least(0)]
+    truncation: Annotated[float, between(0, 1)]
+    clip_gradient: Positive | None
+    clip_products: Positive | None
+    first_horizons: list[Count]
 
     def counts(self, horizon: int) -> tuple[int, int, int]:
         """(N_alpha, N_beta, N_mu) for an inner run of `horizon` steps."""
@@ -149,22 +128,13 @@ class MethodConfig:
 class OuterConfig:
     """The outer loop: sign descent from all-zero values."""
 
-    steps: int = 10
-    first_horizons: list[int] = field(default_factory=lambda: [1])
-    learning_rate_step: float = 0.1
-    momentum_step: float = 0.15
-    weight_decay_step: float = 4e-4
-    tolerance: float = 0.05
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        at_least("outer.steps", self.steps, 1)
-        at_least("outer.patience", self.patience, 1)
-        for horizon in self.first_horizons:
-            at_least("outer.first_horizons", horizon, 1)
-        for key in ("learning_rate_step", "momentum_step", "weight_decay_step"):
-            positive(f"outer.{key}", getattr(self, key))
-        between("outer.tolerance", self.tolerance, 0, 1)
+    steps: Count
+    first_horizons: list[Count]
+    learning_rate_step: Positive
+    momentum_step: Positive
+    weight_decay_step: Positive
+    tolerance: Annotated[float, between(0, 1)]
+    patience: Count | None
 
     @property
     def step_sizes(self) -> tuple[float, float, float]:
@@ -176,145 +146,70 @@ class OuterConfig:
 class ReverseConfig:
     """Reverse mode: see `hypergrad.differentiation.reverse.ReverseOptions`."""
 
-    memory_gb: float = 2.0
-    validation_chunks: int = 1
-
-    def __post_init__(self) -> None:
-        positive("reverse.memory_gb", self.memory_gb)
-        at_least("reverse.validation_chunks", self.validation_chunks, 1)
+    memory_gb: Positive
+    validation_chunks: Count
 
 
 @dataclass
 class HypervarianceConfig:
     """What Figure 2 repeats under perturbation: see its driver."""
 
-    perturbations: list[str] = field(
-        default_factory=lambda: ["weights", "learning_rate", "train", "validation", "all"]
-    )
-    size: float = 0.01
-    steps: int = 400
-    windows: int = 10
-    learning_rate: float = 0.05
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    validation_batches: int = 1
-
-    def __post_init__(self) -> None:
-        kinds = ("weights", "learning_rate", "train", "validation", "all")
-        if not self.perturbations:
-            raise ConfigError(f"hypervariance.perturbations is empty: name some of {kinds}")
-        for name in self.perturbations:
-            one_of("hypervariance.perturbations", name, kinds)
-        if len(set(self.perturbations)) < len(self.perturbations):
-            raise ConfigError("hypervariance.perturbations names one twice: name each once")
-        between("hypervariance.size", self.size, 0, 1)
-        for key in ("steps", "windows", "validation_batches"):
-            at_least(f"hypervariance.{key}", getattr(self, key), 1)
-        if self.windows > self.steps:
-            raise ConfigError(
-                f"hypervariance.windows={self.windows}: at most hypervariance.steps={self.steps}"
-            )
-        for key in ("learning_rate", "momentum", "weight_decay"):
-            not_negative(f"hypervariance.{key}", getattr(self, key))
+    perturbations: Annotated[list[Perturbation], distinct]
+    size: Annotated[float, between(0, 1)]
+    steps: Count
+    windows: Count
+    learning_rate: NotNegative
+    momentum: NotNegative
+    weight_decay: NotNegative
+    validation_batches: Count
 
 
 @dataclass
 class RunConfig:
-    """Everything that a run depends on."""
+    """Everything that a run depends on.
 
-    name: str = "quickstart"
-    driver: str = "learn"
-    parts: dict[str, list[str]] = field(default_factory=dict)
-    scale_name: str = "paper"
-    seed: int = 0
-    repeats: int = 1
-    epochs: int = 50
-    rows_per_epoch: int = 1
-    device: str = "auto"
-    precision: str = "float32"
-    threads: int | None = None
-    replay: str = "auto"
-    jobs: int = 1
-    outputs: str = "outputs"
-    checkpoint_seconds: float = 60.0
-    budget: str | None = None
-    test_curves: bool = True
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    hvp: HvpConfig = field(default_factory=HvpConfig)
-    method: MethodConfig = field(default_factory=MethodConfig)
-    outer: OuterConfig = field(default_factory=OuterConfig)
-    reverse: ReverseConfig = field(default_factory=ReverseConfig)
-    hypervariance: HypervarianceConfig = field(default_factory=HypervarianceConfig)
-    hd: HypergradientDescentConfig = field(default_factory=HypergradientDescentConfig)
-    baseline: BaselineConfig = field(default_factory=BaselineConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
-    table: TableConfig = field(default_factory=TableConfig)
+    `experiment` is the file under `conf/experiment` that it was composed from, and `name` that of
+    the folder of its runs; `compose` writes both. What it is, `driver`, `figures` and
+    `table_column` say.
+    """
+
+    experiment: str
+    name: Folder
+    scale: Annotated[str, one_of("full", "smoke")]
+    figures: list[Figure]
+    table_column: str | None
+    driver: Annotated[str, one_of("learn", "hypervariance", "search", "table")]
+    parts: dict[str, list[str]]
+    seed: Annotated[int, at_least(0)]
+    repeats: Count
+    smoke_repeats: Count
+    epochs: Count
+    rows_per_epoch: Count
+    device: Device
+    precision: Annotated[str, one_of("float32", "float64")]
+    threads: Count | None
+    replay: Annotated[str, one_of("auto", "always", "never")]
+    jobs: Count
+    outputs: str
+    checkpoint_seconds: NotNegative
+    budget: Annotated[str, a_budget] | None
+    test_curves: bool
+    data: DataConfig
+    model: ModelConfig
+    hvp: HvpConfig
+    method: MethodConfig
+    outer: OuterConfig
+    reverse: ReverseConfig
+    hypervariance: HypervarianceConfig
+    hd: HypergradientDescentConfig
+    baseline: BaselineConfig
+    search: SearchConfig
+    table: TableConfig
 
     def __post_init__(self) -> None:
-        one_of("driver", self.driver, ("learn", "hypervariance", "search", "table"))
-        for key in ("repeats", "epochs", "rows_per_epoch", "jobs"):
-            at_least(key, getattr(self, key), 1)
-        at_least("seed", self.seed, 0)
-        at_least("threads", self.threads, 1)
-        one_of("precision", self.precision, ("float32", "float64"))
-        one_of("replay", self.replay, ("auto", "always", "never"))
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ConfigError(f"device={self.device}: use auto, cpu, cuda or cuda:N")
-        not_negative("checkpoint_seconds", self.checkpoint_seconds)
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ConfigError(f"name={self.name}: it names a folder; use letters, digits, - and _")
-        if self.driver == "learn" and self.jobs > 1 and not self.parts:
-            raise ConfigError(
-                f"jobs={self.jobs}: this experiment's steps follow one another; use threads=N"
-            )
-        if self.driver == "learn" and self.method.name == "unshared":
-            if any(horizon < self.epochs for horizon in self.outer.first_horizons):
-                raise ConfigError(
-                    "method=unshared has a value for every inner step, so all outer steps need the "
-                    "same horizon: outer.first_horizons=[]"
-                )
-        self._check_curvature()
-        if self.budget is not None:
-            a_budget("budget", self.budget)
-        if self.driver == "search":
-            self._check_search()
-
-    def _check_curvature(self) -> None:
-        given, reverse = self.hvp, self.method.mode == "reverse"
-        if not given.exact and (reverse or self.driver == "hypervariance"):
-            raise ConfigError(
-                "reverse mode has exact products: hvp.batch_fraction=1 "
-                "hvp.precision=null, or method.mode=forward"
-            )
-        if not given.exact and self.method.name == "hd":
-            raise ConfigError(
-                "hypergradient descent has no Hessian products: hvp.batch_fraction=1 "
-                "hvp.precision=null, or method=shared"
-            )
-        if given.precision is not None and self.precision != "float32":
-            raise ConfigError(
-                f"hvp.precision={given.precision} is for precision=float32, not "
-                f"{self.precision}: use hvp.precision=null"
-            )
-        if round(given.batch_fraction * self.method.batch_size) < 1:
-            raise ConfigError(
-                f"hvp.batch_fraction={given.batch_fraction} of method.batch_size="
-                f"{self.method.batch_size} is no example: use a larger part"
-            )
-
-    def _check_search(self) -> None:
-        search = self.search
-        if search.kind == "grid" and self.budget is not None:
-            raise ConfigError("a grid is searched whole: budget=null, or search=random")
-        if search.kind != "grid" and self.budget is None and search.trials is None:
-            raise ConfigError("a search needs an end: give search.trials=100 or budget=2h")
-        if search.kind == "grid":
-            known = {item.name for item in fields(BaselineConfig)}
-            for key, values in search.grid.items():
-                assert key in known
-                for value in values:
-                    replace(self.baseline, **{key: value})  # checks the range
+        check(self, RunConfig)
+        for conflict in _conflicts(self):
+            raise ConfigError(conflict)
 
     @property
     def has_parts(self) -> bool:
@@ -335,3 +230,58 @@ class RunConfig:
     def seeds(self) -> list[int]:
         """The seeds of the run's repeats."""
         return list(range(self.seed, self.seed + self.repeats))
+
+
+def _conflicts(config: RunConfig) -> Iterator[str]:
+    """Yield what settings that are fine one by one forbid each other."""
+    method, hvp, search = config.method, config.hvp, config.search
+    learns, reverse = config.driver == "learn", method.mode == "reverse"
+    if reverse and (method.truncation or method.clip_products is not None):
+        yield "method.mode=reverse is exact: give method.truncation=0 method.clip_products=null"
+    if method.name == "unshared" and not reverse:
+        yield (
+            "method.mode=forward would need a tangent for every inner step: method=unshared takes "
+            "method.mode=reverse"
+        )
+    shortened = any(horizon < config.epochs for horizon in config.outer.first_horizons)
+    if learns and method.name == "unshared" and shortened:
+        yield (
+            "method=unshared has a value for every inner step, so all outer steps need the same "
+            "horizon: outer.first_horizons=[]"
+        )
+    if learns and config.jobs > 1 and not config.parts:
+        yield f"jobs={config.jobs}: this experiment's steps follow one another; use threads=N"
+    if config.hypervariance.windows > config.hypervariance.steps:
+        yield (
+            f"hypervariance.windows={config.hypervariance.windows}: at most "
+            f"hypervariance.steps={config.hypervariance.steps}"
+        )
+    if not hvp.exact and (reverse or config.driver == "hypervariance"):
+        yield (
+            "reverse mode has exact products: hvp.batch_fraction=1 hvp.precision=null, or "
+            "method.mode=forward"
+        )
+    if not hvp.exact and method.name == "hd":
+        yield (
+            "hypergradient descent has no Hessian products: hvp.batch_fraction=1 "
+            "hvp.precision=null, or method=shared"
+        )
+    if hvp.precision is not None and config.precision != "float32":
+        yield (
+            f"hvp.precision={hvp.precision} is for precision=float32, not {config.precision}: use "
+            "hvp.precision=null"
+        )
+    if round(hvp.batch_fraction * method.batch_size) < 1:
+        yield (
+            f"hvp.batch_fraction={hvp.batch_fraction} of method.batch_size={method.batch_size} is "
+            "no example: use a larger part"
+        )
+    if search.kind != "ours" and config.driver == "hypervariance":
+        yield f"search={search.kind}: {config.experiment} searches nothing; drop it"
+    if config.driver == "search":
+        if search.kind == "ours":
+            yield "driver=search: say what is searched, as in search=random"
+        elif search.kind == "grid" and config.budget is not None:
+            yield "a grid is searched whole: budget=null, or search=random"
+        elif search.kind != "grid" and config.budget is None and search.trials is None:
+            yield "a search needs an end: give search.trials=100 or budget=2h"

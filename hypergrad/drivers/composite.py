@@ -7,7 +7,6 @@ from itertools import product
 from rich.console import Console
 
 from hypergrad.config import composition as configs
-from hypergrad.config.fingerprint import column_of
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import check_ranks, prepare
@@ -98,7 +97,7 @@ def resume_parts(run: RunDirectory, config: RunConfig) -> int:
 
 def subject_of(config: RunConfig) -> str:
     """Return what a part is about: its data set, or its column of a table."""
-    return column_of(config) or config.data.name
+    return config.table_column or config.data.name
 
 
 def _absent(members: Sequence[RunConfig]) -> dict[str, DataError]:
@@ -124,8 +123,9 @@ def _see_through(run: RunDirectory, config: RunConfig, absent: dict[str, DataErr
         names = summary["parts"]
         missing = {name: why for name, why in summary["missing"].items() if why == NOT_ASKED}
         missing |= {name: " ".join(str(error).split()) for name, error in absent.items()}
-        state = {"experiment": config.name, "status": "running", "message": ""}
-        run.update_summary({**state, "missing": missing, "settings": _settings(config)})
+        state = {"experiment": config.experiment, "status": "running", "message": ""}
+        about = {"figures": config.figures, "settings": _settings(config)}
+        run.update_summary({**state, **about, "missing": missing})
         parts = [run.part(name) for name in names]
         left = [
             part
@@ -155,7 +155,7 @@ def _see_through(run: RunDirectory, config: RunConfig, absent: dict[str, DataErr
         run.update_summary({"headline": parts_headline(run, config)})
         report_parts(run, config)
     for name, why in missing.items():
-        print(f"{config.name}: without {name}: {why}", file=sys.stderr)
+        print(f"{config.experiment}: without {name}: {why}", file=sys.stderr)
     return SOME_FAILED if failed or absent else 0
 
 
@@ -233,7 +233,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
     """What the figures and tables say about the whole run."""
     if config.driver == "table":
         return {
-            "scale": config.scale_name,
+            "scale": config.scale,
             "rows": " ".join(config.table.rows),
             "columns": " ".join(config.table.columns),
             "seeds": " ".join(map(str, config.seeds)),
@@ -242,7 +242,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
         }
     return {
         "model": config.model.name,
-        "scale": config.scale_name,
+        "scale": config.scale,
         "epochs": config.epochs,
         "outer_steps": config.outer.steps,
     }

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.fingerprint import column_of, digest
+from hypergrad.config.fingerprint import digest
 from hypergrad.config.schema import RunConfig
 from hypergrad.drivers.context import RunContext, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
@@ -66,8 +66,8 @@ def execute(
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
         record_session(run, {**about, "ranks": context.ranks.size})
-        state = {"experiment": config.name, "status": "running", "message": ""}
-        run.update_summary({**state, "settings": _settings(config)})
+        state = {"experiment": config.experiment, "status": "running", "message": ""}
+        run.update_summary({**state, "figures": config.figures, "settings": _settings(config)})
         try:
             DRIVES[config.driver](context, run, interrupt, resume)
         except Interrupted:
@@ -89,8 +89,8 @@ def execute(
 
 def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
     config = context.config
-    smaller = {"paper": "scale=cpu or scale=smoke is smaller.", "cpu": "scale=smoke is smaller."}
-    hint = f"{smaller.get(config.scale_name, '')} Ctrl-C stops with a checkpoint."
+    smaller = "scale=smoke is smaller. " if config.scale == "full" else ""
+    hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
     journal = Journal(run)
@@ -153,7 +153,7 @@ def _settings(config: RunConfig) -> dict[str, object]:
     common: dict[str, object] = {
         "data": config.data.name,
         "model": config.model.name,
-        "scale": config.scale_name,
+        "scale": config.scale,
     }
     if config.driver == "hypervariance":
         study = config.hypervariance
@@ -170,36 +170,20 @@ def _settings(config: RunConfig) -> dict[str, object]:
             "perturbation_size": study.size,
             "validation_batches": study.validation_batches,
         }
-    searched: dict[str, object] = {}
-    if column := column_of(config):
-        searched = {
-            "search": config.search.kind,
-            "column": column,
-            "budget": config.budget,
-            "repeats": config.repeats,
-            "setup": digest(config),
-        }
+    common |= {
+        "search": config.search.kind,
+        "table_column": config.table_column,
+        "budget": config.budget,
+        "repeats": config.repeats,
+        "setup": digest(config),
+        "epochs": config.epochs,
+    }
     if config.driver == "search":
-        return (
-            common
-            | searched
-            | {
-                "epochs": config.epochs,
-                "schedule": config.baseline.schedule,
-                "milestones": " ".join(
-                    f"{milestone:g}" for milestone in config.baseline.milestones
-                ),
-            }
-        )
-    return (
-        common
-        | searched
-        | {
-            "method": config.method.name,
-            "epochs": config.epochs,
-            "outer_steps": config.outer.steps,
+        return common | {
+            "schedule": config.baseline.schedule,
+            "milestones": " ".join(f"{milestone:g}" for milestone in config.baseline.milestones),
         }
-    )
+    return common | {"method": config.method.name, "outer_steps": config.outer.steps}
 
 
 def again(run: RunDirectory) -> str:

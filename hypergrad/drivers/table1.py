@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.overrides import choices
 from hypergrad.config.schema import RunConfig
 
 __all__ = ["Member", "cells_of"]
@@ -54,7 +53,7 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
     Raises:
         ConfigError: For an unknown column, or a setting that a cell cannot have.
     """
-    known = choices("experiment/baselines")
+    known = sorted(config.table.experiments)
     for column in config.table.columns:
         if column not in known:
             raise ConfigError(f"table.columns: no {column}; use some of {', '.join(known)}")
@@ -73,20 +72,20 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
     rows = sorted(config.table.rows, key=lambda row: row != "grid")
     members = []
     for row, column in product(rows, config.table.columns):
-        budget = budgets.get(column, config.budget)
+        experiment, budget = config.table.experiments[column], budgets.get(column, config.budget)
         until_spent = () if budget is None else _UNTIL_SPENT[row]
         common = [*until_spent, *own, f"search={row}", "test_curves=false"]
         if row == "grid":
             seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
-            members.append(_member(f"{column}_grid", column, [*common, *seeds]))
+            members.append(_member(f"{column}_grid", experiment, [*common, *seeds]))
             continue
         if budget is not None:
             common.append(f"budget={budget}")
         for seed in config.seeds:
             one = [*common, f"seed={seed}", "repeats=1"]
-            members.append(_member(f"{column}_{row}_seed{seed}", column, one))
+            members.append(_member(f"{column}_{row}_seed{seed}", experiment, one))
     return members
 
 
-def _member(name: str, column: str, overrides: list[str]) -> Member:
-    return Member(name, *configs.compose(f"baselines/{column}", overrides), overrides)
+def _member(name: str, experiment: str, overrides: list[str]) -> Member:
+    return Member(name, *configs.compose(experiment, overrides), overrides)

@@ -5,7 +5,7 @@ Importing this module is light: pandas and matplotlib are loaded by the first fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +24,22 @@ class FigureSpec:
     Attributes:
         name: What `hypergrad plot` calls it.
         title: What it shows.
-        experiments: Whose runs it can be drawn from.
         files: A pattern of files without which a run has nothing to draw.
         draw: Draws it, and returns the very data drawn.
     """
 
     name: str
     title: str
-    experiments: tuple[str, ...]
     files: str
     draw: Callable[[RunRecord], tuple[Figure, DataFrame]]
+
+
+def figures_of(summary: Mapping[str, object]) -> tuple[str, ...]:
+    """The figures that a run is drawn as, by what its `summary.json` says."""
+    named = summary.get("figures")
+    if isinstance(named, list):
+        return tuple(str(name) for name in named)
+    return _OF_EXPERIMENT.get(str(summary.get("experiment")), ())
 
 
 def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
@@ -56,10 +62,10 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
 
     spec = FIGURES[name]
     record = run_data.read_run(run)
-    if record.experiment and record.experiment not in spec.experiments:
+    if record.experiment and name not in (own := figures_of(record.summary)):
         raise ValueError(
-            f"{name} cannot be drawn from {run}, a run of {record.experiment!r}: "
-            f"choose a run of {' or '.join(spec.experiments)}"
+            f"{name} cannot be drawn from {run}, a run of {record.experiment!r}, which is drawn as "
+            f"{' and '.join(own) or 'no figure'}: choose another run"
         )
     with style.house_style():
         figure, data = spec.draw(record)
@@ -103,17 +109,22 @@ def _draw_fig5(record: RunRecord) -> tuple[Figure, DataFrame]:
     return fig5.draw_fig5(record)
 
 
-_LEARNED = ("fig1", "quickstart")
-_SEARCHED = ("baselines_cifar10", "baselines_digits", "baselines_mnist", "baselines_svhn")
+# Runs made before a summary had the key `figures` are known by the name of their experiment.
+_OF_EXPERIMENT = {
+    "fig1": ("fig1", "fig4"),
+    "quickstart": ("fig1", "fig4"),
+    "fig2": ("fig2",),
+    "fig3": ("fig3",),
+    "table1": ("table1",),
+    **dict.fromkeys(
+        (f"baselines_{data}" for data in ("cifar10", "digits", "mnist", "svhn")), ("fig5",)
+    ),
+}
 _SPECS = (
-    FigureSpec("fig1", "Schedules learned from zero", _LEARNED, "outer.csv", _draw_fig1),
-    FigureSpec(
-        "fig2", "Hypervariance per inner step", ("fig2",), "hypergradients.csv*", _draw_fig2
-    ),
-    FigureSpec("fig3", "Learning rates with and without sharing", ("fig3",), "*/*.csv", _draw_fig3),
-    FigureSpec("fig4", "Raw hypergradients per outer step", _LEARNED, "outer.csv", _draw_fig4),
-    FigureSpec(
-        "fig5", "Settings searched and what they reached", _SEARCHED, "trials.csv", _draw_fig5
-    ),
+    FigureSpec("fig1", "Schedules learned from zero", "outer.csv", _draw_fig1),
+    FigureSpec("fig2", "Hypervariance per inner step", "hypergradients.csv*", _draw_fig2),
+    FigureSpec("fig3", "Learning rates with and without sharing", "*/*.csv", _draw_fig3),
+    FigureSpec("fig4", "Raw hypergradients per outer step", "outer.csv", _draw_fig4),
+    FigureSpec("fig5", "Settings searched and what they reached", "trials.csv", _draw_fig5),
 )
 FIGURES: dict[str, FigureSpec] = {spec.name: spec for spec in _SPECS}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from hypergrad.figures import run_data
+from hypergrad.figures import figures_of, run_data
 from hypergrad.figures.run_data import FinalResult
 from hypergrad.figures.table1_cell import COLUMNS, ROWS, Cell
 from hypergrad.figures.table1_welch import against_best
@@ -73,10 +73,13 @@ def _cell_runs(path: Path) -> list[CellRun]:
     if not path.is_dir():
         raise ValueError(f"no run directory at {path}: `hypergrad runs` lists the runs there are")
     summary = RunDirectory(path).read_summary()
-    if summary.get("experiment") == "table1":
+    if "table1" in figures_of(summary):
         return _planned(path, summary)
     settings = run_data.settings_of(summary)
-    row, column = settings.get("search", ""), settings.get("column", "")
+    row, column = (
+        settings.get("search", ""),
+        settings.get("table_column") or settings.get("column", ""),
+    )
     if row not in ROWS or not column:
         raise ValueError(
             f"{path} is no run of a cell of Table 1 (search {row!r}, column {column!r}): give a "

@@ -26,8 +26,8 @@ def report_parts(run: RunDirectory, config: RunConfig) -> None:
         _report_table(run)
     else:
         _print_methods(run)
-        draw_figures(run, config.name)
-    if config.scale_name == "smoke":
+        draw_figures(run, config.figures)
+    if config.scale == "smoke":
         print(SMOKE)
     print(f"run: {run.path}")
 

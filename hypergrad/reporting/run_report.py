@@ -41,27 +41,32 @@ def report(run: RunDirectory, config: RunConfig) -> None:
     else:
         print_standings(run.read_summary().get("results", []))
         print_trust(run.path)
-    if config.scale_name == "smoke":
+    if config.scale == "smoke":
         print(SMOKE)
     if config.driver == "learn" and config.method.name == "hd":
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")
     else:
-        draw_figures(run, config.name)
+        draw_figures(run, config.figures)
     print(f"run: {run.path}")
 
 
-def draw_figures(run: RunDirectory, experiment: str) -> None:
-    """Draw every figure of an experiment and print where it is.
+def draw_figures(run: RunDirectory, figures: Sequence[str]) -> None:
+    """Draw the figures of a run that it has the data for, and print where they are.
 
     Args:
         run: The run.
-        experiment: Its name.
+        figures: Those that its experiment names.
     """
-    for name, figure in FIGURES.items():
-        if experiment in figure.experiments and any(run.path.glob(figure.files)):
-            print(f"{name}: {draw(name, run.path)[0]}")
+    drawn = [
+        name for name, it in FIGURES.items() if name in figures and any(run.path.glob(it.files))
+    ]
+    for name in drawn:
+        print(f"{name}: {draw(name, run.path)[0]}")
+    if not drawn:
+        wanted = f"it has no data of {', '.join(figures)}" if figures else "`figures` names none"
+        print(f"no figure is drawn: {wanted}")
 
 
 def print_standings(results: Sequence[dict]) -> None:

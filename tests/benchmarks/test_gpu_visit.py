@@ -56,7 +56,7 @@ def test_every_command_of_a_real_visit_is_understood(
             experiment = f"baselines/{experiment}" if name == "baselines" else experiment
             config, _ = compose(experiment, overrides)
             assert config.device == "cuda"
-            assert config.scale_name == "paper"
+            assert config.scale == "full"
             composed += 1
     assert composed == 4
 

@@ -18,23 +18,38 @@ SMALL = ("scale=smoke", "outer.steps=1", "epochs=1", "hd.enabled=false")
 # What keeps an experiment from downloading anything.
 DIGITS_28 = ("data=digits", "data.image_size=28")
 SMOKE = {
-    "fig1": ("data=digits",),
+    "fig1": ("data=digits", "model=wrn_16_1"),
+    "fig1_mnist": ("data=digits", "model=mlp"),
     "fig2": DIGITS_28,
+    "fig2_mnist": DIGITS_28,
     "fig3": DIGITS_28,
+    "fig3_mnist": DIGITS_28,
     # The whole grid takes its time: `make smoke` does it.
     "table1": ("table.columns=[mnist]", *DIGITS_28),
+    "table1_cpu": ("table.columns=[mnist]", *DIGITS_28),
     "baselines/cifar10": (
         "data=digits",
         "search.grid.learning_rate=[0.2]",
         "search.grid.momentum=[0.9]",
     ),
+    "baselines/cifar10_cpu": (
+        "data=digits",
+        "search.grid.learning_rate=[0.2]",
+        "search.grid.momentum=[0.9]",
+    ),
     "baselines/digits": ("search.grid.learning_rate=[0.1,0.2]", "search.grid.weight_decay=[5e-4]"),
+    "baselines/digits_cpu": ("search.grid.learning_rate=[0.1]", "search.grid.momentum=[0.9]"),
     "baselines/mnist": DIGITS_28,
+    "baselines/mnist_cpu": DIGITS_28,
     "baselines/svhn": DIGITS_28,
 }
 FIGURES_OF = {
     "quickstart": ("fig1", "fig4"),
     "fig1": ("fig1", "fig4"),
+    "fig1_mnist": ("fig1", "fig4"),
+    "fig2_mnist": ("fig2",),
+    "fig3_mnist": ("fig3",),
+    "table1_cpu": ("table1",),
     "baselines": ("fig5",),
 }
 LEARNING = ("quickstart", "fig1")  # the others have tests of their own for what they write
@@ -69,7 +84,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("run table1 search=grid", "choose rows"),
         ("run table1 table.columns=[imagenet]", "use some of cifar10, digits, mnist, svhn"),
         ("baselines", "name the data set first, as in: hypergrad baselines mnist"),
-        ("baselines imagenet", "unknown baselines 'imagenet': use one of cifar10, digits"),
+        ("baselines imagenet", "unknown baselines 'imagenet': use one of cifar10, cifar10_cpu"),
         ("baselines seed=1", "name the data set first"),
         ("baselines digits --search best", "unknown search 'best'"),
         ("baselines digits --ensemble many", "use auto, or how many"),
@@ -171,6 +186,33 @@ def test_fig1_quickly(call: Call, tmp_path: Path) -> None:
     assert "finished" in listed.out
     plotted = call("plot", "fig4", "--outputs", tmp_path)
     assert (plotted.code, plotted.out.startswith("fig4: ")) == (0, True)
+
+
+def test_the_name_of_a_run_is_only_that_of_its_folder(call: Call, tmp_path: Path) -> None:
+    answer = call("run", "quickstart", *SMALL, "name=mine", f"outputs={tmp_path}")
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path)
+    assert run.parent.name == "mine"
+    assert f"fig1: {run / 'figures' / 'fig1.png'}" in answer.out
+    assert f"fig4: {run / 'figures' / 'fig4.png'}" in answer.out
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["experiment"], summary["figures"][0]) == ("quickstart", "fig1")
+    assert call("plot", "fig1", "--outputs", tmp_path).out.startswith("fig1: ")
+    assert call("run", "quickstart", "--resume", run).code == 0
+    (other := tmp_path / "other").mkdir()
+    answer = call("run", "quickstart", *SMALL, "figures=[]", f"outputs={other}")
+    assert "no figure is drawn: `figures` names none" in answer.out
+
+
+def test_any_experiment_can_be_searched(call: Call, tmp_path: Path) -> None:
+    search = ("scale=smoke", "search=random", "search.trials=2", f"outputs={tmp_path}")
+    answer = call("run", "quickstart", *search)
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path)
+    assert len(pd.read_csv(run / "trials.csv")) == 2
+    assert f"fig5: {run / 'figures' / 'fig5.png'}" in answer.out
+    settings = json.loads((run / "summary.json").read_text())["settings"]
+    assert (settings["search"], settings["table_column"]) == ("random", None)
 
 
 def test_resume(call: Call, tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from hypergrad.config import overrides as typed
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.composition import compose, load
 from hypergrad.config.overrides import choices, expand_sweep
-from hypergrad.config.schema import OuterConfig, RunConfig
+from hypergrad.config.schema import RunConfig
 
 # What is typed, and what the answer must contain: the name of the culprit and a remedy.
 REFUSED = {
     "sede=1": "unknown key sede: did you mean seed?",
     "dta=mnist": "did you mean data?",
     "data=mnst": "unknown data 'mnst': did you mean mnist?",
-    "scale=tiny": "use one of cpu, paper, smoke",
+    "scale=tiny": "use one of smoke",
     "model.name.x=1": "unknown key model.name.x",
     "data.data=1": "unknown key data.data",
     "hydra.run.dir=x": "unknown key hydra.run.dir",
@@ -48,7 +48,7 @@ REFUSED = {
     "outer.first_horizons=3": "must be a list",
     "outer.first_horizons=[a]": "must be a whole number",
     "hd.enabled=maybe": "hd.enabled=maybe: must be true or false",
-    "hd=null": "unknown hd",
+    "hd=null": "hd=null: needs a value",
     "baseline.momentum=nan": "baseline.momentum=nan: must be in [0, 1)",
     "baseline.weight_decay=-1": "zero or more",
     "baseline.milestones=[1.5]": "must be in [0, 1)",
@@ -58,6 +58,13 @@ REFUSED = {
     "hvp.batch_fraction=1.5": "hvp.batch_fraction=1.5: must be in (0, 1]",
     "hvp.batch_fraction=nan": "hvp.batch_fraction=nan: must be in (0, 1]",
     "hvp.batch_fraction=0.001": "of method.batch_size=32 is no example: use a larger part",
+    "figures=[fig9]": "figures=fig9: use one of fig1, fig2",
+    "model.name=${nothing}": "refers to ${nothing}",
+    "driver=search": "say what is searched, as in search=random",
+    "search.momentum_range=[1,0]": "search.momentum_range=[1.0, 0.0]: give two numbers, the lower",
+    "search.grid.momentum=[1.5]": "search.grid.momentum=1.5: must be in [0, 1)",
+    "search.hyper_learning_rates=[]": "search.hyper_learning_rates=[]: is empty: name some",
+    "table.budgets.mnist=soon": "table.budgets.mnist=soon: 'soon' is no budget",
     "hvp.precision=float16": "hvp.precision=float16: use one of tf32, bfloat16",
     "model.options.hidden=a": "model.options.hidden=a: must be a number",
     "+typo=1": "unknown key typo",
@@ -91,13 +98,6 @@ def test_command_line_wins_over_scale_over_experiment() -> None:
     assert compose("quickstart", ["scale=smoke", "epochs=5"])[0].epochs == 5
 
 
-def test_special_settings_apply_to_one_data_set_at_one_scale() -> None:
-    special, _ = compose("fig1", ["data=mnist", "model=lenet", "scale=cpu"])
-    general, _ = compose("fig1", ["data=svhn", "model=lenet", "scale=cpu"])
-    assert (special.repeats, general.repeats) == (3, 1)
-    assert special.seeds == [0, 1, 2]
-
-
 def test_paper_numbers_of_figure_1() -> None:
     config, _ = compose("fig1")
     assert (config.data.name, config.model.name, config.model.options) == (
@@ -107,6 +107,63 @@ def test_paper_numbers_of_figure_1() -> None:
     )
     assert (config.epochs, config.outer.steps, config.method.n_learning_rates) == (50, 10, 5)
     assert config.outer.step_sizes == (0.1, 0.15, 4e-4)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "model"),
+    [
+        ("fig1", [], "wrn"),
+        ("fig1", ["data=mnist"], "lenet"),
+        ("fig1", ["data=svhn"], "lenet"),
+        ("fig1", ["data=digits"], "mlp"),
+        ("fig1", ["data=imagefolder"], "wrn"),
+        ("fig1", ["data=mnist", "model=mlp"], "mlp"),
+        ("fig1", ["model=mlp", "data=mnist"], "mlp"),
+        ("fig2", ["data=digits"], "lenet"),  # it names its own
+        ("baselines/digits", [], "lenet"),
+        ("baselines/digits", ["data=digits"], "lenet"),
+    ],
+)
+def test_the_model_is_the_one_typed_or_the_experiment_s_or_the_one_that_fits_the_data(
+    experiment: str, overrides: list[str], model: str
+) -> None:
+    assert compose(experiment, overrides)[0].model.name == model
+
+
+def test_an_experiment_is_known_by_its_keys_whatever_its_name() -> None:
+    config, _ = compose("baselines/mnist_cpu")
+    assert (config.experiment, config.name) == ("baselines/mnist_cpu", "baselines_mnist_cpu")
+    assert (config.figures, config.table_column) == (["fig5"], "mnist")
+    named, text = compose("fig1", ["name=mine"])
+    assert (named.experiment, named.name, named.figures[:2]) == ("fig1", "mine", ["fig1", "fig4"])
+    assert load(text) == named
+
+
+@pytest.mark.parametrize(
+    ("overrides", "driver"),
+    [([], "learn"), (["search=random"], "search"), (["search=ours"], "learn")],
+)
+def test_a_search_is_driven_as_one(overrides: list[str], driver: str) -> None:
+    assert compose("quickstart", overrides)[0].driver == driver
+
+
+def test_what_cannot_be_searched() -> None:
+    with pytest.raises(ConfigError, match=r"search=random: fig2 searches nothing; drop it"):
+        compose("fig2", ["search=random"])
+
+
+def test_method_unshared_keeps_one_horizon_unless_told() -> None:
+    assert compose("quickstart")[0].outer.first_horizons == [1]
+    assert compose("quickstart", ["method=unshared"])[0].outer.first_horizons == []
+
+
+@pytest.mark.parametrize("group", ["experiment", "experiment/baselines"])
+def test_smoke_makes_every_experiment_small(group: str) -> None:
+    for name in choices(group):
+        config, _ = compose(f"{group}/{name}".removeprefix("experiment/"), ["scale=smoke"])
+        small = (config.scale, config.epochs, config.data.train_size, config.method.batch_size)
+        assert small == ("smoke", 2, 400, 32)
+        assert config.repeats == config.smoke_repeats <= 3
 
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
@@ -145,6 +202,15 @@ def test_broken_file_is_named(conf: Path, end: str, answer: str) -> None:
         compose("quickstart")
     assert answer in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["epochs", "seed", "test_curves"])
+def test_a_default_that_is_nowhere_is_named(conf: Path, key: str) -> None:
+    for file in (conf / "config.yaml", conf / "experiment" / "quickstart.yaml"):
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join(line for line in lines if not line.startswith(f"{key}:")))
+    with pytest.raises(ConfigError, match=f"^{key} is empty: give {key}=VALUE"):
+        compose("quickstart")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"- a\n- b\n", b"\xff\xfe\x00"])
@@ -208,13 +274,8 @@ def test_sweep_without_members(text: str) -> None:
         expand_sweep([text])
 
 
-def test_first_horizons_are_no_longer_than_the_later_ones() -> None:
-    outer = OuterConfig(first_horizons=[1, 30])
-    assert [outer.horizon(step, 20) for step in range(3)] == [1, 20, 20]
-
-
 def test_every_choice_composes() -> None:
-    for group in ("data", "model", "scale"):
+    for group in ("data", "model", "method", "baseline", "search", "scale"):
         for name in choices(group):
             needed = ["model.name=own:Net"] if name == "custom" else []
             config, _ = compose("quickstart", [f"{group}={name}", *needed])

@@ -9,7 +9,6 @@ import pytest
 from commands import Call, only_run
 
 from hypergrad.config.composition import compose
-from hypergrad.config.fingerprint import column_of
 from hypergrad.data import DataError
 from hypergrad.drivers.table1 import cells_of
 
@@ -41,7 +40,7 @@ def test_a_cell_is_a_run_of_its_own_a_seed_each_but_for_the_grid() -> None:
     for name, member in found.items():
         config = member.config
         column, row = name.split("_")[:2]
-        assert column_of(config) == column == config.data.name
+        assert config.table_column == column == config.data.name
         assert config.search.kind == row
         assert config.driver == ("learn" if row == "ours" else "search")
         assert config.budget == (None if row == "grid" else "20h")
@@ -61,7 +60,7 @@ def test_a_cell_is_a_run_of_its_own_a_seed_each_but_for_the_grid() -> None:
 def test_what_is_typed_reaches_every_cell_and_wins() -> None:
     found = members(
         "table.rows=[ours,grid]", "table.columns=[digits]", "repeats=1", "seed=4",
-        "epochs=3", "outer.steps=7", "budget=5trials", "jobs=2", "scale=cpu",
+        "epochs=3", "outer.steps=7", "budget=5trials", "jobs=2",
     )  # fmt: skip
     assert list(found) == ["digits_grid", "digits_ours_seed4"]
     grid, ours = (member.config for member in found.values())
@@ -144,7 +143,7 @@ def test_a_column_without_data_is_named_and_the_rest_is_filled(
     original = parts.prepare
 
     def prepare(config, **options):  # noqa: ANN001, ANN003, ANN202
-        if column_of(config) == "svhn":
+        if config.table_column == "svhn":
             raise DataError("svhn cannot be had here")
         return original(config, **options)
 

@@ -58,7 +58,7 @@ def make(total: float, *, terminal: bool = False) -> tuple[Display, io.StringIO]
     console = Console(
         file=text, force_terminal=terminal, width=80, no_color=True, _environ={"TERM": "xterm"}
     )
-    return Display(total, 10, 2, "scale=cpu is smaller.", console), text
+    return Display(total, 10, 2, "scale=smoke is smaller.", console), text
 
 
 def test_plain_lines_have_all_numbers(clock: Clock) -> None:
@@ -101,7 +101,7 @@ def test_long_run_is_told_once_with_the_smaller_scale(clock: Clock) -> None:
         clock.now += 1
         display.step(INNER, cost)
     assert text.getvalue().count("!") == 1
-    assert "takes about 27 h 46 min. scale=cpu is smaller." in text.getvalue()
+    assert "takes about 27 h 46 min. scale=smoke is smaller." in text.getvalue()
 
 
 def test_short_run_is_not_warned_about(clock: Clock) -> None:

@@ -1,5 +1,6 @@
 """Searches as a user meets them: what is shown, resumed, grown, refused."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,19 @@ def test_a_search_from_the_command_line_grows_and_keeps_what_it_has(
     assert "hand-tuned" in listed.out
 
 
+def test_a_search_under_another_name_grows_and_is_of_its_column(call: Call, tmp_path: Path) -> None:
+    few = ("search.grid.factor=[0.1]", "search.grid.learning_rate=[0.1]", "repeats=1", "name=foo")
+    answer = call("baselines", "digits", *SMALL, *few, f"outputs={tmp_path}")
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path)
+    grown = call("baselines", "digits", "repeats=2", "--resume", run)
+    assert grown.code == 0, grown.err
+    assert len(pd.read_csv(run / "trials.csv")) == 2
+    assert json.loads((run / "summary.json").read_text())["settings"]["table_column"] == "digits"
+    shown = call("table", run, "--format", "csv")
+    assert "grid,digits," in shown.out
+
+
 @pytest.mark.parametrize(
     ("override", "remedy"),
     [
@@ -55,7 +69,7 @@ def test_what_a_trial_comes_to_cannot_be_changed_afterwards(
     assert remedy in answer.err
     assert (run / ".hydra" / "config.yaml").read_text() == before
     wrong = call("baselines", "mnist", "--resume", run)
-    assert (wrong.code, "is a run of baselines_digits" in wrong.err) == (2, True)
+    assert (wrong.code, "is a run of baselines/digits" in wrong.err) == (2, True)
 
 
 @pytest.mark.parametrize("search", ["random", "hd"])

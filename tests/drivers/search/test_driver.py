@@ -267,7 +267,7 @@ def test_a_search_that_cannot_be(tmp_path: Path) -> None:
         ("search.grid.learning_rate=[]", "give some values, each once"),
         ("search.grid.learning_rate=[0.1,0.1]", "give some values, each once"),
         ("search.grid.momenta=[0.1]", "use learning_rate, factor, momentum or weight_decay"),
-        ("search.grid.momentum=[1.5]", "baseline.momentum=1.5: must be in"),
+        ("search.grid.momentum=[1.5]", "search.grid.momentum=1.5: must be in"),
         ("search.ensemble=0", "use auto, or how many"),
         ("search.executor=slurm", "use one of local, ray"),
         ("search.kind=lattice", "use one of grid, random, hd, ours"),
