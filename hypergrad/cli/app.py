@@ -6,7 +6,6 @@ answers at once.
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +15,7 @@ from hypergrad.cli.malloc import keep_freed_memory
 
 __all__ = ["app", "main"]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
-EXAMPLES = {"run": ("quickstart", "experiment"), "baselines": ("mnist", "data set")}
+FAILED, USAGE, INTERRUPTED = 1, 2, 130  # the exit codes of runs come from their drivers
 
 app = typer.Typer(
     name="hypergrad",
@@ -64,6 +62,7 @@ def _options(
 
 @app.command()
 def run(
+    context: typer.Context,
     experiment: Annotated[
         str | None, typer.Argument(help="quickstart, fig1, ...: a name in conf/experiment.")
     ] = None,
@@ -80,13 +79,18 @@ def run(
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
     ] = False,
-) -> None:
+) -> int:
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
-    _dispatch("run", experiment, list(overrides or []), resume, dry_run, cfg, multirun)
+    from hypergrad.cli import run_commands
+
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    example = "the experiment first, as in: hypergrad run quickstart seed=1"
+    return run_commands.start(experiment, list(overrides or []), mode, context.obj, example)
 
 
 @app.command()
 def baselines(
+    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Argument(help="cifar10, mnist, svhn, digits, or mnist_cpu ...", metavar="DATA"),
@@ -115,8 +119,10 @@ def baselines(
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep.")
     ] = False,
-) -> None:
+) -> int:
     """Search hand-set or random schedules: hypergrad baselines mnist --search random --jobs 2."""
+    from hypergrad.cli import run_commands
+
     given = list(overrides or [])
     options = {
         "search": search,
@@ -126,42 +132,9 @@ def baselines(
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"
-    _dispatch("baselines", named, given, resume, dry_run, cfg, multirun)
-
-
-def _dispatch(
-    command: str,
-    experiment: str | None,
-    overrides: list[str],
-    resume: Path | None,
-    dry_run: bool,
-    cfg: str | None,
-    multirun: bool,
-) -> None:
-    """Call what a command with these options asks for."""
-    from hypergrad.cli import run_commands as commands
-
-    if cfg not in (None, "job"):
-        raise ValueError(f"--cfg {cfg}: only --cfg job can be shown")
-    if resume is not None:
-        if multirun or dry_run or cfg:
-            raise ValueError("--resume goes on with one run as it was: drop -m, --dry-run, --cfg")
-        if experiment is not None and "=" in experiment:
-            experiment, overrides = None, [experiment, *overrides]
-        raise typer.Exit(commands.resume(experiment, overrides, resume))
-    if experiment is None or "=" in experiment:
-        name, what = EXAMPLES[command]
-        raise ValueError(f"name the {what} first, as in: hypergrad {command} {name} seed=1")
-    if cfg == "job":
-        if multirun or dry_run:
-            raise ValueError("--cfg job shows one configuration: drop -m and --dry-run")
-        commands.show_config(experiment, overrides)
-    elif multirun:
-        raise typer.Exit(commands.sweep(experiment, overrides, dry_run=dry_run))
-    elif dry_run:
-        commands.show_cost(experiment, overrides)
-    else:
-        raise typer.Exit(commands.start(experiment, overrides))
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    example = "the data set first, as in: hypergrad baselines mnist seed=1"
+    return run_commands.start(named, given, mode, context.obj, example)
 
 
 @app.command()
@@ -215,11 +188,11 @@ def check(
     experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=2, help="Inner steps to differentiate through.")] = 20,
-) -> None:
+) -> int:
     """Compare forward-mode hypergradients with reverse mode on this machine."""
-    from hypergrad.cli import run_commands as commands
+    from hypergrad.cli import run_commands
 
-    raise typer.Exit(commands.check(experiment, list(overrides or []), steps))
+    return run_commands.check(experiment, list(overrides or []), steps)
 
 
 @data_app.command("list")
@@ -255,35 +228,24 @@ def data_check(
 
 
 def main() -> None:
-    """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
+    """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all).
+
+    Under torchrun the first rank does what was typed, and the others what it says.
+    """
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun sets it
-        sys.exit(_as_rank(int(os.environ["RANK"])))
-    sys.exit(_answer(_obey))
-
-
-def _obey() -> int | None:
-    return app(prog_name="hypergrad", standalone_mode=False)
-
-
-def _as_rank(rank: int) -> int:
-    """Be one of several processes: the first does what was typed, the others what it says."""
-    from hypergrad.drivers.learn.rank_protocol import follow, shutdown
-    from hypergrad.parallel.ranks import join_ranks
-
-    if rank > 0:
-        return _answer(follow)
-    join_ranks()
-    code = _answer(_obey)
-    shutdown()
-    return code
-
-
-def _answer(command: Callable[[], int | None]) -> int:
-    """Call what is asked for; return the exit code."""
+    ranks, rank = (int(os.environ.get(name, "0")) for name in ("WORLD_SIZE", "RANK"))
     try:
-        code = command()
+        if ranks > 1 and rank > 0:
+            from hypergrad.drivers.learn.rank_protocol import follow
+
+            code = follow()
+        else:
+            if ranks > 1:
+                from hypergrad.parallel.ranks import join_ranks
+
+                join_ranks()
+            code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -293,7 +255,12 @@ def _answer(command: Callable[[], int | None]) -> int:
         code = FAILED
     except Exception as error:
         code = _complain(error)
-    return code or 0
+    finally:
+        if ranks > 1 and rank == 0:
+            from hypergrad.drivers.learn.rank_protocol import shutdown
+
+            shutdown()
+    sys.exit(code or 0)
 
 
 def _complain(error: Exception) -> int:

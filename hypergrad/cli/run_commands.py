@@ -1,9 +1,9 @@
 """The commands that compute: start, resume, sweep, show what a run would be, check the maths."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -11,19 +11,39 @@ from rich.table import Table
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
-from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["check", "resume", "show_config", "show_cost", "start", "sweep"]
+__all__ = ["Mode", "check", "start"]
+
+# Drivers are imported where they are called: they bring PyTorch, and a configuration can be shown
+# without it.
 
 
-def start(experiment: str, overrides: Sequence[str]) -> int:
-    """Begin a new run and see it through.
+class Mode(NamedTuple):
+    """What `run` and `baselines` are to do other than begin a run: options of the command line."""
+
+    resume: Path | None
+    dry_run: bool
+    cfg: str | None
+    multirun: bool
+
+
+def start(
+    experiment: str | None,
+    overrides: Sequence[str],
+    mode: Mode,
+    command: Sequence[str],
+    example: str,
+) -> int:
+    """Do what `run` and `baselines` do: begin a run and see it through, unless a mode is given.
 
     Args:
-        experiment: A name in `conf/experiment`.
+        experiment: A name in `conf/experiment`, or what stands in its place.
         overrides: Hydra overrides.
+        mode: What else to do.
+        command: The command line, for the record.
+        example: What to say to a user who has named none.
 
     Returns:
         Exit code.
@@ -32,47 +52,83 @@ def start(experiment: str, overrides: Sequence[str]) -> int:
         ValueError: For a configuration or data that cannot be run; nothing is written then.
         RunFailed: For whatever goes wrong once there is a run directory.
     """
+    if mode.cfg not in (None, "job"):
+        raise ValueError(f"--cfg {mode.cfg}: only --cfg job can be shown")
+    if mode.resume is not None:
+        if mode.multirun or mode.dry_run or mode.cfg:
+            raise ValueError("--resume goes on with one run as it was: drop -m, --dry-run, --cfg")
+        if experiment is not None and "=" in experiment:
+            experiment, overrides = None, [experiment, *overrides]
+        return _resume(experiment, overrides, mode.resume, command)
+    if experiment is None or "=" in experiment:
+        raise ValueError(f"name {example}")
+    if mode.cfg == "job":
+        if mode.multirun or mode.dry_run:
+            raise ValueError("--cfg job shows one configuration: drop -m and --dry-run")
+        print(configs.compose(experiment, overrides)[1], end="")
+        return 0
+    if mode.multirun:
+        return _sweep(experiment, overrides, command, dry_run=mode.dry_run)
+    if mode.dry_run:
+        return _show_cost(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
-    if config.has_parts:
-        from hypergrad.drivers.composite import start_parts
+    if config.is_multirun:
+        from hypergrad.drivers.members import compose_member
+        from hypergrad.drivers.multirun import start_multirun
 
-        return start_parts(experiment, overrides)
+        whole = compose_member("", experiment, overrides)
+        return start_multirun(whole, command, jobs=config.jobs)
     from hypergrad.drivers.context import prepare
     from hypergrad.drivers.execute import execute, new_run
 
     context = prepare(config)
-    run = new_run(config, text, overrides)
-    return execute(context, run, sys.argv)
+    return execute(context, new_run(config, text, overrides), command)
 
 
-def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
+def _sweep(
+    experiment: str, overrides: Sequence[str], command: Sequence[str], *, dry_run: bool
+) -> int:
+    """Run every member of a sweep, `jobs=N` of them at once, or only show what each costs."""
+    from hypergrad.drivers.members import compose_sweep, split_jobs
+
+    jobs, own = split_jobs(overrides)
+    whole = compose_sweep(experiment, own)
+    if dry_run:
+        for member in whole.members:
+            print(f"{member.name}: {experiment} {' '.join(member.overrides)}", file=sys.stderr)
+            _show_cost(experiment, member.overrides)
+        return 0
+    from hypergrad.drivers.multirun import start_multirun
+
+    whole = whole._replace(overrides=list(overrides))
+    return start_multirun(whole, command, jobs=jobs or 1, sweep=True)
+
+
+def _resume(
+    experiment: str | None, overrides: Sequence[str], path: Path, command: Sequence[str]
+) -> int:
     """Go on with a run.
 
-    Args:
-        experiment: Its experiment, or None.
-        overrides: A run keeps its configuration; only a search may grow: see `GROWING`.
-        path: Its directory.
-
-    Returns:
-        Exit code.
-
-    Raises:
-        ValueError: If the directory is no run, belongs to another experiment, or is damaged.
+    It keeps its configuration; only a search may grow (see `GROWING`), and a multi-run may go on
+    with another `jobs`.
     """
     run = RunDirectory.open(path)
     config = configs.load(run.config_text())
     if experiment not in (None, config.experiment):
         raise ConfigError(f"{path} is a run of {config.experiment}, not of {experiment}")
-    if overrides:
-        if config.driver != "search":
-            raise ConfigError(
-                f"{' '.join(overrides)}: a resumed run keeps its configuration; drop it"
-            )
-        return _grow(run, config, overrides)
-    if config.has_parts:
-        from hypergrad.drivers.composite import resume_parts
+    from hypergrad.drivers.context import prepare
+    from hypergrad.drivers.execute import execute
+    from hypergrad.drivers.members import split_jobs
+    from hypergrad.drivers.multirun import MultiRun, is_multirun
 
-        return resume_parts(run, config)
+    multirun = is_multirun(run)
+    jobs, others = split_jobs(overrides) if multirun else (None, list(overrides))
+    if others and (multirun or config.driver != "search"):
+        raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
+    if multirun:
+        return MultiRun(run, command, jobs=jobs).drive()
+    if others:
+        return _grow(run, config, others, command)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()
     if run.status() == "finished" and whole:
         from hypergrad.reporting.run_report import report
@@ -80,14 +136,13 @@ def resume(experiment: str | None, overrides: Sequence[str], path: Path) -> int:
         print(f"{path} is finished already", file=sys.stderr)
         report(run, config)
         return 0
-    from hypergrad.drivers.context import prepare
-    from hypergrad.drivers.execute import execute
-
-    return execute(prepare(config), run, sys.argv, resume=True)
+    return execute(prepare(config), run, command, resume=True)
 
 
-def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int:
-    """Go on with a search that has got more seeds, settings, budget or processes."""
+def _grow(
+    run: RunDirectory, config: RunConfig, overrides: Sequence[str], command: Sequence[str]
+) -> int:
+    """Go on with a search that has got more seeds, candidates, budget or processes."""
     typed = [*run.overrides(), *overrides]
     grown, text = configs.compose(config.experiment, typed)
     if settings_without(grown, GROWING) != settings_without(config, GROWING):
@@ -102,68 +157,26 @@ def _grow(run: RunDirectory, config: RunConfig, overrides: Sequence[str]) -> int
     with run.hold():  # a process that leads the search as it was would finish it as it was
         run.write_config(text, typed)
         run.update_summary({"status": "interrupted"})
-    return execute(context, run, sys.argv, resume=True)
+    return execute(context, run, command, resume=True)
 
 
-def sweep(experiment: str, overrides: Sequence[str], *, dry_run: bool) -> int:
-    """Run every member of a sweep, one after another.
-
-    Args:
-        experiment: A name in `conf/experiment`.
-        overrides: Hydra overrides, some with several values.
-        dry_run: Only show each member's cost.
-
-    Returns:
-        0; 3 if members failed, or 2 if none of them could even begin; an interruption ends the
-        sweep with its own code.
-
-    Raises:
-        ValueError: For a member that cannot be composed; nothing is run then.
-    """
-    members = expand_sweep(overrides)
-    for member in members:  # before any of them starts
-        configs.compose(experiment, member)
-    failed: dict[str, Exception] = {}
-    for number, member in enumerate(members, start=1):
-        print(f"[{number}/{len(members)}] {experiment} {' '.join(member)}", file=sys.stderr)
-        try:
-            if dry_run:
-                show_cost(experiment, member)
-            elif code := start(experiment, member):
-                return code
-        except Exception as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            failed[" ".join(member)] = error
-            print(f"hypergrad: {' '.join(member)}: {_one_line(error)}", file=sys.stderr)
-    if not failed:
-        return 0
-    print(f"{len(failed)} of {len(members)} failed: {'; '.join(failed)}", file=sys.stderr)
-    hopeless = len(failed) == len(members)
-    return 2 if hopeless and all(isinstance(e, ValueError) for e in failed.values()) else 3
-
-
-def show_config(experiment: str, overrides: Sequence[str]) -> None:
-    """Print the composed configuration."""
-    print(configs.compose(experiment, overrides)[1], end="")
-
-
-def show_cost(experiment: str, overrides: Sequence[str]) -> None:
+def _show_cost(experiment: str, overrides: Sequence[str]) -> int:
     """Print the composed configuration and what the run would cost."""
     config, text = configs.compose(experiment, overrides)
     print(text)
-    members = [("", config)]
-    if config.has_parts:
-        from hypergrad.drivers.composite import members_of
+    if not config.is_multirun:
+        _print_cost("", config)
+        return 0
+    from hypergrad.drivers.members import compose_member
 
-        members = [(name, part) for name, part, _, _ in members_of(experiment, overrides)]
-        if config.driver == "table":  # the other seeds of a cell cost the same
-            members = [(name, part) for name, part in members if part.seed == config.seed]
-    for name, member in members:
-        _show_cost(name, member)
+    for member in compose_member("", experiment, overrides).members:
+        # The other seeds of a table cell cost the same.
+        if config.driver != "table" or member.config.seed == config.seed:
+            _print_cost(member.name, member.config)
+    return 0
 
 
-def _show_cost(name: str, config: RunConfig) -> None:
+def _print_cost(name: str, config: RunConfig) -> None:
     from hypergrad.drivers.context import prepare
 
     context = prepare(config, stand_in=True)
@@ -171,15 +184,15 @@ def _show_cost(name: str, config: RunConfig) -> None:
     seeds = 1 if config.driver == "hypervariance" else len(config.seeds)
     images = context.data.train.images.nbytes + context.data.test.images.nbytes
     table = Table(
-        "part", "inner runs", "inner steps", "gradients", title=f"predicted cost {name}".strip()
+        "method", "inner runs", "inner steps", "gradients", title=f"predicted cost {name}".strip()
     )
-    for name in dict.fromkeys(part.method for part in plan.runs):
-        parts = [part for part in plan.runs if part.method == name]
+    for method in dict.fromkeys(inner.method for inner in plan.runs):
+        own = [inner for inner in plan.runs if inner.method == method]
         table.add_row(
-            name,
-            str(seeds * len(parts)),
-            f"{seeds * sum(part.steps for part in parts):,}",
-            f"{seeds * sum(part.cost for part in parts):,.0f}",
+            method,
+            str(seeds * len(own)),
+            f"{seeds * sum(inner.steps for inner in own):,}",
+            f"{seeds * sum(inner.cost for inner in own):,.0f}",
         )
     table.add_row("all", "", "", f"{seeds * plan.cost:,.0f}")
     console = Console()
@@ -223,10 +236,6 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
         f"(worst {worst:.1e}, allowed {TOLERANCE:.0e})"
     )
     return 0 if agree else 1
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _subject(config: RunConfig) -> str:

@@ -173,7 +173,7 @@ class RunConfig:
     figures: list[Figure]
     table_column: str | None
     driver: Annotated[str, one_of("learn", "hypervariance", "search", "table")]
-    parts: dict[str, list[str]]
+    members: dict[str, list[str]]
     seed: Annotated[int, at_least(0)]
     repeats: Count
     smoke_repeats: Count
@@ -206,9 +206,9 @@ class RunConfig:
             raise ConfigError(conflict)
 
     @property
-    def has_parts(self) -> bool:
+    def is_multirun(self) -> bool:
         """Whether the run is made of runs."""
-        return bool(self.parts) or self.driver == "table"
+        return bool(self.members) or self.driver == "table"
 
     @property
     def hvp_strategy(self) -> str:
@@ -243,7 +243,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             "method=unshared has a value for every inner step, so all outer steps need the same "
             "horizon: outer.first_horizons=[]"
         )
-    if learns and config.jobs > 1 and not config.parts:
+    if learns and config.jobs > 1 and not config.members:
         yield f"jobs={config.jobs}: this experiment's steps follow one another; use threads=N"
     if config.hypervariance.windows > config.hypervariance.steps:
         yield (

@@ -1,15 +1,15 @@
-"""From a setting to a finished run directory: one driver, its record, its figures, its tables."""
+"""From a run's context to a finished run directory: a driver, its record, figures and tables."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.fingerprint import digest
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
@@ -17,6 +17,7 @@ from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
+from hypergrad.drivers.summary import run_settings
 from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.reporting.results import headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
@@ -29,8 +30,6 @@ from hypergrad.runs.run_log import RunLog
 
 __all__ = ["again", "execute", "new_run"]
 
-Drive = Callable[[RunContext, RunDirectory, Interrupt, bool], None]
-
 
 def execute(
     context: RunContext,
@@ -38,7 +37,7 @@ def execute(
     command: Sequence[str],
     *,
     resume: bool = False,
-    part: bool = False,
+    member: bool = False,
 ) -> int:
     """Run to the end, or until interrupted; then draw the figures and print the tables.
 
@@ -47,7 +46,7 @@ def execute(
         run: Its directory, with the configuration written.
         command: The command line, for the record.
         resume: Go on from where it was.
-        part: This is a part of a larger run, which draws and says how to resume.
+        member: This is a member of a multi-run, which draws and says how to resume.
 
     Returns:
         Exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
@@ -68,12 +67,14 @@ def execute(
         about = provenance(_device_text(context.device), seeds, command)
         record_session(run, {**about, "ranks": context.ranks.size})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
-        run.update_summary({**state, "figures": config.figures, "settings": _settings(config)})
+        about = {"figures": config.figures, "settings": run_settings(config)}
+        run.update_summary({**state, **about})
         try:
-            DRIVES[config.driver](context, run, interrupt, resume)
+            with DRIVERS[config.driver](context, run, interrupt, resume) as drive:
+                drive()
         except Interrupted:
             run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
-            if not part:
+            if not member:
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
             return interrupt.exit_code
         except Exception as error:
@@ -83,12 +84,18 @@ def execute(
         finally:
             finish_session(run, time.monotonic() - began)
         run.update_summary({"status": "finished"})
-    if not part:
+    if not member:
         report(run, config)
     return 0
 
 
-def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+# Each yields a driver, ready to go, and then says in a line what came of it.
+
+
+@contextlib.contextmanager
+def _learning(
+    context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool
+) -> Iterator[Callable[[], None]]:
     config = context.config
     smaller = "scale=smoke is smaller. " if config.scale == "full" else ""
     hint = f"{smaller}Ctrl-C stops with a checkpoint."
@@ -108,23 +115,27 @@ def _learn(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume:
             )
             if resume:
                 loop.resume()
-            learner.run()
+            yield learner.run
         run.update_summary({"headline": headline(loop.progress.results)})
     finally:
         log.close()
 
 
+@contextlib.contextmanager
 def _hypervariance(
     context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool
-) -> None:
+) -> Iterator[Callable[[], None]]:
     with TaskProgress(Console(stderr=True)) as display:
-        HypervarianceDriver(context, run, display, interrupt).run()
+        yield HypervarianceDriver(context, run, display, interrupt).run
     run.update_summary({"headline": hypervariance_headline(run.path)})
 
 
-def _search(context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool) -> None:
+@contextlib.contextmanager
+def _searching(
+    context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool
+) -> Iterator[Callable[[], None]]:
     with TaskProgress(Console(stderr=True)) as display:
-        SearchDriver(context, run, display, interrupt).lead()
+        yield SearchDriver(context, run, display, interrupt).lead
     run.update_summary({"headline": search_headline(run.path)})
 
 
@@ -140,49 +151,7 @@ def _assist(context: RunContext, run: RunDirectory) -> int:
     return 0
 
 
-DRIVES: dict[str, Drive] = {
-    "learn": _learn,
-    "hypervariance": _hypervariance,
-    "search": _search,
-}
-
-
-def _settings(config: RunConfig) -> dict[str, object]:
-    """What the figures say about a run."""
-    common: dict[str, object] = {
-        "data": config.data.name,
-        "model": config.model.name,
-        "scale": config.scale,
-    }
-    if config.driver == "hypervariance":
-        study = config.hypervariance
-        return common | {
-            "precision": config.precision,
-            "batch_size": config.method.batch_size,
-            "clip_gradient": config.method.clip_gradient,
-            "steps": study.steps,
-            "windows": study.windows,
-            "learning_rate": study.learning_rate,
-            "momentum": study.momentum,
-            "weight_decay": study.weight_decay,
-            "repeats": config.repeats,
-            "perturbation_size": study.size,
-            "validation_batches": study.validation_batches,
-        }
-    common |= {
-        "search": config.search.kind,
-        "table_column": config.table_column,
-        "budget": config.budget,
-        "repeats": config.repeats,
-        "setup": digest(config),
-        "epochs": config.epochs,
-    }
-    if config.driver == "search":
-        return common | {
-            "schedule": config.baseline.schedule,
-            "milestones": " ".join(f"{milestone:g}" for milestone in config.baseline.milestones),
-        }
-    return common | {"method": config.method.name, "outer_steps": config.outer.steps}
+DRIVERS = {"learn": _learning, "hypervariance": _hypervariance, "search": _searching}
 
 
 def again(run: RunDirectory) -> str:
@@ -196,13 +165,16 @@ def _device_text(device: torch.device) -> str:
     return str(device)
 
 
-def new_run(config: RunConfig, text: str, overrides: Sequence[str]) -> RunDirectory:
+def new_run(
+    config: RunConfig, text: str, overrides: Sequence[str], **files: Mapping[str, object]
+) -> RunDirectory:
     """Make a run directory with its configuration in it, and say where it is.
 
     Args:
         config: The configuration.
         text: The same as YAML.
         overrides: What was typed.
+        files: JSON files that it is to have from the first: `members` is `members.json`.
 
     Returns:
         The directory.
@@ -212,6 +184,8 @@ def new_run(config: RunConfig, text: str, overrides: Sequence[str]) -> RunDirect
     """
     try:
         run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
+        for name, content in files.items():
+            run.write_json(f"{name}.json", content)
         run.write_config(text, overrides)
     except OSError as error:
         raise ConfigError(

@@ -1,14 +1,12 @@
-"""The cells of Table 1 as parts of a run: what each of them is configured with."""
+"""The members of Table 1, a run or more for each of its cells: what they are configured with."""
 
 from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple
 
-from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 
-__all__ = ["Member", "cells_of"]
+__all__ = ["table_members"]
 
 # Said by the table for all of its cells, not by each of them.
 _OF_THE_TABLE = ("table.", "repeats", "seed", "budget", "jobs", "outputs", "test_curves")
@@ -21,37 +19,21 @@ _UNTIL_SPENT = {
 }
 
 
-class Member(NamedTuple):
-    """One part of a run, before it has a directory.
+def table_members(config: RunConfig, overrides: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+    """Return the members of a table, row by row.
 
-    Attributes:
-        name: Of its directory, such as `mnist_shared`.
-        config: Its configuration.
-        text: The same as YAML.
-        overrides: What would have to be typed for it.
-    """
-
-    name: str
-    config: RunConfig
-    text: str
-    overrides: list[str]
-
-
-def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
-    """Return the cells of a table, row by row.
-
-    A grid is one part with all seeds, because it chooses by their mean; of the other rows each seed
-    is a part, so that parts are of a size and can be run side by side.
+    A grid is one member with all seeds, because it chooses by their mean; of the other rows each
+    seed is a member, so that members are of a size and can be run side by side.
 
     Args:
         config: The table's configuration.
-        overrides: What was typed for it; what is not the table's own goes on to the cells.
+        overrides: What was typed for it; what is not the table's own goes on to the members.
 
     Returns:
-        The cells, or their seeds.
+        Name, experiment and overrides of each.
 
     Raises:
-        ConfigError: For an unknown column, or a setting that a cell cannot have.
+        ConfigError: For an unknown column, or an override that a table cell cannot have.
     """
     known = sorted(config.table.experiments)
     for column in config.table.columns:
@@ -66,7 +48,7 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
         if text.startswith("search="):
             raise ConfigError(f"{text}: choose rows, as in table.rows=[ours,random]")
     own = [text for text in overrides if not text.startswith(_OF_THE_TABLE)]
-    # Grids first: they are the parts that take longest, side by side with the others.
+    # Grids first: they are the members that take longest, side by side with the others.
     typed = any(text.startswith("budget=") for text in overrides)  # wins over a column's own
     budgets = {} if typed else config.table.budgets
     rows = sorted(config.table.rows, key=lambda row: row != "grid")
@@ -77,15 +59,11 @@ def cells_of(config: RunConfig, overrides: Sequence[str]) -> list[Member]:
         common = [*until_spent, *own, f"search={row}", "test_curves=false"]
         if row == "grid":
             seeds = [f"seed={config.seed}", f"repeats={config.repeats}"]
-            members.append(_member(f"{column}_grid", experiment, [*common, *seeds]))
+            members.append((f"{column}_grid", experiment, [*common, *seeds]))
             continue
         if budget is not None:
             common.append(f"budget={budget}")
         for seed in config.seeds:
             one = [*common, f"seed={seed}", "repeats=1"]
-            members.append(_member(f"{column}_{row}_seed{seed}", experiment, one))
+            members.append((f"{column}_{row}_seed{seed}", experiment, one))
     return members
-
-
-def _member(name: str, experiment: str, overrides: list[str]) -> Member:
-    return Member(name, *configs.compose(experiment, overrides), overrides)

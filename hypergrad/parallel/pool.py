@@ -1,7 +1,9 @@
 """Tasks over worker processes: results as they come, no orphans, no waiting after Ctrl-C."""
 
+import contextlib
 import os
 import pickle
+import signal
 import threading
 import time
 import warnings
@@ -14,18 +16,18 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import LokyBackend
 
 from hypergrad.parallel.worker import (
+    LOOK,
     Executor,
     ResultT,
     TaskT,
     WorkerLost,
     do_in_worker,
+    leave_with,
     ready_worker,
 )
 from hypergrad.runs.interrupt import Interrupt
 
 __all__ = ["spread"]
-
-_LOOK = 0.2  # seconds between two looks at whether the driver still lives
 
 
 def spread(
@@ -39,7 +41,8 @@ def spread(
     """Do independent tasks in worker processes; those of this machine stay for the next call.
 
     After any end but the ordinary one (an exception, an interruption, a `close()`) the tasks in
-    flight are dropped and their workers killed; the next call begins with new ones.
+    flight are dropped, once their grace is over, and their workers killed; the next call begins
+    with new ones.
 
     Args:
         work: Does one task; a function of a module, like `begin`, so that a process can find it.
@@ -47,7 +50,7 @@ def spread(
             are taken and not done than there are workers; from other threads than the caller's,
             one at a time. When it ends, what is in flight is finished.
         executor: Where to do them.
-        interrupt: Asks to stop: the tasks in flight are dropped.
+        interrupt: Asks to stop.
         begin: Is called in a worker before its first task, and again when it or its arguments
             differ from what the worker is ready for.
         arguments: Of `begin`.
@@ -70,8 +73,9 @@ def spread(
     backend = _Processes(
         inner_max_num_threads=executor.threads,
         initializer=_enter,
-        initargs=(os.getpid(), executor.threads),
+        initargs=(os.getpid(), executor.threads, executor.grace),
     )
+    backend.grace = executor.grace
     parallel = _OneByOne(
         executor.jobs,
         backend=backend,
@@ -113,21 +117,24 @@ class _OneByOne(Parallel):
 class _Processes(LokyBackend):
     """Processes of this machine."""
 
+    grace = 0.0
+
     def abort_everything(self, ensure_ready: bool = True) -> None:
+        workers: Any = self._workers
+        until = time.monotonic() + self.grace
+        # A task that was only just handed over does not hear of it the first time.
+        while workers and workers._pending_work_items and time.monotonic() < until:
+            for pid in list(workers._processes):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            time.sleep(LOOK)
         # Told to end in the instant between being given a task and looking at it, the thread in
         # charge of the workers dies of a KeyError, and they go on (joblib 1.6).
-        time.sleep(_LOOK)
+        time.sleep(LOOK)
         super().abort_everything(ensure_ready)
 
 
-def _enter(driver: int, threads: int | None) -> None:
+def _enter(driver: int, threads: int | None, grace: float) -> None:
     """Begin a worker process of this machine."""
-    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
-    ready_worker(threads)
-
-
-def _leave_with(driver: int) -> None:
-    """End this process when the one that made it has died."""
-    while os.getppid() == driver:
-        time.sleep(_LOOK)
-    os._exit(1)
+    threading.Thread(target=leave_with, args=(driver, grace), daemon=True).start()
+    ready_worker(threads, grace)

@@ -4,6 +4,7 @@ Ray has a backend for joblib, too. It refuses to give results as they come, and 
 turn, so that some wait behind a long one while workers are idle; hence its actors themselves.
 """
 
+import contextlib
 import logging
 import os
 import pickle
@@ -17,6 +18,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hypergrad.parallel.worker import (
     Executor,
@@ -33,6 +35,8 @@ __all__ = ["spread_over_cluster"]
 _PATIENCE = 60.0  # seconds for a first worker to start: others may have taken the machines
 _LOOK = 0.3  # seconds between two looks at whether to stop
 
+_Place = tuple[str, int]  # a machine of the cluster, and a process on it
+
 
 def spread_over_cluster(
     work: Callable[[TaskT], ResultT],
@@ -42,7 +46,7 @@ def spread_over_cluster(
     begin: Callable[..., None],
     arguments: Sequence[object] = (),
 ) -> Iterator[tuple[TaskT, ResultT]]:
-    """Do independent tasks in workers that live as long as this call; see `workers.spread`.
+    """Do independent tasks in workers that live as long as this call; see `pool.spread`.
 
     The cluster is the one that RAY_ADDRESS names, otherwise one of this machine alone that lives as
     long, too. With `executor.jobs` of 1 there are as many workers as it has room for. Those that
@@ -60,8 +64,9 @@ def spread_over_cluster(
     joined, workers = _join(), []
     try:
         worker: Any = ray.remote(num_cpus=1, num_gpus=executor.gpus)(_Worker)
-        workers = [worker.remote(executor.threads) for _ in range(_count(executor))]
-        yield from _share(work, chain(first, tasks), order, workers, interrupt)
+        start = executor.threads, executor.grace
+        workers = [worker.remote(*start) for _ in range(_count(executor))]
+        yield from _share(work, chain(first, tasks), order, workers, interrupt, executor.grace)
     finally:
         for each in workers:
             ray.kill(each)
@@ -75,14 +80,16 @@ def _share(
     order: bytes,
     workers: Sequence[Any],
     interrupt: Interrupt,
+    grace: float,
 ) -> Iterator[tuple[TaskT, ResultT]]:
     """Give each worker a task once it has started, and the next one whenever it is done."""
     starting = {worker.start.remote(): worker for worker in workers}
-    busy: dict[ray.ObjectRef, Any] = {}
+    busy: dict[ray.ObjectRef, tuple[Any, _Place]] = {}
     lost: WorkerLost | None = None
     patient_until = time.monotonic() + _PATIENCE
     while busy or (starting and lost is None):
         if interrupt.requested:
+            _let_end({task: place for task, (_, place) in busy.items()}, grace)
             raise Interrupted(interrupt.requested)
         # Not `at_once`: what a signal's handler raises in here is swallowed (Ray 2.60).
         done, _ = ray.wait([*busy, *starting], timeout=_LOOK)
@@ -95,7 +102,7 @@ def _share(
             continue
         (reference,) = done
         started = reference in starting
-        worker = starting.pop(reference) if started else busy.pop(reference)
+        worker, place = (starting.pop(reference), None) if started else busy.pop(reference)
         try:
             result = ray.get(reference)
         except RayTaskError as error:
@@ -104,25 +111,44 @@ def _share(
             lost = WorkerLost(f"a Ray worker died: {_first_line(error)}")
             lost.__cause__ = error
             continue
-        if not started:
+        if place is None:
+            place = result
+        else:
             yield result
         if lost is None:
             for task in islice(tasks, 1):
-                busy[worker.run.remote(work, order, task)] = worker
+                busy[worker.run.remote(work, order, task)] = worker, place
             if not busy:
                 return
     if lost is not None:
         raise lost
 
 
+def _let_end(busy: Mapping[ray.ObjectRef, _Place], grace: float) -> None:
+    """Ask the tasks in flight to come to an end, on whatever machine they are, and wait."""
+    kill, until, left = ray.remote(num_cpus=0)(_terminate), time.monotonic() + grace, list(busy)
+    while left and time.monotonic() < until:
+        for node, pid in (busy[task] for task in left):
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            kill.options(scheduling_strategy=there).remote(pid)
+        # A task that was only just handed over does not hear of it the first time.
+        _, left = ray.wait(left, num_returns=len(left), timeout=1.0)
+
+
+def _terminate(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
 class _Worker:
     """What an actor is."""
 
-    def __init__(self, threads: int | None) -> None:
-        ready_worker(threads)
+    def __init__(self, threads: int | None, grace: float) -> None:
+        ready_worker(threads, grace)
 
-    def start(self) -> None:
-        """Return once there is a worker."""
+    def start(self) -> _Place:
+        """Return on which machine, and as which process, there is a worker."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def run(
         self, work: Callable[[TaskT], ResultT], order: bytes, task: TaskT

@@ -1,28 +1,37 @@
-"""What a finished run made of parts says on stdout: Figure 3's closing table, or Table 1."""
+"""What a finished run made of runs says: Figure 3's closing table, Table 1, or its members."""
 
 import math
+import statistics
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.reporting.run_report import SMOKE, draw_figures, number
+from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["NOT_ASKED", "parts_headline", "report_parts"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["NOT_ASKED", "members_table", "multirun_headline", "report_multirun", "write_members"]
 
 NOT_ASKED = "not asked for"  # why a data set of an experiment is not in a run
 
 
-def report_parts(run: RunDirectory, config: RunConfig) -> None:
-    """Print what the parts of a run came to, draw its figures and name their files.
+def report_multirun(run: RunDirectory, config: RunConfig, *, sweep: bool) -> None:
+    """Print what the members of a run came to, draw its figures and name their files.
 
     Args:
-        run: The run; some parts may be missing.
+        run: The run; some members may be missing.
         config: Its configuration.
+        sweep: Its members are runs of their own, which have drawn their figures.
     """
-    if config.driver == "table":
+    if sweep:
+        _print_members(run)
+    elif config.driver == "table":
         _report_table(run)
     else:
         _print_methods(run)
@@ -30,6 +39,67 @@ def report_parts(run: RunDirectory, config: RunConfig) -> None:
     if config.scale == "smoke":
         print(SMOKE)
     print(f"run: {run.path}")
+
+
+def members_table(run: RunDirectory) -> "DataFrame":
+    """Return what the members of a run came to.
+
+    Args:
+        run: The run, finished or not.
+
+    Returns:
+        A row a member: its name; a column for each key of its overrides; its status, headline and
+        seconds of wall time; the number of its seeds; over them, the mean validation accuracy of
+        the schedules chosen, and mean and sample standard deviation of each method's test accuracy.
+        Accuracies are fractions; empty where there is none.
+
+    Raises:
+        ValueError: If a file of a member is damaged.
+    """
+    import pandas as pd
+
+    entries = run.read_json("members.json")["members"]
+    typed = [dict(text.split("=", 1) for text in entry["overrides"]) for entry in entries]
+    came_to = [_came_to(RunDirectory(run.path / entry["name"])) for entry in entries]
+    names = pd.DataFrame({"member": [entry["name"] for entry in entries]})
+    return pd.concat([names, pd.DataFrame(typed), pd.DataFrame(came_to)], axis=1)
+
+
+def write_members(run: RunDirectory) -> None:
+    """Write `members.csv`: see `members_table`."""
+    text = members_table(run).to_csv(index=False, lineterminator="\n")
+    write_text_atomically(run.path / "members.csv", text)
+
+
+def _came_to(member: RunDirectory) -> dict[str, object]:
+    """What a row of `members_table` says after the overrides."""
+    summary = member.read_summary()
+    results = summary.get("results", [])
+    row: dict[str, object] = {
+        "status": member.status() if summary else "not begun",
+        "headline": summary.get("headline", ""),
+        "seconds": member.read_json("provenance.json").get("wall_seconds"),
+        "seeds": len({result["seed"] for result in results}),
+    }
+    schedules = member.read_json("schedule.json").get("schedules", [])
+    validation = [schedule["validation_accuracy"] for schedule in schedules]
+    row["validation_accuracy"] = statistics.fmean(validation) if validation else None
+    for method in dict.fromkeys(result["method"] for result in results):
+        own = [result["test_accuracy"] for result in results if result["method"] == method]
+        accuracies = [accuracy for accuracy in own if accuracy is not None]
+        if accuracies:
+            row[f"{method}_mean"] = statistics.fmean(accuracies)
+        if len(accuracies) > 1:
+            row[f"{method}_std"] = statistics.stdev(accuracies)
+    return row
+
+
+def _print_members(run: RunDirectory) -> None:
+    table = Table("member", "status", "result")
+    for row in members_table(run).to_dict("records"):
+        table.add_row(row["member"], row["status"], row["headline"] or "-")
+    Console().print(table)
+    print(f"members: {run.path / 'members.csv'}")
 
 
 def _print_methods(run: RunDirectory) -> None:
@@ -68,13 +138,17 @@ def _report_table(run: RunDirectory) -> None:
         print(f"{path.suffix.removeprefix('.')}: {path}")
 
 
-def parts_headline(run: RunDirectory, config: RunConfig) -> str:
-    """Return what each part came to, retrained, in one line.
+def multirun_headline(run: RunDirectory, config: RunConfig, *, sweep: bool) -> str:
+    """Return what each member came to, retrained, in one line; of a sweep, how many there are.
 
     Args:
         run: The run.
         config: Its configuration.
+        sweep: As for `report_multirun`.
     """
+    if sweep:
+        status = list(members_table(run)["status"])
+        return f"{status.count('finished')} of {len(status)} members: see members.csv"
     by_data: dict[str, list[str]] = {}
     for data, method, mean in _means(run, config):
         if math.isfinite(mean):

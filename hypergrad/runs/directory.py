@@ -59,14 +59,14 @@ class RunDirectory:
                 continue
         return cls._furnished(path)
 
-    def part(self, name: str) -> "RunDirectory":
-        """Make, or find, the directory of a part of this run: a run directory inside it.
+    def member(self, name: str) -> "RunDirectory":
+        """Make, or find, the directory of a member of this run: a run directory inside it.
 
         Args:
-            name: Of the part; a plain folder name.
+            name: Of the member; a plain folder name.
 
         Returns:
-            The part.
+            The member.
         """
         path = self.path / name
         path.mkdir(exist_ok=True)

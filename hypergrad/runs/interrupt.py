@@ -51,22 +51,27 @@ class Interrupt:
         return 0 if self.requested is None else 128 + int(signal.Signals[self.requested])
 
 
+_outermost: Interrupt | None = None  # the note of the block that this process is in
+
+
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Interrupt]:
     """Note SIGINT and SIGTERM instead of dying of them, until the block ends.
 
-    A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where Python allows
-    no signal handlers, nothing is caught.
+    A second SIGINT raises KeyboardInterrupt at once. A block within a block has the outer one's
+    note, so that a request stops both. Outside the main thread, where Python allows no signal
+    handlers, nothing is caught.
 
     Returns:
         A context manager that yields the note.
     """
+    global _outermost
     interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
+    if threading.current_thread() is not threading.main_thread() or _outermost is not None:
+        yield _outermost or interrupt
         return
 
-    impatient = False
+    _outermost, impatient = interrupt, False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal impatient
@@ -85,6 +90,7 @@ def catch_signals() -> Iterator[Interrupt]:
             signal.signal(number, handle)
         yield interrupt
     finally:
+        _outermost = None
         for number, handler in previous.items():
             # None: installed by something other than Python, which cannot put it back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

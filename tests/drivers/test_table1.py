@@ -1,4 +1,4 @@
-"""Table 1 as a run made of cells."""
+"""Table 1 as a run made of runs."""
 
 import json
 import shutil
@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 from commands import Call, only_run
 
-from hypergrad.config.composition import compose
 from hypergrad.data import DataError
-from hypergrad.drivers.table1 import cells_of
+from hypergrad.drivers.members import Member, compose_member
 
 TINY = (
     "scale=smoke",
@@ -26,9 +25,8 @@ TINY = (
 )
 
 
-def members(*overrides: str) -> dict:
-    config, _ = compose("table1", overrides)
-    return {member.name: member for member in cells_of(config, overrides)}
+def members(*overrides: str) -> dict[str, Member]:
+    return {member.name: member for member in compose_member("", "table1", overrides).members}
 
 
 def test_a_cell_is_a_run_of_its_own_a_seed_each_but_for_the_grid() -> None:
@@ -104,7 +102,7 @@ def test_the_table_is_filled_cell_by_cell_and_a_lost_cell_alone_is_done_again(
     assert summary["status"] == "finished"
     assert summary["headline"].startswith("digits: random ")
     assert "Ours (learned schedule)" in answer.out
-    for name in summary["parts"]:
+    for name in summary["members"]:
         assert json.loads((run / name / "summary.json").read_text())["status"] == "finished"
     # the test set is looked at once: after the final training
     inner = pd.read_csv(run / "digits_ours_seed0" / "inner.csv")
@@ -114,11 +112,6 @@ def test_the_table_is_filled_cell_by_cell_and_a_lost_cell_alone_is_done_again(
         assert pd.read_csv(run / f"digits_{name}" / "trials.csv")["test_accuracy"].isna().all()
     before = (run / "digits_grid" / "provenance.json").stat().st_mtime_ns
     shutil.rmtree(run / "digits_hd_seed0")
-    text = (run / "digits_hd_seed1" / ".hydra" / "config.yaml").read_text()
-    (run / "digits_hd_seed0" / ".hydra").mkdir(parents=True)
-    (run / "digits_hd_seed0" / ".hydra" / "config.yaml").write_text(
-        text.replace("\nseed: 1\n", "\nseed: 0\n")
-    )
     again = call("run", "--resume", run)
     assert again.code == 0, again.err
     pd.testing.assert_frame_equal(
@@ -138,16 +131,16 @@ def test_the_table_is_filled_cell_by_cell_and_a_lost_cell_alone_is_done_again(
 def test_a_column_without_data_is_named_and_the_rest_is_filled(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hypergrad.drivers import composite as parts
+    from hypergrad.drivers import multirun
 
-    original = parts.prepare
+    original = multirun.prepare
 
     def prepare(config, **options):  # noqa: ANN001, ANN003, ANN202
         if config.table_column == "svhn":
             raise DataError("svhn cannot be had here")
         return original(config, **options)
 
-    monkeypatch.setattr(parts, "prepare", prepare)
+    monkeypatch.setattr(multirun, "prepare", prepare)
     rows = ("table.rows=[random]", "table.columns=[digits,svhn]", "budget=2trials", "repeats=1")
     answer = call("run", "table1", *TINY, *rows, f"outputs={tmp_path}")
     assert answer.code == 3, answer.err

@@ -1,0 +1,124 @@
+"""Which members a multi-run has: those of an experiment, of a table, of a sweep."""
+
+import re
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.overrides import expand_sweep
+from hypergrad.config.schema import RunConfig
+from hypergrad.drivers.table1 import table_members
+
+__all__ = ["Member", "as_entry", "compose_member", "compose_sweep", "from_entry", "split_jobs"]
+
+LONGEST = 100  # characters in the name of a sweep's member: it names a folder
+
+
+class Member(NamedTuple):
+    """A run inside a multi-run; also a multi-run itself, by its own members.
+
+    Attributes:
+        name: Of its directory, such as `mnist_shared`.
+        overrides: What would have to be typed for it.
+        config: Its configuration; of a sweep, that of its first member.
+        text: The same as YAML.
+        members: Its own, if it is made of runs.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    config: RunConfig
+    text: str
+    members: "tuple[Member, ...]" = ()
+
+
+def compose_member(name: str, experiment: str, overrides: Sequence[str]) -> Member:
+    """Compose a run, and its members if it is made of runs.
+
+    Args:
+        name: Of its directory in the multi-run that it is a member of, if any.
+        experiment: A name in `conf/experiment`.
+        overrides: Hydra overrides; what is typed for a group restricts the members to that choice.
+
+    Returns:
+        The run, its members in order: the last group fastest.
+    """
+    config, text = configs.compose(experiment, overrides)
+    listed: list[tuple[str, str, list[str]]] = []
+    if config.driver == "table":
+        listed = table_members(config, overrides)
+    elif config.members:
+        typed = dict(override.split("=", 1) for override in overrides)
+        ways = [[typed[key]] if key in typed else names for key, names in config.members.items()]
+        kept = [
+            text for text in overrides if text.split("=", 1)[0] not in (*config.members, "jobs")
+        ]
+        for names in product(*ways):
+            chosen = [f"{key}={name}" for key, name in zip(config.members, names, strict=True)]
+            listed.append(("_".join(names), experiment, kept + chosen))
+    members = tuple(
+        Member(own, typed, *configs.compose(experiment, typed)) for own, experiment, typed in listed
+    )
+    return Member(name, list(overrides), config, text, members)
+
+
+def compose_sweep(experiment: str, overrides: Sequence[str]) -> Member:
+    """Compose every member of a sweep.
+
+    Args:
+        experiment: A name in `conf/experiment`.
+        overrides: Hydra overrides, some with several values.
+
+    Returns:
+        The sweep; its members are called by number and by what was swept: `0_seed=0`.
+    """
+    expanded = expand_sweep(overrides)
+    swept = [len(set(values)) > 1 for values in zip(*expanded, strict=True)]
+    digits = len(str(len(expanded) - 1))
+    members = []
+    for number, own in enumerate(expanded):
+        varied = ",".join(text for text, varies in zip(own, swept, strict=True) if varies)
+        name = re.sub(r"[^\w.,=+-]", "_", f"{number:0{digits}d}_{varied}".rstrip("_"))[:LONGEST]
+        members.append(compose_member(name, experiment, own))
+    first = members[0]
+    return Member("", list(overrides), first.config, first.text, tuple(members))
+
+
+def split_jobs(overrides: Sequence[str]) -> tuple[int | None, list[str]]:
+    """Split `jobs=N` off what was typed for a multi-run: it is not its members'.
+
+    Args:
+        overrides: Hydra overrides.
+
+    Returns:
+        How many members to run at once, None if that was not typed; and the other overrides.
+
+    >>> split_jobs(["seed=0,1", "jobs=2"])
+    (2, ['seed=0,1'])
+    """
+    typed = [text for text in overrides if text.startswith("jobs=")]
+    if not typed:
+        return None, list(overrides)
+    number = typed[-1].removeprefix("jobs=")
+    if not re.fullmatch(r"[1-9]\d*", number):
+        raise ConfigError(f"{typed[-1]}: say how many members run at once, as in jobs=2")
+    return int(number), [text for text in overrides if text not in typed]
+
+
+def as_entry(member: Member) -> dict[str, object]:
+    """Return a member as it is written to `members.json`."""
+    return {
+        "name": member.name,
+        "overrides": list(member.overrides),
+        "config": member.text,
+        "members": [as_entry(own) for own in member.members],
+    }
+
+
+def from_entry(entry: dict) -> Member:
+    """Return the member that `as_entry` wrote."""
+    text = entry["config"]
+    members = tuple(from_entry(own) for own in entry["members"])
+    return Member(entry["name"], entry["overrides"], configs.load(text), text, members)

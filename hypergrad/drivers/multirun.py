@@ -1,0 +1,464 @@
+"""Driver of runs that are made of runs: a parent directory with a run directory for each member.
+
+`members.json` is in the parent before anything else and says all that the members are; their
+directories are made when their turn comes. Each member writes its own, checkpoints included, so the
+whole goes on from wherever it was stopped, in any number of processes.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.schema import RunConfig
+from hypergrad.data import DataError
+from hypergrad.drivers.context import LAYOUTS, check_ranks, prepare
+from hypergrad.drivers.execute import again, execute, new_run
+from hypergrad.drivers.members import Member, as_entry, from_entry
+from hypergrad.drivers.summary import multirun_settings
+from hypergrad.parallel.pool import spread
+from hypergrad.parallel.ranks import current_ranks
+from hypergrad.parallel.worker import Executor, WorkerLost
+from hypergrad.reporting.multirun_report import (
+    NOT_ASKED,
+    multirun_headline,
+    report_multirun,
+    write_members,
+)
+from hypergrad.reporting.run_report import report
+from hypergrad.reporting.progress import TaskProgress
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
+
+__all__ = ["MultiRun", "is_multirun", "start_multirun"]
+
+SOME_FAILED = 3
+GRACE = 30.0  # seconds that members in processes have for their checkpoints
+LOOK = 0.5  # seconds between two looks at how far they are
+LOSSES = 3  # times that a member may lose its process before it counts as failed
+LOG = "log.txt"  # of a member in a process: what it would have said on the terminal
+
+
+class FirstLook(NamedTuple):
+    """What can be said of members before any of them begins.
+
+    Attributes:
+        refused: Those that cannot begin, and why.
+        costs: Gradient evaluations of the others, 0 where a budget ends them.
+    """
+
+    refused: dict[str, ValueError]
+    costs: dict[str, float]
+
+
+def start_multirun(
+    whole: Member, command: Sequence[str], *, jobs: int = 1, sweep: bool = False
+) -> int:
+    """Begin a run that is made of runs, and see it through.
+
+    Args:
+        whole: What it is, and its members.
+        command: The command line, for the record.
+        jobs: Members at once, each in a process of its own if there are several.
+        sweep: Its members are runs of their own, which draw and report; else it does that.
+
+    Returns:
+        Exit code: 0; 3 if some members failed or could not begin; 130 / 143 after SIGINT / SIGTERM.
+
+    Raises:
+        ValueError: If no member can begin; nothing is written then.
+        RunFailed: If every member failed.
+    """
+    look = _look_at(whole.members, jobs)
+    if len(look.refused) == len(whole.members):
+        raise _nothing_to_run(look.refused)
+    listed = {"sweep": sweep, "jobs": jobs, "members": [as_entry(each) for each in whole.members]}
+    run = new_run(whole.config, whole.text, whole.overrides, members=listed)
+    return MultiRun(run, command).drive(look)
+
+
+def is_multirun(run: RunDirectory) -> bool:
+    """Say whether a run directory is that of a run made of runs."""
+    return (run.path / "members.json").is_file()
+
+
+class MultiRun:
+    """A run made of runs, from wherever its files say it is.
+
+    Args:
+        run: Its directory.
+        command: The command line, for the record.
+        jobs: Members at once; None for as many as it was begun with.
+        member: It is itself a member of another, which says how to resume.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        command: Sequence[str],
+        *,
+        jobs: int | None = None,
+        member: bool = False,
+    ) -> None:
+        listed = run.read_json("members.json")
+        self._run = run
+        self._config = configs.load(run.config_text())
+        self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
+        self._sweep: bool = listed["sweep"]
+        self._jobs: int = jobs or listed["jobs"]
+        self._command = list(command)
+        self._member = member
+        self._costs: dict[str, float] = {}  # of members that can begin
+
+    def drive(self, look: FirstLook | None = None) -> int:
+        """Take all members that are left to their end, then report.
+
+        Args:
+            look: What was seen of them just now; they are looked at if that is not given.
+
+        Returns:
+            Exit code, as for `start_multirun`.
+        """
+        left = [member for name, member in self._members.items() if not self._is_done(name)]
+        refused, costs = _look_at(left, self._jobs) if look is None else look
+        with self._run.hold(), catch_signals() as interrupt:
+            missing, failed = self._begin(refused, costs)
+            going = [member for member in left if member.name not in refused]
+            # Members of this process have live lines of their own.
+            live = None if self._jobs > 1 else False
+            try:
+                with TaskProgress(Console(stderr=True, force_terminal=live)) as display:
+                    done = len(self._members) - len(left)
+                    display.begin(len(self._members), done, self._share())
+                    go = self._in_processes if self._jobs > 1 else self._here
+                    for name, trouble in go(going, interrupt, display):
+                        if trouble:
+                            failed[name] = trouble
+                            print(f"hypergrad: {name}: {trouble}", file=sys.stderr)
+            except Interrupted:
+                self._run.update_summary({"status": "interrupted", "message": "on request"})
+                if not self._member:
+                    print(f"interrupted; go on with: {again(self._run)}", file=sys.stderr)
+                return interrupt.exit_code
+            finally:
+                write_members(self._run)
+            self._finish(missing, failed)
+        return SOME_FAILED if failed or set(missing.values()) - {NOT_ASKED} else 0
+
+    def _begin(
+        self, refused: Mapping[str, ValueError], costs: Mapping[str, float]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Bring the summary up to date; return the subjects without data, and who else fails."""
+        asked = {_subject(member.config) for member in self._members.values()}
+        able = {_subject(m.config) for name, m in self._members.items() if name not in refused}
+        listed = [] if self._sweep else self._config.members.get("data", [])
+        missing = {name: NOT_ASKED for name in listed if name not in asked}
+        failed = {}
+        for name, error in refused.items():
+            subject = _subject(self._members[name].config)
+            if isinstance(error, DataError) and subject not in able:
+                missing[subject] = _one_line(error)
+            else:
+                failed[name] = _one_line(error)
+                print(f"hypergrad: {name}: {failed[name]}", file=sys.stderr)
+        known = self._run.read_summary().get("costs", {})
+        costs = {**known, **costs}
+        self._costs = {n: costs.get(n, 0.0) for n in self._members if n not in refused}
+        self._run.update_summary(
+            {
+                "experiment": self._config.experiment,
+                "figures": [] if self._sweep else self._config.figures,
+                "status": "running",
+                "message": "",
+                "members": list(self._members),
+                "missing": missing,
+                "costs": self._costs,
+                "settings": {} if self._sweep else multirun_settings(self._config),
+            }
+        )
+        return missing, failed
+
+    def _finish(self, missing: Mapping[str, str], failed: Mapping[str, str]) -> None:
+        """Say what the members came to."""
+        self._run.update_summary(
+            {
+                "progress": {"phase": "finished", "fraction": 1.0},
+                "status": "failed" if failed else "finished",
+                "message": "; ".join(failed.values()),
+            }
+        )
+        count = len(self._members)
+        if len(failed) == count:
+            raise RunFailed(f"every member failed: {'; '.join(failed.values())}")
+        headline = multirun_headline(self._run, self._config, sweep=self._sweep)
+        self._run.update_summary({"headline": headline})
+        report_multirun(self._run, self._config, sweep=self._sweep)
+        if failed:
+            print(f"{len(failed)} of {count} failed: {'; '.join(failed)}", file=sys.stderr)
+        for name, why in missing.items():
+            print(f"{self._config.experiment}: without {name}: {why}", file=sys.stderr)
+
+    def _here(
+        self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
+    ) -> Iterator[tuple[str, str]]:
+        """Take members to their end in this process; yield each with what went wrong."""
+        names = list(self._members)
+        for member in members:
+            self._note(member.name)
+            place = names.index(member.name) + 1
+            print(f"[{place}/{len(names)}] {member.name}", file=sys.stderr)
+            yield member.name, run_member(self._task(member))
+            display.done(member.name, 1, self._share())
+            if interrupt.requested:
+                raise Interrupted(interrupt.requested)
+
+    def _in_processes(
+        self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
+    ) -> Iterator[tuple[str, str]]:
+        """Take members to their end in several processes; yield each with what went wrong."""
+        executor = Executor(jobs=self._jobs, threads=self._config.threads or 1, grace=GRACE)
+        left = {member.name: member for member in members}
+        losses: Counter[str] = Counter()
+        running: list[str] = []
+
+        def tasks() -> Iterator[MemberTask]:
+            for name in list(left):
+                running.append(name)
+                yield self._task(left[name])
+
+        def tick() -> None:
+            where = ", ".join(running)
+            self._note(where)
+            display.done(where, 0, self._share())
+
+        while left:
+            running.clear()
+            try:
+                with _repeating(tick):
+                    for task, trouble in spread(
+                        run_member_in_worker, tasks(), executor, interrupt, begin
+                    ):
+                        name = task.member.name
+                        running.remove(name)
+                        del left[name]
+                        display.done(name, 1, self._share())
+                        if not trouble:
+                            headline = self._directory(name).read_summary().get("headline")
+                            display.say(f"{name}: {headline or 'done'}")
+                        yield name, trouble
+            except WorkerLost as error:
+                display.note(f"{error}: its members go on from their checkpoints")
+                losses.update(running)
+                for name in [name for name in running if losses[name] == LOSSES]:
+                    del left[name]
+                    yield name, f"{error}, {LOSSES} times"
+
+    def _task(self, member: Member) -> "MemberTask":
+        return MemberTask(self._run.path, member, self._command, self._sweep)
+
+    def _note(self, where: str) -> None:
+        self._run.update_summary({"progress": {"phase": where, "fraction": self._share()}})
+
+    def _share(self) -> float:
+        """How much of all members is done, in [0, 1], by their cost where that is known."""
+        known, done, whole = all(self._costs.values()), 0.0, 0.0
+        for name, cost in self._costs.items():
+            weight = cost if known else 1.0
+            progress = self._directory(name).read_summary().get("progress", {})
+            done += weight * progress.get("fraction", 0.0)
+            whole += weight
+        return done / whole if whole else 0.0
+
+    def _directory(self, name: str) -> RunDirectory:
+        return RunDirectory(self._run.path / name)
+
+    def _is_done(self, name: str) -> bool:
+        return self._directory(name).status() == "finished"
+
+
+class MemberTask(NamedTuple):
+    """A member to be taken to its end; `sweep` as for `start_multirun`."""
+
+    parent: Path
+    member: Member
+    command: list[str]
+    sweep: bool
+
+
+def run_member(task: MemberTask) -> str:
+    """Take a member to its end, from wherever it is; its directory is made if it is missing.
+
+    Args:
+        task: Which, and of what.
+
+    Returns:
+        What went wrong; empty if nothing did.
+
+    Raises:
+        Interrupted: After a checkpoint, when asked to stop.
+    """
+    member = task.member
+    run = RunDirectory(task.parent).member(member.name)
+    if not (run.path / ".hydra" / "config.yaml").is_file():
+        if member.members:
+            own = [as_entry(each) for each in member.members]
+            run.write_json("members.json", {"sweep": False, "jobs": 1, "members": own})
+        run.write_config(member.text, member.overrides)
+    try:
+        if member.members:
+            code = MultiRun(run, task.command, member=True).drive()
+        else:
+            code = execute(prepare(member.config), run, task.command, resume=True, member=True)
+            if code == 0 and task.sweep and run.status() == "finished":
+                report(run, member.config)
+    except (RunFailed, ValueError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        return _one_line(error)
+    if code == SOME_FAILED:
+        return "some of its members failed"
+    if code:
+        raise Interrupted(member.name)
+    return "" if run.status() == "finished" else "another process is at it"
+
+
+def begin() -> None:
+    """Get a worker process ready for members: there is nothing that they share."""
+
+
+def run_member_in_worker(task: MemberTask) -> str:
+    """Take a member to its end in a worker process; what it says goes to its `log.txt`."""
+    run = RunDirectory(task.parent).member(task.member.name)
+    with _speaking_to(run.path / LOG), catch_signals() as interrupt:
+        try:
+            return run_member(task)
+        except Interrupted:
+            return f"was stopped by {interrupt.requested}"
+
+
+def _look_at(members: Sequence[Member], jobs: int) -> FirstLook:
+    """Try every data set, and every way to use it, once, before any member begins."""
+    ranks = current_ranks()
+    if jobs > 1 and ranks.size > 1:
+        raise ConfigError(
+            f"jobs={jobs}: members in processes of their own cannot be shared among {ranks.size} "
+            "ranks too: drop jobs, or torchrun"
+        )
+    for config in _configs(members):
+        check_ranks(config, ranks)
+    look = FirstLook({}, {})
+    seen: dict[tuple[str, str], int | DataError] = {}
+    for member in members:
+        try:
+            look.costs[member.name] = _try(member, seen)
+        except ValueError as error:
+            look.refused[member.name] = error
+    return look
+
+
+def _configs(members: Sequence[Member]) -> Iterator[RunConfig]:
+    """The configurations of all runs that are not made of runs themselves."""
+    for member in members:
+        if member.members:
+            yield from _configs(member.members)
+        else:
+            yield member.config
+
+
+def _try(member: Member, seen: dict[tuple[str, str], int | DataError]) -> float:
+    """Return the gradient evaluations of a member, 0 where a budget ends it.
+
+    Args:
+        member: Which.
+        seen: Training images of each data set and driver, or why there are none; added to.
+
+    Raises:
+        ValueError: If it cannot begin.
+    """
+    if member.members:
+        costs, errors = [], []
+        for own in member.members:
+            try:
+                costs.append(_try(own, seen))
+            except ValueError as error:
+                errors.append(error)
+        if not costs:
+            raise errors[0]
+        return sum(costs)
+    config = member.config
+    key = repr(config.data), config.driver
+    if key not in seen:
+        try:
+            seen[key] = len(prepare(config).data.train)
+        except DataError as error:
+            seen[key] = error
+    images = seen[key]
+    if isinstance(images, DataError):
+        raise images
+    if config.budget is not None:
+        return 0.0
+    repeats = 1 if config.driver == "hypervariance" else len(config.seeds)
+    return repeats * LAYOUTS[config.driver](config, images, 1).cost
+
+
+def _nothing_to_run(refused: Mapping[str, ValueError]) -> ValueError:
+    """What to say when no member can begin: the reason, or that there are several."""
+    reasons = {name: _one_line(error) for name, error in refused.items()}
+    if len(set(reasons.values())) == 1:
+        return next(iter(refused.values()))
+    for name, why in reasons.items():
+        print(f"hypergrad: {name}: {why}", file=sys.stderr)
+    return ConfigError(f"{len(refused)} of {len(refused)} failed: {', '.join(refused)}")
+
+
+def _subject(config: RunConfig) -> str:
+    """What a member is about: its data set, or its column of a table."""
+    return config.table_column or config.data.name
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _repeating(act: Callable[[], None]) -> Iterator[None]:
+    """Do something now and then, in a thread, until the block ends."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(LOOK):
+            act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _speaking_to(path: Path) -> Iterator[None]:
+    """Let everything that this process prints go to the end of a file, until the block ends."""
+    streams = sys.stdout, sys.stderr
+    kept = [os.dup(stream.fileno()) for stream in streams]
+    try:
+        with path.open("ab") as file:
+            for stream in streams:
+                os.dup2(file.fileno(), stream.fileno())
+        yield
+    finally:
+        for stream, number in zip(streams, kept, strict=True):
+            stream.flush()
+            os.dup2(number, stream.fileno())
+            os.close(number)
