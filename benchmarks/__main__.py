@@ -38,10 +38,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
     add("--output", type=Path, help="folder; default: outputs/bench/<name>")
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parts = parser.add_subparsers(dest="benchmark", title="benchmarks")
+    commands = parser.add_subparsers(dest="benchmark", title="benchmarks")
     for name, module in BENCHMARKS.items():
         text = (module.__doc__ or "").partition(": ")[2].strip()
-        module.add_arguments(parts.add_parser(name, parents=[common], help=text, description=text))
+        module.add_arguments(
+            commands.add_parser(name, parents=[common], help=text, description=text)
+        )
     return parser.parse_args(arguments)
 
 

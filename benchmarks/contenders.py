@@ -21,14 +21,14 @@ from hypergrad.models import build
 from hypergrad.training.cuda_graph import WARM_UP, Recorder
 from hypergrad.training.graphed_step import Replay
 
-__all__ = ["REPLAYED", "SETTINGS", "Setting", "contenders", "schedule_of"]
+__all__ = ["REPLAYED", "CASES", "Case", "contenders", "schedule_of"]
 
 LIMIT, HORIZON = 3.0, 1000
 REPLAYED = ", replayed"  # after the name of a strategy
 DIFFERENCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
-class Setting(NamedTuple):
+class Case(NamedTuple):
     """A network of the paper, and its batches.
 
     Attributes:
@@ -49,11 +49,11 @@ class Setting(NamedTuple):
 
 
 ALL_COLUMNS = (1, 2, 3, 7, 16, 32)
-SETTINGS: Mapping[str, Setting] = {
-    "mlp": Setting("mlp", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
-    "lenet": Setting("lenet", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
-    "wrn_16_1": Setting("wrn", {"width": 1}, (3, 32, 32), 256, 4, (1, 7)),
-    "wrn_16_4": Setting("wrn", {"width": 4}, (3, 32, 32), 128, 0, (1,)),
+CASES: Mapping[str, Case] = {
+    "mlp": Case("mlp", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
+    "lenet": Case("lenet", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
+    "wrn_16_1": Case("wrn", {"width": 1}, (3, 32, 32), 256, 4, (1, 7)),
+    "wrn_16_4": Case("wrn", {"width": 4}, (3, 32, 32), 128, 0, (1,)),
 }
 
 
@@ -83,7 +83,7 @@ def schedule_of(columns: int) -> Schedule:
 
 
 def contenders(
-    setting: Setting,
+    case: Case,
     columns: int,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -92,7 +92,7 @@ def contenders(
     """Return what there is to time, by name.
 
     Args:
-        setting: The network and the size of its batches, which are random numbers.
+        case: The network and the size of its batches, which are random numbers.
         columns: `N`, tangents, at least 1.
         device: Where to compute.
         dtype: In what.
@@ -105,12 +105,12 @@ def contenders(
         `2 N` trainings.
     """
     torch.manual_seed(0)
-    options = dict(setting.options)
-    module = build(setting.name, setting.shape, 10, options=options).to(device, dtype)
+    options = dict(case.options)
+    module = build(case.name, case.shape, 10, options=options).to(device, dtype)
     model = FlatModel(module)
     theta = model.theta()
-    x = torch.randn(setting.batch_size, *setting.shape, device=device, dtype=dtype)
-    batch = x, torch.arange(setting.batch_size, device=device) % 10
+    x = torch.randn(case.batch_size, *case.shape, device=device, dtype=dtype)
+    batch = x, torch.arange(case.batch_size, device=device) % 10
     schedule = schedule_of(columns)
     values, counts = schedule.at(HORIZON - 1, HORIZON), schedule.counts
     Z = 1e-2 * torch.randn(columns, len(theta), device=device, dtype=dtype)
@@ -137,7 +137,7 @@ def contenders(
         ),
     }
     for strategy in STRATEGIES:
-        if _fits(model, strategy, batch) and not (strategy == "vmap" and columns > setting.batched):
+        if _fits(model, strategy, batch) and not (strategy == "vmap" and columns > case.batched):
             found[strategy] = lambda strategy=strategy: step(strategy)
             if replay:
                 options = ForwardOptions(LIMIT, strategy=strategy)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_visit`: an unattended visit to a GPU, in pieces of a few minutes.
+"""`python -m benchmarks.gpu_visit`: an unattended visit to a GPU, in steps of a few minutes.
 
 Correctness, the speed of an inner step with and without recorded graphs, Figure 1 at paper scale,
 and the CIFAR-10 grid. Every call does what it can in its minutes and goes on where the last one
@@ -19,13 +19,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.visit_pieces import HYPERGRAD, Piece, pieces
+from benchmarks.visit_steps import HYPERGRAD, VisitStep, steps
 
 __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 20.0  # seconds that a run has to write its checkpoint
-TRIES = 2  # of a piece that took longer than it was allowed
+TRIES = 2  # of a step that took longer than it was allowed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     until = time.monotonic() + 60 * given.minutes
     output = given.output.resolve()
-    plan = pieces(given.device, given.scale, output, given.data, given.cifar10)
+    plan = steps(given.device, given.scale, output, given.data, given.cifar10)
     if given.only:
-        plan = [piece for piece in plan if piece.name in given.only]
+        plan = [step for step in plan if step.name in given.only]
     if given.dry_run:
-        for piece in plan:
-            how = "resumed" if piece.experiment else "at most"
-            print(f"{piece.name} ({how}, {piece.seconds:g} s): {shlex.join(piece.command)}")
+        for step in plan:
+            how = "resumed" if step.experiment else "at most"
+            print(f"{step.name} ({how}, {step.seconds:g} s): {shlex.join(step.command)}")
         return 0
     if given.pack and given.pack.is_file() and not output.exists():
         with tarfile.open(given.pack) as archive:
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _unpack_wheels(given.wheels, site)
         paths = [str(ROOT), site, os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        for piece in plan:
-            _do(piece, output, until, environment)
+        for step in plan:
+            _do(step, output, until, environment)
     _report(plan, _read(output))
     if given.pack:
         given.pack.parent.mkdir(parents=True, exist_ok=True)
@@ -67,36 +67,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _do(piece: Piece, output: Path, until: float, environment: dict[str, str]) -> None:
-    """Do a piece if it is not done and there is time for it, and note what came of it."""
+def _do(step: VisitStep, output: Path, until: float, environment: dict[str, str]) -> None:
+    """Do a step if it is not done and there is time for it, and note what came of it."""
     state = _read(output)
-    before = state.get(piece.name, {})
-    left = until - time.monotonic() - (GRACE if piece.experiment else 0.0)
+    before = state.get(step.name, {})
+    left = until - time.monotonic() - (GRACE if step.experiment else 0.0)
     over = before.get("status") == "too long" and before["tries"] >= TRIES
-    if before.get("status") in ("done", "failed") or over or left < piece.seconds:
+    if before.get("status") in ("done", "failed") or over or left < step.seconds:
         return
-    command = _resumed(piece, output) or piece.command
-    print(f"{piece.name}: {shlex.join(command)}", flush=True)
+    command = _resumed(step, output) or step.command
+    print(f"{step.name}: {shlex.join(command)}", flush=True)
     (output / "logs").mkdir(exist_ok=True)
     began = time.monotonic()
-    with (output / "logs" / f"{piece.name}.log").open("a") as log:
+    with (output / "logs" / f"{step.name}.log").open("a") as log:
         log.write(f"$ {shlex.join(command)}\n")
         log.flush()
-        stopped, code = _run(command, left if piece.experiment else piece.seconds, log, environment)
+        stopped, code = _run(command, left if step.experiment else step.seconds, log, environment)
     status = "done" if code == 0 else "failed"
     if stopped:
-        status = "to go on" if piece.experiment else "too long"
-    state[piece.name] = {
+        status = "to go on" if step.experiment else "too long"
+    state[step.name] = {
         "status": status,
         "code": code,
         "tries": before.get("tries", 0) + 1,
         "seconds": round(before.get("seconds", 0.0) + time.monotonic() - began, 1),
-        "command": list(piece.command),
+        "command": list(step.command),
     }
     partial = output / "visit.json.partial"
     partial.write_text(json.dumps(state, indent=2) + "\n")
     partial.replace(output / "visit.json")
-    print(f"{piece.name}: {status} ({state[piece.name]['seconds']} s)", flush=True)
+    print(f"{step.name}: {status} ({state[step.name]['seconds']} s)", flush=True)
 
 
 def _run(
@@ -131,11 +131,11 @@ def _run(
             process.wait()
 
 
-def _resumed(piece: Piece, output: Path) -> tuple[str, ...] | None:
-    """The command that goes on with a piece; None where there is nothing to go on with."""
-    if piece.experiment is None:
+def _resumed(step: VisitStep, output: Path) -> tuple[str, ...] | None:
+    """The command that goes on with a step; None where there is nothing to go on with."""
+    if step.experiment is None:
         return None
-    folder = output / "runs" / piece.experiment
+    folder = output / "runs" / step.experiment
     begun = sorted(path.parent for path in folder.glob("*/summary.json"))
     return (*HYPERGRAD, "run", "--resume", str(begun[-1])) if begun else None
 
@@ -151,12 +151,12 @@ def _read(output: Path) -> dict[str, dict]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _report(plan: Sequence[Piece], state: dict[str, dict]) -> None:
+def _report(plan: Sequence[VisitStep], state: dict[str, dict]) -> None:
     remaining = 0
-    for piece in plan:
-        status = state.get(piece.name, {}).get("status", "not begun")
+    for step in plan:
+        status = state.get(step.name, {}).get("status", "not begun")
         remaining += status not in ("done", "failed")
-        print(f"{piece.name:<20} {status}")
+        print(f"{step.name:<20} {status}")
     print("nothing remains" if not remaining else f"{remaining} of {len(plan)} remain: call again")
 
 
@@ -171,7 +171,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cifar10", type=Path, help="CIFAR-10 as {train,test}/<class>/<image>")
     add("--wheels", type=Path, help="folder of wheels of packages that are missing")
     add("--pack", type=Path, help="archive of the output folder: read if that is missing, written")
-    add("--only", nargs="+", help="names of pieces")
+    add("--only", nargs="+", help="names of steps")
     add("--dry-run", action="store_true", help="print the plan")
     return parser.parse_args(arguments)
 

@@ -16,7 +16,7 @@ LOOKS = {
     "reverse": (style.METHOD_COLOURS["unshared"], "s", "reverse mode, all states kept"),
     "checkpointed": (style.OKABE_ITO[1], "D", "reverse mode, every √T-th state"),
 }
-PANEL = 2.3  # inches
+HEIGHT = 3.3  # inches
 
 
 def draw_memory(measured: Path, picture: Path) -> None:
@@ -36,14 +36,12 @@ def draw_memory(measured: Path, picture: Path) -> None:
             for colour, marker, label in (LOOKS[mode] for mode in modes)
         ]
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="T states"))
-        top = style.legend_height(len(handles), 4) + 0.35
-        room = style.Margins(0.72, 0.12, 0.45, top, across=0.6)
-        figure, panels = style.panel_grid(PANEL + room.bottom + room.top, (1, len(models)), room)
+        figure, panels = style.panel_grid(HEIGHT, 1, len(models))
         for axes, model in zip(panels, models, strict=True):
             _draw_panel(axes, rows[rows["model"] == model], modes)
             axes.set_title(model)
         panels[0].set_ylabel("MiB beyond the start\n(median, extremes)")
-        style.legend_above(figure, handles, 4, 0.0)
+        style.legend_above(figure, handles, 4)
         figure.savefig(picture)
 
 

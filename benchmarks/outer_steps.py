@@ -27,35 +27,18 @@ from hypergrad.training.differentiated_run import ForwardRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
-__all__ = ["AGREEING", "VARIANTS", "Learned", "Variant", "compare", "learn"]
+__all__ = ["AGREEING", "VARIANTS", "Learned", "compare", "learn"]
 
 Row = dict[str, int | float | str | None]
 _BATCH = 1000  # images at a time in evaluation
 
 
-class Variant(NamedTuple):
-    """A way to save work.
-
-    Attributes:
-        batch_fraction: As of `ForwardOptions`.
-        short: Outer steps with a horizon of one epoch; the first one always has.
-    """
-
-    batch_fraction: float = 1.0
-    short: int = 1
-
-
-VARIANTS: Mapping[str, Variant] = {
-    "full": Variant(),
-    "half": Variant(0.5),
-    "quarter": Variant(0.25),
-    "early": Variant(short=4),
-    "quarter_early": Variant(0.25, short=4),
-}
+# Ways to save work: outer steps with a horizon of one epoch; the first one always has.
+VARIANTS: Mapping[str, int] = {"full": 1, "early": 4}
 
 # What is set beside the exact hypergradients of a whole outer step. The first two are measures of
 # how exact those are: in float64, and with the training images in another order.
-AGREEING = ("float64", "other_order", "half", "quarter", "bfloat16")
+AGREEING = ("float64", "other_order", "bfloat16")
 
 
 class Learned(NamedTuple):
@@ -70,7 +53,7 @@ class Learned(NamedTuple):
     rows: list[Row]
 
 
-def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, given: Variant) -> Learned:
+def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, short: int) -> Learned:
     """Learn a schedule, and train with the best one so far after every outer step.
 
     Args:
@@ -78,7 +61,7 @@ def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, given: 
         model: The network with the initial weights of the seed.
         data: The images.
         seed: Of splits and batches.
-        given: What to save.
+        short: Outer steps with a horizon of one epoch, at least 1.
 
     Returns:
         The outer steps. Their `seconds` are processor time of learning alone, summed up as are
@@ -122,9 +105,9 @@ def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, given: 
         counts=config.method.counts(1),
         step_sizes=config.outer.step_sizes,
         validation=config.method.validation_fraction,
-        first_horizons=(1,) * given.short,
+        first_horizons=(1,) * short,
         tolerance=config.outer.tolerance,
-        options=replace(options, batch_fraction=given.batch_fraction),
+        options=options,
         seed=seed,
         on_step=note,
     )
@@ -151,8 +134,7 @@ def compare(
     assert isinstance(options, ForwardOptions)
     for name in AGREEING:
         low = "bfloat16" if name == "bfloat16" else None
-        fraction = VARIANTS[name].batch_fraction if name in VARIANTS else 1.0
-        asked = replace(options, batch_fraction=fraction, precision=low)
+        asked = replace(options, precision=low)
         precise = name == "float64"
         key = (seed, "other" if name == "other_order" else "ours", number)
         found = _take_again(

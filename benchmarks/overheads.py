@@ -25,9 +25,9 @@ from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import execute
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
-from hypergrad.reporting.run_progress import Display
+from hypergrad.reporting.progress import RunProgress
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.journal import Journal
+from hypergrad.runs.run_log import RunLog
 
 __all__ = ["add_arguments", "measure", "start_up"]
 
@@ -36,11 +36,11 @@ WATCHED = {
     "minibatches": [(Minibatches, "at")],
     "evaluation": [(FlatModel, "evaluate")],
     "logging": [
-        (Journal, "append"),
+        (RunLog, "append"),
         (RecordedInnerLoop, "announce"),
-        (Display, "begin"),
-        (Display, "step"),
-        (Display, "row"),
+        (RunProgress, "begin"),
+        (RunProgress, "step"),
+        (RunProgress, "row"),
     ],
     "checkpoints": [(RecordedInnerLoop, "save")],
 }

@@ -68,20 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args(arguments)
     apply_settings(given)
-    setting, device = MODELS[given.model], torch.device(given.device)
-    model = FlatModel(build(setting.name, setting.shape, 10).to(device))
+    case, device = MODELS[given.model], torch.device(given.device)
+    model = FlatModel(build(case.name, case.shape, 10).to(device))
     theta = model.theta()
     size = state_bytes(InnerState.start(theta, model.buffers()))
 
     def batch_at(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         stream = generator("peak", step)
-        x = torch.randn(setting.batch_size, *setting.shape, generator=stream)
-        return x.to(device), (torch.arange(setting.batch_size) % 10).to(device)
+        x = torch.randn(case.batch_size, *case.shape, generator=stream)
+        return x.to(device), (torch.arange(case.batch_size) % 10).to(device)
 
     run = model, theta, batch_at, [batch_at(-1)], schedule_of(given.columns), given.horizon
     before = _now(device)
     if given.mode == "forward":
-        options = ForwardOptions(CLIP, strategy=setting.strategy)
+        options = ForwardOptions(CLIP, strategy=case.strategy)
         forward.hypergradients(*run, options)
     else:
         # All states and a little over, or a little too little for all of them.

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import SETTINGS
+from benchmarks.contenders import CASES
 from benchmarks.record import at_least, write_provenance
 from benchmarks.timing import summarise
 from hypergrad.cli.malloc import keep_freed_memory
@@ -29,7 +29,7 @@ from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
 from hypergrad.models import build
 from hypergrad.parallel.ranks import ALONE, Ranks, join_ranks
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["main"]
 
@@ -64,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _stepper(name: str, columns: int) -> Callable[[Ranks], InnerState]:
     """Return an inner step late in a run, where the tangents of every value have a product."""
     torch.manual_seed(0)
-    setting = SETTINGS[name]
-    model = FlatModel(build(setting.name, setting.shape, 10))
+    case = CASES[name]
+    model = FlatModel(build(case.name, case.shape, 10))
     state = InnerState.start(model.theta(), model.buffers())
-    batch = torch.randn(setting.batch_size, *setting.shape), torch.arange(setting.batch_size) % 10
+    batch = torch.randn(case.batch_size, *case.shape), torch.arange(case.batch_size) % 10
     schedule = Schedule((0.01,) * (columns - 2), (0.9,), (1e-3,))
     Z = 1e-2 * torch.randn(columns, model.size)
     options = ForwardOptions(LIMIT, strategy=STRATEGIES[name])
@@ -124,7 +124,7 @@ def _report(found: dict[str, dict[str, Times]], ranks: Ranks, given: argparse.Na
     for name, seconds in found.items():
         fixed = {
             "model": name,
-            "batch_size": SETTINGS[name].batch_size,
+            "batch_size": CASES[name].batch_size,
             "columns": given.columns,
         }
         log.append(

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from hypergrad.cli.malloc import keep_freed_memory
-from hypergrad.curvature.approximate import true_float32
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.curvature.low_precision import true_float32
 from hypergrad.runs.provenance import provenance
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = [
     "a_device",

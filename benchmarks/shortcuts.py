@@ -1,8 +1,8 @@
-"""`python -m benchmarks.shortcuts`: what inexact Hessian products and short horizons are worth.
+"""`python -m benchmarks.shortcuts`: what bfloat16 and short horizons are worth.
 
-A schedule is learned exactly and with each shortcut, for several seeds, in one thread; after every
-outer step the best schedule so far is trained with on the whole training set. Then whole outer
-steps are taken again with each shortcut from the same schedule, and hypergradients compared.
+A schedule is learned at full and with short early horizons, for several seeds, in one thread; after
+every outer step the best schedule so far is trained with on the whole training set. Then whole
+outer steps are taken again in bfloat16 from the same schedule, and hypergradients compared.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.shortcuts_report import draw, print_report
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.config.composition import compose
 from hypergrad.drivers.context import make_model, prepare
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["main"]
 

@@ -9,10 +9,11 @@ from matplotlib.ticker import PercentFormatter
 from rich.console import Console
 from rich.table import Table
 
-from hypergrad.figures.style import GREY, OKABE_ITO, SMALL, Margins, house_style, panel_grid
+from hypergrad.figures.style import GREY, OKABE_ITO, SMALL, house_style, panel_grid
 
 __all__ = ["agreement_of", "draw", "print_report", "reached", "target_of"]
 
+# `half` and `quarter`, products on some of each minibatch, stand in the record alone.
 NAMES = {
     "full": "exact",
     "half": "half a batch",
@@ -114,8 +115,7 @@ def draw(learning: pd.DataFrame, agreement: pd.DataFrame, folder: Path) -> None:
         folder: Where `shortcuts.png` goes.
     """
     with house_style():
-        shape = 1, 1 if agreement.empty else 2
-        figure, panels = panel_grid(2.9, shape, Margins(0.6, 0.1, 0.45, 0.3, 0.7))
+        figure, panels = panel_grid(2.9, 1, 1 if agreement.empty else 2)
         _draw_learning(panels[0], learning)
         if not agreement.empty:
             _draw_agreement(panels[1], agreement)

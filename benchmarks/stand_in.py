@@ -22,8 +22,8 @@ def stand_in(name: str, train: int | None = None, test: int | None = None) -> Da
     """
     entry = CATALOGUE[name]
 
-    def images(part: str, count: int) -> Images:
-        stream = generator("stand-in", name, part)
+    def images(split: str, count: int) -> Images:
+        stream = generator("stand-in", name, split)
         pixels = torch.randn(count, *entry.shape, generator=stream)
         return Images(pixels, torch.arange(count) % len(entry.classes))
 

@@ -7,11 +7,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import SETTINGS, contenders
+from benchmarks.contenders import CASES, contenders
 from benchmarks.record import at_least, open_record
 from benchmarks.step_figure import draw_steps, two_gradients
 from benchmarks.timing import CLOCKS, alternate, summarise
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["add_arguments", "measure"]
 
@@ -22,8 +22,8 @@ WITHOUT_TANGENTS = ("gradient", "reverse")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this benchmark takes."""
     add = parser.add_argument
-    shipped = [name for name in SETTINGS if name != "mlp"]
-    add("--models", nargs="+", default=shipped, choices=list(SETTINGS))
+    shipped = [name for name in CASES if name != "mlp"]
+    add("--models", nargs="+", default=shipped, choices=list(CASES))
     add(
         "--columns",
         nargs="+",
@@ -50,19 +50,19 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
         return
     log = open_record(folder, COLUMNS, given)
     for name in given.models:
-        for columns in given.columns or SETTINGS[name].columns:
+        for columns in given.columns or CASES[name].columns:
             _measure(name, columns, given, log)
     log.close()
     draw_steps([log.path], folder / "step.png")
 
 
 def _measure(name: str, columns: int, given: argparse.Namespace, log: CsvLog) -> None:
-    setting = SETTINGS[name]
-    ways = contenders(setting, columns, given.device, replay=given.replay)
+    case = CASES[name]
+    ways = contenders(case, columns, given.device, replay=given.replay)
     seconds = alternate(ways, given.rounds, given.clock, given.limit)
     fixed = {
         "model": name,
-        "batch_size": setting.batch_size,
+        "batch_size": case.batch_size,
         "columns": columns,
         "threads": torch.get_num_threads(),
         "clock": given.clock,

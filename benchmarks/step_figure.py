@@ -31,7 +31,7 @@ NAMES = {
     "reverse": "reverse mode: there and back",
 }
 BOUND = "two gradients a column, and one"
-PANEL = 2.3  # inches
+HEIGHT = 3.3  # inches
 
 
 def two_gradients(columns: int, gradient: float) -> float:
@@ -65,14 +65,12 @@ def draw_steps(measured: Sequence[Path], picture: Path) -> None:
     with style.house_style():
         handles = [_handle(name) for name in shown]
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label=BOUND))
-        top = style.legend_height(len(handles), 3) + 0.35
-        room = style.Margins(0.78, 0.12, 0.45, top, across=0.5)
-        figure, panels = style.panel_grid(PANEL + room.bottom + room.top, (1, len(models)), room)
+        figure, panels = style.panel_grid(HEIGHT, 1, len(models))
         for axes, model in zip(panels, models, strict=True):
             _draw_panel(axes, rows[rows["model"] == model], shown, columns)
             axes.set_title(f"{model}, batch {rows[rows['model'] == model]['batch_size'].iloc[0]}")
         panels[0].set_ylabel("ms a step\n(median, quartiles)")
-        style.legend_above(figure, handles, 3, 0.0)
+        style.legend_above(figure, handles, 3)
         figure.savefig(picture)
 
 

@@ -34,11 +34,13 @@ class Stopwatch:
             places: Classes and names of methods, by the name to watch them under.
         """
         kept = [
-            (owner, name, vars(owner)[name]) for part in places.values() for owner, name in part
+            (owner, name, vars(owner)[name])
+            for methods in places.values()
+            for owner, name in methods
         ]
         try:
-            for label, part in places.items():
-                for owner, name in part:
+            for label, methods in places.items():
+                for owner, name in methods:
                     setattr(owner, name, self._watched(label, vars(owner)[name]))
             yield
         finally:

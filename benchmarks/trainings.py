@@ -20,10 +20,10 @@ from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.candidates import Candidate
 from hypergrad.drivers.search.trial import Trainer, Trial
-from hypergrad.reporting.run_progress import Display
+from hypergrad.reporting.progress import RunProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
-from hypergrad.runs.journal import Journal
+from hypergrad.runs.run_log import RunLog
 
 __all__ = ["TRAININGS", "Training", "trainings"]
 
@@ -123,10 +123,10 @@ def _retrain(config: RunConfig, data: Dataset) -> float:
     layout = plan(config, len(data.train), model.size)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         run = RunDirectory.create(Path(folder), config.name)
-        journal = Journal(run)
-        with run.hold(), Display(layout.cost, 1, 1, "", Console(file=nowhere)) as display:
-            loop = RecordedInnerLoop(config, data, layout, journal, display, Interrupt())
+        log = RunLog(run)
+        with run.hold(), RunProgress(layout.cost, 1, 1, "", Console(file=nowhere)) as display:
+            loop = RecordedInnerLoop(config, data, layout, log, display, Interrupt())
             loop.progress.method = "sgd"
             LearnDriver(config, data, lambda seed: model, layout, loop).run()
-        journal.close()
+        log.close()
     return loop.progress.results[-1]["test_accuracy"]

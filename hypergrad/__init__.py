@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypergrad.api import best, learn_schedule
+    from hypergrad.api import best, learn_schedule, load_schedule
     from hypergrad.core.functional_model import FlatModel
     from hypergrad.core.schedule import Schedule
     from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -36,6 +36,7 @@ __all__ = [
     "hypergradients",
     "join_ranks",
     "learn_schedule",
+    "load_schedule",
 ]
 
 _HOMES = {
@@ -51,6 +52,7 @@ _HOMES = {
     "hypergradients": "differentiation.forward",
     "join_ranks": "parallel.ranks",
     "learn_schedule": "api",
+    "load_schedule": "api",
 }
 
 

@@ -1,8 +1,10 @@
 """The whole method in one call, for people with their own model and data."""
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,10 +30,42 @@ from hypergrad.training.outer_loop import (
     OuterStep,
 )
 
-__all__ = ["PAPER_OPTIONS", "PAPER_STEP_SIZES", "OuterStep", "best", "learn_schedule"]
+__all__ = [
+    "PAPER_OPTIONS",
+    "PAPER_STEP_SIZES",
+    "OuterStep",
+    "best",
+    "learn_schedule",
+    "load_schedule",
+]
 
 PAPER_STEP_SIZES = (0.1, 0.15, 4e-4)  # Appendix B
 PAPER_OPTIONS = ForwardOptions(clip_gradient=3.0, clip_products=100.0, truncation=0.15)
+
+
+def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
+    """Read a learned schedule from a run's `schedule.json`.
+
+    Args:
+        path: The file, or the run directory that holds it.
+        seed: Which seed's schedule; default: the one with the best validation accuracy.
+
+    Returns:
+        The schedule of that seed's best outer step.
+
+    Raises:
+        ValueError: If the file is missing, or has no schedule of that seed.
+    """
+    path = Path(path)
+    file = path / "schedule.json" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist: give a run directory with a finished search")
+    entries = json.loads(file.read_text())["schedules"]
+    if seed is not None:
+        entries = [entry for entry in entries if entry["seed"] == seed]
+    if not entries:
+        raise ValueError(f"{file} holds no schedule" + ("" if seed is None else f" of {seed=}"))
+    return Schedule.from_dict(max(entries, key=lambda entry: entry["validation_accuracy"]))
 
 
 def learn_schedule(
@@ -97,7 +131,7 @@ def learn_schedule(
 
     Raises:
         ValueError: For arguments out of range, batches or windows that do not fit the data, or
-            dropout with `vmap` or with inexact Hessian products.
+            dropout with `vmap` or with Hessian products in lower precision.
     """
     for name, given in (("counts", counts), ("step_sizes", step_sizes)):
         if given is not None and len(given) != 3:

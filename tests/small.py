@@ -8,7 +8,7 @@ from rich.console import Console
 from hypergrad.config.composition import compose
 from hypergrad.drivers.context import RunContext, prepare
 from hypergrad.drivers.search.driver import SearchDriver
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
 

@@ -1,6 +1,8 @@
 """The library as a user with a model of their own meets it."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +157,18 @@ def test_learning_ends_with_a_budget_or_without_progress() -> None:
     assert still[-1].ended == "no better validation accuracy in 2 outer steps"
     with pytest.raises(ValueError, match="'much' is no budget"):
         learn(budget="much")
+
+
+def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:
+    entries = [
+        {"seed": seed, "validation_accuracy": accuracy, "learning_rate": [rate]}
+        | {"momentum": [0.5], "weight_decay": [0.0]}
+        for seed, accuracy, rate in [(0, 0.9, 0.1), (1, 0.95, 0.2)]
+    ]
+    (tmp_path / "schedule.json").write_text(json.dumps({"schedules": entries}))
+    assert hypergrad.load_schedule(tmp_path).learning_rate == (0.2,)
+    assert hypergrad.load_schedule(tmp_path / "schedule.json", seed=0).learning_rate == (0.1,)
+    with pytest.raises(ValueError, match="holds no schedule of seed=7"):
+        hypergrad.load_schedule(tmp_path, seed=7)
+    with pytest.raises(ValueError, match="does not exist"):
+        hypergrad.load_schedule(tmp_path / "elsewhere.json")

@@ -12,7 +12,7 @@ from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt
-from hypergrad.runs.journal import Journal
+from hypergrad.runs.run_log import RunLog
 from hypergrad.training.inner_run import InnerRun
 
 OVERRIDES = [
@@ -70,13 +70,13 @@ def go(
     resume: bool = False,
 ) -> RecordedInnerLoop:
     """Run, or resume, to the end."""
-    journal = Journal(run)
+    log = RunLog(run)
     config = context.config
     loop = RecordedInnerLoop(
         config,
         context.data,
         context.plan,
-        journal,
+        log,
         watcher or Watcher(),
         interrupt or Interrupt(),
     )
@@ -92,7 +92,7 @@ def go(
             loop.resume()
         learner.run()
     finally:
-        journal.close()
+        log.close()
     return loop
 
 

@@ -145,12 +145,15 @@ def plot(
     run: Annotated[
         Path | None, typer.Option(help="Run directory; default: the newest that fits.")
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the drawn files; default: the run's figures/.")
+    ] = None,
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
     """Draw figures from logged runs."""
     from hypergrad.cli import list_commands as listing
 
-    listing.plot(figures or [], run, outputs)
+    listing.plot(figures or [], run, outputs, output)
 
 
 @app.command()
@@ -238,6 +241,10 @@ def main() -> None:
 
             code = follow()
         else:
+            if ranks > 1:
+                from hypergrad.parallel.ranks import join_ranks
+
+                join_ranks()
             code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except (KeyboardInterrupt, typer.Abort):

@@ -99,11 +99,9 @@ def _one_line(error: Exception) -> str:
         return f'broken YAML in "{file}: mend that file'
     if isinstance(error, UnicodeDecodeError):
         return "a file of conf/ is not UTF-8 text: restore it"
-    if key := _found(r"Could not override '([^']+)'", text):
-        return f"unknown group {key}{typed.suggest(key.lstrip('/'), typed.known_keys())}{where}"
     if found := re.search(r"Could not find '([^/']+)/([^']+)'", text):
         group, name = found.groups()
-        return f"unknown {group} {name!r}{typed.suggest(name, typed.choices(group))}{where}"
+        return f"unknown {group} {name!r}{typed.suggest(name, typed.choices(group))}"
     if key := _found(r"Key '[^']+' not in[^$]*?full_key: (\S+)", text):
         return f"unknown key {key}{typed.suggest(key, typed.known_keys())}{where}"
     key = _found(r"Error merging override (.+)", text) or _found(r"full_key: (\S+)", text)
@@ -127,8 +125,8 @@ def _reason(text: str) -> str:
         return "must be a list, such as [1,2]"
     if key := _found(r"Interpolation key '([^']+)' not found", text):
         return f"refers to ${{{key}}}, which is not there"
-    lines = [line for line in text.splitlines() if line and not line.startswith("In '")]
-    return lines[0].strip() if lines else "cannot be read"
+    lines = re.sub(r"^In '[^']+':", "", text).strip().splitlines()
+    return lines[0].rstrip(".") if lines else "cannot be read"
 
 
 def _found(pattern: str, text: str) -> str | None:

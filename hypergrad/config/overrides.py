@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
 
 # What lies below is for the network, the search or the table to judge.
-FREE = ("model.options.", "search.grid.", "table.budgets.")
+FREE = ("model.options.", "search.grid.", "table.budgets.", "table.experiments.")
 
 
 def conf_folder() -> Path:

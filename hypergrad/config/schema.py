@@ -79,13 +79,7 @@ class HvpConfig:
     """Hessian products: `strategy` is None for what suits the network (`model.hvp_strategy`)."""
 
     strategy: Strategy | None
-    batch_fraction: Annotated[float, between(0, 1, "(]")]
     precision: Annotated[str, one_of("tf32", "bfloat16")] | None
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing is saved."""
-        return self.batch_fraction == 1 and self.precision is None
 
 
 @dataclass
@@ -256,25 +250,16 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             f"hypervariance.windows={config.hypervariance.windows}: at most "
             f"hypervariance.steps={config.hypervariance.steps}"
         )
-    if not hvp.exact and (reverse or config.driver == "hypervariance"):
+    if hvp.precision is not None and (reverse or config.driver == "hypervariance"):
+        yield "reverse mode has exact products: hvp.precision=null, or method.mode=forward"
+    if hvp.precision is not None and method.name == "hd":
         yield (
-            "reverse mode has exact products: hvp.batch_fraction=1 hvp.precision=null, or "
-            "method.mode=forward"
-        )
-    if not hvp.exact and method.name == "hd":
-        yield (
-            "hypergradient descent has no Hessian products: hvp.batch_fraction=1 "
-            "hvp.precision=null, or method=shared"
+            "hypergradient descent has no Hessian products: hvp.precision=null, or method=shared"
         )
     if hvp.precision is not None and config.precision != "float32":
         yield (
             f"hvp.precision={hvp.precision} is for precision=float32, not {config.precision}: use "
             "hvp.precision=null"
-        )
-    if round(hvp.batch_fraction * method.batch_size) < 1:
-        yield (
-            f"hvp.batch_fraction={hvp.batch_fraction} of method.batch_size={method.batch_size} is "
-            "no example: use a larger part"
         )
     if search.kind != "ours" and config.driver == "hypervariance":
         yield f"search={search.kind}: {config.experiment} searches nothing; drop it"

@@ -1,4 +1,4 @@
-"""The optimisation problem and its pure pieces: schedules, the functional model, SGD, sign descent.
+"""The optimisation problem and its pure maths: schedules, the functional model, SGD, sign descent.
 
 Imports nothing of this package.
 """

@@ -17,7 +17,7 @@ class Spent(NamedTuple):
     Attributes:
         seconds: Computing time of its trainings, added up over the processes that shared them.
         gradients: Gradient evaluations on minibatches, those behind Hessian products not counted.
-        products: Hessian products; those of a part of a minibatch count as that part.
+        products: Hessian products, each with one tangent on one minibatch.
         trials: Trainings: settings tried, restarts, outer steps.
     """
 

@@ -14,8 +14,9 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["FlatModel"]
+__all__ = ["Batch", "FlatModel"]
 
+Batch = tuple[Tensor, Tensor]  # inputs and labels
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -142,7 +143,7 @@ class FlatModel:
         self,
         theta: Tensor,
         buffers: dict[str, Tensor],
-        batches: Iterable[tuple[Tensor, Tensor]],
+        batches: Iterable[Batch],
     ) -> tuple[float, float]:
         """Return mean loss and accuracy over labelled batches, with running statistics.
 

@@ -5,12 +5,10 @@ steps (the horizon). Step `t` (0-based) of `T` uses value `floor(N t / T)` of it
 is in use from step `ceil(i T / N)` up to, not including, step `ceil((i + 1) T / N)`.
 """
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 __all__ = [
@@ -77,8 +75,8 @@ def windows(count: int, horizon: int) -> list[Window]:
 class Schedule:
     """Values of learning rate, momentum and weight decay over the windows of a training run.
 
-    The horizon is no part of it: the same schedule stretches to any number of steps. A kind without
-    values is zero throughout, and not learned.
+    It has no horizon: the same schedule stretches to any number of steps. A kind without values is
+    zero throughout, and not learned.
 
     Attributes:
         learning_rate: `N_alpha` values.
@@ -124,31 +122,6 @@ class Schedule:
         if missing:
             raise ValueError(f"no {', '.join(missing)} among {sorted(values)}: give all of {KINDS}")
         return cls(*(tuple(values[kind]) for kind in KINDS))
-
-    @classmethod
-    def load(cls, path: str | Path, seed: int | None = None) -> "Schedule":
-        """Read a learned schedule from a run's `schedule.json`.
-
-        Args:
-            path: The file, or the run directory that holds it.
-            seed: Which seed's schedule; default: the one with the best validation accuracy.
-
-        Returns:
-            The schedule of that seed's best outer step.
-
-        Raises:
-            ValueError: If the file is missing, or has no schedule of that seed.
-        """
-        path = Path(path)
-        file = path / "schedule.json" if path.is_dir() else path
-        if not file.is_file():
-            raise ValueError(f"{file} does not exist: give a run directory with a finished search")
-        entries = json.loads(file.read_text())["schedules"]
-        if seed is not None:
-            entries = [entry for entry in entries if entry["seed"] == seed]
-        if not entries:
-            raise ValueError(f"{file} holds no schedule" + ("" if seed is None else f" of {seed=}"))
-        return cls.from_dict(max(entries, key=lambda entry: entry["validation_accuracy"]))
 
     @property
     def counts(self) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ __all__ = ["generator", "seed_of"]
 
 
 def seed_of(*key: int | str) -> int:
-    """Return a seed in `[0, 2**63)` that depends on every part of `key` and on nothing else.
+    """Return a seed in `[0, 2**63)` that depends on every entry of `key` and on nothing else.
 
     Args:
         *key: What the stream is for, for example `(seed, "shuffle", outer_step, epoch)`.

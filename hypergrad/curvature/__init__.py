@@ -11,7 +11,7 @@ This is where nearly all the time of a search goes. Exact strategies share one i
   twentieth faster on a CPU, after seconds of compiling, where there is a compiler.
 """
 
-from hypergrad.curvature.batch_norm_kernels import compiled
+from hypergrad.curvature.batch_norm_kernels import NoCompilerError, compiled
 from hypergrad.curvature.products import (
     STRATEGIES,
     gradient,
@@ -21,6 +21,7 @@ from hypergrad.curvature.products import (
 from hypergrad.curvature.stacked import check_stackable
 
 __all__ = [
+    "NoCompilerError",
     "STRATEGIES",
     "check_stackable",
     "compiled",

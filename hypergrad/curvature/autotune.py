@@ -7,12 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
-from hypergrad.curvature import check_stackable, compiled, gradient_and_products
+from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.limits import known_limit
+from hypergrad.curvature import (
+    NoCompilerError,
+    check_stackable,
+    compiled,
+    gradient_and_products,
+)
 
 __all__ = ["Choice", "check_strategy", "choose_strategy"]
-
-Batch = tuple[Tensor, Tensor]
 
 # Where times are within the margin the earlier one wins, so that noise seldom decides.
 PREFERENCE = ("stacked", "fused", "compiled", "vmap", "loop")
@@ -30,14 +34,18 @@ class Choice(NamedTuple):
     Attributes:
         strategy: One of `curvature.STRATEGIES`.
         seconds: For each that fits the network, the shortest time of a gradient with its products.
+        skipped: For each that would fit but for a limit of PyTorch or the machine (no batching
+            rule, too little memory, no compiler), which one: a line.
     """
 
     strategy: str
     seconds: dict[str, float]
+    skipped: dict[str, str]
 
     def __str__(self) -> str:
         times = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.seconds.items())
-        return f"Hessian products by {self.strategy} ({times})"
+        skipped = "".join(f"; {name} skipped: {why}" for name, why in self.skipped.items())
+        return f"Hessian products by {self.strategy} ({times}){skipped}"
 
 
 def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
@@ -58,7 +66,7 @@ def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
     if strategy == "vmap" and model.has_dropout:
         raise ValueError(
             "the network has dropout, and strategy vmap would draw another mask for the Hessian "
-            "products than for the gradient: use loop (hvp.strategy=loop)"
+            "products than for the gradient: use strategy='loop'"
         )
     if strategy == "stacked":
         x, y = batch
@@ -79,6 +87,9 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
 
     Returns:
         The fastest; of those within a margin of it, the first in a fixed order.
+
+    Raises:
+        RuntimeError: For whatever the network raises that is not a known limit of a strategy.
     """
     x, y = batch
     buffers = model.buffers()
@@ -88,7 +99,9 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
         return model.tracked_loss(point, x, y, buffers)[0]
 
     def fits(strategy: str) -> bool:
-        if (strategy in BATCHED and large) or (strategy == "compiled" and not model.normalises):
+        if strategy == "compiled":
+            return model.normalises  # whether there is a compiler shows below
+        if strategy in BATCHED and large:
             return False
         try:
             check_strategy(model, strategy, batch)
@@ -109,13 +122,16 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
     with torch.random.fork_rng([theta.device] if theta.is_cuda else []):
         large = count * _activations(training_loss, theta) > BATCHED_LIMIT
         seconds: dict[str, float] = {}
+        skipped: dict[str, str] = {}
         for strategy in (name for name in PREFERENCE if fits(name)):
             try:
                 products(strategy)  # what is set up on a first call does not count
-            except RuntimeError:
-                if strategy == "loop":
+            except (RuntimeError, NoCompilerError) as error:
+                reason = str(error) if isinstance(error, ValueError) else known_limit(error)
+                if strategy == "loop" or reason is None:
                     raise
-                continue  # one more that does not fit
+                skipped[strategy] = reason
+                continue
             seconds[strategy] = _seconds(lambda name=strategy: products(name), theta.device)
         for _ in range(ROUNDS - 1):
             best = min(seconds.values())
@@ -124,7 +140,8 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
                     again = _seconds(lambda name=strategy: products(name), theta.device)
                     seconds[strategy] = min(before, again)
     limit = MARGIN * min(seconds.values())
-    return Choice(next(name for name, took in seconds.items() if took <= limit), seconds)
+    fastest = next(name for name, took in seconds.items() if took <= limit)
+    return Choice(fastest, seconds, skipped)
 
 
 def _activations(loss: Callable[[Tensor], Tensor], theta: Tensor) -> int:

@@ -44,6 +44,10 @@ class Kernels(NamedTuple):
     double_backward: Callable[..., tuple[Tensor, ...]]
 
 
+class NoCompilerError(ValueError):
+    """There is no compiler that `torch.compile` can use."""
+
+
 @cache
 def compiled(device: str = "cpu") -> Kernels:
     """Return kernels that PyTorch's compiler makes of the plain ones: few sweeps over the memory.
@@ -54,7 +58,7 @@ def compiled(device: str = "cpu") -> Kernels:
         device: Kind of device: `cpu` or `cuda`.
 
     Raises:
-        ValueError: If nothing can be compiled for it here.
+        NoCompilerError: If nothing can be compiled for it here.
     """
     kernels = Kernels(
         torch.compile(_forward, dynamic=True),
@@ -64,9 +68,9 @@ def compiled(device: str = "cpu") -> Kernels:
     try:
         kernels.forward(torch.zeros(4, 2, device=device), None, None, True)
     except RuntimeError as error:
-        raise ValueError(
+        raise NoCompilerError(
             "strategy compiled needs a compiler that torch.compile can use (for C++ on a CPU, "
-            "Triton on a GPU), and there is none: use fused (hvp.strategy=fused)"
+            "Triton on a GPU), and there is none: use strategy='fused'"
         ) from error
     return kernels
 

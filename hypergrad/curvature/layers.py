@@ -35,12 +35,12 @@ class Slot(NamedTuple):
     shape: torch.Size
 
     def read(self, Z: Tensor) -> Tensor:
-        """Return the `(N, *shape)` part of `(N, D)` rows."""
+        """Return these `(N, *shape)` columns of `(N, D)` rows."""
         return Z[:, self.start : self.start + self.shape.numel()].unflatten(1, self.shape)
 
-    def add(self, G: Tensor, part: Tensor) -> None:
-        """Add `(N, *shape)` to that part of `(N, D)` rows; a tied weight is added to twice."""
-        G[:, self.start : self.start + self.shape.numel()] += part.flatten(1)
+    def add(self, G: Tensor, more: Tensor) -> None:
+        """Add `(N, *shape)` to these columns of `(N, D)` rows; a tied weight is added to twice."""
+        G[:, self.start : self.start + self.shape.numel()] += more.flatten(1)
 
 
 Locate = Callable[[Tensor | None], Slot | None]

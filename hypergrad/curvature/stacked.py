@@ -103,7 +103,7 @@ def _watch(loss: Loss, point: Tensor) -> tuple[Tensor, list[Layer], CrossEntropy
 class _Chain(TorchFunctionMode):
     """Notes the layers of a loss being evaluated, from the first that has parameters.
 
-    Nothing is taken on trust: each layer's input must be the very output of the layer before, each
+    Nothing is assumed: each layer's input must be the very output of the layer before, each
     weight a slice of the parameters or a constant.
     """
 
@@ -190,5 +190,5 @@ def _max_pool2d(
 
 def _refusal(what: str) -> ValueError:
     return ValueError(
-        f"strategy stacked cannot carry tangents through {what}: use fused (hvp.strategy=fused)"
+        f"strategy stacked cannot carry tangents through {what}: use strategy='fused'"
     )

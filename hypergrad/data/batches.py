@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
+from hypergrad.core.functional_model import Batch
 from hypergrad.core.seeding import generator
 from hypergrad.data.augment import Augmentation
 from hypergrad.data.images import Images
 
-__all__ = ["EVALUATION_BATCH", "Batch", "Epoch", "Minibatches", "in_batches", "in_even_batches"]
-
-Batch = tuple[Tensor, Tensor]
+__all__ = ["EVALUATION_BATCH", "Epoch", "Minibatches", "in_batches", "in_even_batches"]
 
 EVALUATION_BATCH = 1000  # examples at a time where nothing is differentiated
 
@@ -68,7 +66,7 @@ class Epoch:
     def __len__(self) -> int:
         return len(self._data) // self._batch_size
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, i: int) -> Batch:
         if not 0 <= i < len(self):
             raise IndexError(f"batch {i} of an epoch of {len(self)} batches")
         index = self._order[i * self._batch_size : (i + 1) * self._batch_size]
@@ -77,11 +75,11 @@ class Epoch:
             images = self._augment(images, self._draws.take(index))
         return images, self._data.labels[index]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return (self[i] for i in range(len(self)))
 
 
-def in_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def in_batches(data: Images, batch_size: int) -> Iterator[Batch]:
     """Go through all images in order, for evaluation.
 
     Args:
@@ -103,7 +101,7 @@ def in_batches(data: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]
     return zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True)
 
 
-def in_even_batches(data: Images, largest: int) -> Iterator[tuple[Tensor, Tensor]]:
+def in_even_batches(data: Images, largest: int) -> Iterator[Batch]:
     """Go through all images in order, in batches of nearly one size, for batch statistics.
 
     Args:

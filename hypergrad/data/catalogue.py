@@ -6,7 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["CATALOGUE", "DataError", "Entry", "cache_folder", "data_root"]
+__all__ = ["CATALOGUE", "DataError", "Entry", "data_root"]
 
 _DIGITS = tuple("0123456789")
 
@@ -108,8 +108,3 @@ def data_root(root: Path | None = None) -> Path:
     if chosen := os.environ.get("HYPERGRAD_DATA"):
         return Path(chosen).expanduser()
     return Path(platformdirs.user_cache_dir("hypergrad", appauthor=False)) / "data"
-
-
-def cache_folder() -> Path:
-    """Return the folder for decoded images, which may be deleted at any time."""
-    return Path(platformdirs.user_cache_dir("hypergrad", appauthor=False)) / "decoded"

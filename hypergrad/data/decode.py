@@ -1,64 +1,27 @@
-"""Decoding many small image files into one tensor, and keeping it for the next time."""
+"""Decoding many small image files into one tensor."""
 
-import contextlib
-import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hypergrad.data.catalogue import DataError, cache_folder
+from hypergrad.data.catalogue import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["decode", "decode_cached"]
+__all__ = ["decode"]
 
 _CHUNK = 64  # files in one task of the thread pool
 _SMALL = 128 * 128  # pixels
-_KEPT = 8  # decoded sets in the cache folder; the longest unused goes first
 _MIXED_SIZE = 32  # pixels, for images of different sizes
 
 
 class _SizesDifferError(Exception):
     """An image is not of the first one's size."""
-
-
-def decode_cached(files: Sequence[str], image_size: int | None, *, cache: bool = True) -> Tensor:
-    """Decode files, or take what an earlier call decoded if none of them has changed since.
-
-    Args:
-        files: What to decode, at least one; absolute paths.
-        image_size: As for `decode`.
-        cache: Whether to keep and use decoded images in the cache folder.
-
-    Returns:
-        As `decode`.
-
-    Raises:
-        DataError: If a file cannot be read.
-    """
-    if not cache:
-        return decode(files, image_size)
-    kept = cache_folder() / f"{_fingerprint(files, image_size)}.safetensors"
-    if kept.exists():
-        # A broken cache is no reason to stop: the images are still there.
-        with contextlib.suppress(OSError, SafetensorError, KeyError):
-            pixels = load_file(kept)["pixels"]
-            os.utime(kept)
-            return pixels
-    pixels = decode(files, image_size)
-    # Nor is a cache folder that is full or read-only.
-    with contextlib.suppress(OSError, SafetensorError):
-        _keep(kept, pixels)
-    return pixels
 
 
 def decode(files: Sequence[str], image_size: int | None) -> Tensor:
@@ -141,25 +104,3 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     full = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     small = full.resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)
-
-
-def _fingerprint(files: Sequence[str], image_size: int | None) -> str:
-    digest = hashlib.sha256(f"1 {image_size}".encode())
-    for file in files:
-        stat = os.stat(file)
-        digest.update(repr((file, stat.st_size, stat.st_mtime_ns)).encode())
-    return digest.hexdigest()[:32]
-
-
-def _keep(target: Path, pixels: Tensor) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file({"pixels": pixels}, name)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    kept = sorted(target.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-    for old in kept[:-_KEPT]:
-        old.unlink(missing_ok=True)

@@ -1,11 +1,10 @@
-"""Fetching data sets once, with torchvision's checksums, retries and a lock."""
+"""Fetching data sets once, by torchvision and with its checksums."""
 
 import contextlib
 import io
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -18,17 +17,17 @@ from hypergrad.data.torchvision_files import (
     StoredFile,
     find_fault,
     has_checksum,
+    one_line,
     stored_files,
     vision_datasets,
 )
 
 __all__ = ["absent", "download"]
 
-_PAUSES = (1.0, 2.0)  # seconds before the second and the third attempt
 _SILENCE = 20.0  # seconds without a byte after which a server counts as gone
 
 # torchvision raises RuntimeError for a wrong checksum and when every mirror has failed.
-_WORTH_RETRYING = (URLError, ConnectionError, TimeoutError, HTTPException, RuntimeError, EOFError)
+_FAILURES = (URLError, ConnectionError, TimeoutError, HTTPException, RuntimeError, EOFError)
 
 
 def download(name: str, root: Path | None = None) -> Path:
@@ -60,8 +59,7 @@ def download(name: str, root: Path | None = None) -> Path:
     except OSError as error:
         raise DataError(
             f"cannot write {name} to {folder} ({error.strerror or error}): "
-            "set data.root=FOLDER to one you can write to, "
-            "or use data=digits, which needs no download"
+            "choose one you can write to, root=FOLDER, or use digits, which needs no download"
         ) from error
     return folder
 
@@ -84,41 +82,32 @@ def absent(name: str, root: Path, fault: StoredFile) -> DataError:
 
 def _remedy(name: str) -> str:
     return (
-        f"run `hypergrad data download {name}`, set data.root=FOLDER to a folder that holds it, "
-        "or use data=digits, which needs no download"
+        f"run `hypergrad data download {name}`, name a folder that holds it, root=FOLDER, "
+        "or use digits, which needs no download"
     )
 
 
 def _fetch(name: str, root: Path) -> None:
-    pauses = iter(_PAUSES)
-    while (reason := _attempt(name, root)) is not None:
-        pause = next(pauses, None)
-        if pause is None:
-            for archive in stored_files(name, root, archives=True):
-                # What is left of a failed download would only take up space.
-                if archive.path.exists() and not has_checksum(archive):
-                    archive.path.unlink()
-            raise DataError(
-                f"could not download {name} to {root} in {len(_PAUSES) + 1} attempts "
-                f"({_brief(reason)}): with a network, {_remedy(name)}"
-            ) from reason
-        time.sleep(pause)
-
-
-def _attempt(name: str, root: Path) -> Exception | None:
-    """Try once; return why it failed, if trying again may help."""
     fault = find_fault(name, root, checksums=True)
     if fault is None:
-        return None
+        return
     # torchvision unpacks MNIST only if a file is missing, not if one was cut short.
     fault.path.unlink(missing_ok=True)
     try:
         with _quiet_stdout(), _timeout():
             _torchvision_download(name, root)
-    except _WORTH_RETRYING as error:
-        return error
-    left = find_fault(name, root, checksums=True)
-    return None if left is None else RuntimeError(f"{left.path.name} is wrong after unpacking")
+        left = find_fault(name, root, checksums=True)
+        if left is not None:
+            raise RuntimeError(f"{left.path.name} is wrong after unpacking")
+    except _FAILURES as error:
+        for archive in stored_files(name, root, archives=True):
+            # What is left of a failed download would only take up space.
+            if archive.path.exists() and not has_checksum(archive):
+                archive.path.unlink()
+        raise DataError(
+            f"could not download {name} to {root} ({one_line(error)}): with a network, "
+            f"{_remedy(name)}"
+        ) from error
 
 
 def _torchvision_download(name: str, root: Path) -> None:
@@ -133,11 +122,6 @@ def _torchvision_download(name: str, root: Path) -> None:
     bare = kind.__new__(kind)
     bare.root = str(root)
     bare.download()
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 @contextlib.contextmanager

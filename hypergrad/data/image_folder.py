@@ -8,7 +8,7 @@ import torch
 
 from hypergrad.core.seeding import generator
 from hypergrad.data.catalogue import DataError
-from hypergrad.data.decode import decode_cached
+from hypergrad.data.decode import decode
 from hypergrad.data.splits import balanced_subset
 from hypergrad.data.standardise import Raw
 
@@ -33,7 +33,6 @@ def read_folder(
     test_size: int | None = None,
     image_size: int | None = None,
     seed: int = 0,
-    cache: bool = True,
 ) -> FolderSets:
     """Read images of any kind that Pillow opens, as RGB of one size.
 
@@ -48,7 +47,6 @@ def read_folder(
         image_size: Height and width in pixels; `None` keeps the size that all chosen images share,
             or takes 32 if they differ.
         seed: Which subset.
-        cache: Whether to keep the decoded images in the cache folder, and to use those there.
 
     Returns:
         Training and test set and the classes' names.
@@ -64,12 +62,12 @@ def read_folder(
         raise DataError(f"{path}: test/{unknown[0]} has no counterpart in train/: {_LAYOUT}")
     files: list[str] = []
     labels = []
-    for part, size in (("train", train_size), ("test", test_size)):
-        part_files, part_labels = _list_images(path, part, classes)
-        chosen = _choose(part_labels, size, seed, part)
-        files += [part_files[i] for i in chosen.tolist()]
-        labels.append(part_labels[chosen])
-    pixels = decode_cached(files, image_size, cache=cache)
+    for split, size in (("train", train_size), ("test", test_size)):
+        found, found_labels = _list_images(path, split, classes)
+        chosen = _choose(found_labels, size, seed, split)
+        files += [found[i] for i in chosen.tolist()]
+        labels.append(found_labels[chosen])
+    pixels = decode(files, image_size)
     n_train = len(labels[0])
     return FolderSets(
         Raw(pixels[:n_train], labels[0]), Raw(pixels[n_train:], labels[1]), tuple(classes)
@@ -87,19 +85,19 @@ def _classes(folder: Path, path: Path) -> list[str]:
     return names
 
 
-def _list_images(path: Path, part: str, classes: list[str]) -> tuple[list[str], torch.Tensor]:
+def _list_images(path: Path, split: str, classes: list[str]) -> tuple[list[str], torch.Tensor]:
     files: list[str] = []
     counts = []
     for name in classes:
-        folder = path / part / name
+        folder = path / split / name
         # Test folders may lack a class; a class without training images is a mistake.
         found = sorted(_images_in(folder)) if folder.is_dir() else []
-        if not found and part == "train":
+        if not found and split == "train":
             raise DataError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))}): {_LAYOUT}")
         files += found
         counts.append(len(found))
     if not files:
-        raise DataError(f"{path / part} holds no images: {_LAYOUT}")
+        raise DataError(f"{path / split} holds no images: {_LAYOUT}")
     return files, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
 
 
@@ -112,10 +110,10 @@ def _images_in(folder: Path) -> list[str]:
     ]
 
 
-def _choose(labels: torch.Tensor, size: int | None, seed: int, part: str) -> torch.Tensor:
+def _choose(labels: torch.Tensor, size: int | None, seed: int, split: str) -> torch.Tensor:
     if size is None:
-        return torch.randperm(len(labels), generator=generator("folder", part))
+        return torch.randperm(len(labels), generator=generator("folder", split))
     try:
         return balanced_subset(labels, size, seed)
     except ValueError as error:
-        raise ValueError(f"data.{part}_size={size}: {error}") from error
+        raise ValueError(f"{split}_size={size}: {error}") from error

@@ -58,19 +58,17 @@ def load(
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(NAMES)}")
     if image_size is not None and image_size < 1:
-        raise ValueError(f"data.image_size={image_size}: choose at least 1 pixel")
+        raise ValueError(f"image_size={image_size}: choose at least 1 pixel")
     if name == "imagefolder":
         if path is None:
-            raise DataError("data=imagefolder needs a folder: set data.path=FOLDER")
+            raise DataError("imagefolder needs a folder: path=FOLDER")
         train, test, classes = read_folder(
             path, train_size=train_size, test_size=test_size, image_size=image_size, seed=seed
         )
         scale = moments(train.pixels)
     else:
         if path is not None:
-            raise ValueError(
-                f"data.path={path} is for data=imagefolder: set data.root=FOLDER for {name}"
-            )
+            raise ValueError(f"path={path} is for imagefolder: use root=FOLDER for {name}")
         whole_train, whole_test = _read(name, data_root(root), fetch=download)
         scale = _moments_of(name, whole_train)
         train = _chosen(whole_train, train_size, seed, "train")
@@ -99,15 +97,15 @@ def _moments_of(name: str, train: Raw) -> Moments:
     entry = CATALOGUE[name]
     if entry.mean is None or entry.std is None:
         return moments(train.pixels)
-    mean, std = (torch.tensor(part, dtype=torch.float64) for part in (entry.mean, entry.std))
+    mean, std = (torch.tensor(given, dtype=torch.float64) for given in (entry.mean, entry.std))
     return Moments(255 * mean, 255 * std)
 
 
-def _chosen(raw: Raw, size: int | None, seed: int, part: str) -> Raw:
+def _chosen(raw: Raw, size: int | None, seed: int, split: str) -> Raw:
     if size is None:
         return raw
     try:
         index = balanced_subset(raw.labels, size, seed)
     except ValueError as error:
-        raise ValueError(f"data.{part}_size={size}: {error}") from error
+        raise ValueError(f"{split}_size={size}: {error}") from error
     return Raw(raw.pixels[index], raw.labels[index])

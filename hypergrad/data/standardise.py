@@ -60,7 +60,7 @@ def standardised(pixels: Tensor, scale: Moments, image_size: int | None) -> Tens
     Returns:
         `(n, c, image_size, image_size)`, float32.
     """
-    mean, std = (part.float().view(-1, 1, 1) for part in scale)
+    mean, std = (moment.float().view(-1, 1, 1) for moment in scale)
     images = pixels.float().sub_(mean).div_(std)
     if image_size is None or images.shape[-2:] == (image_size, image_size):
         return images

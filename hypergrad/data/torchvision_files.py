@@ -13,7 +13,14 @@ from hypergrad.data.standardise import Raw
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["StoredFile", "find_fault", "has_checksum", "read_torchvision", "stored_files"]
+__all__ = [
+    "StoredFile",
+    "find_fault",
+    "has_checksum",
+    "one_line",
+    "read_torchvision",
+    "stored_files",
+]
 
 _BROKEN = (
     AssertionError,
@@ -48,8 +55,8 @@ def vision_datasets() -> "ModuleType":
     except (ImportError, RuntimeError, AttributeError) as error:
         raise DataError(
             f"torch {torch.__version__} and the installed torchvision do not work together "
-            f"({_one_line(error)}): reinstall both in one command, "
-            "`pip install --force-reinstall torch torchvision`, or use data=digits"
+            f"({one_line(error)}): reinstall both in one command, "
+            "`pip install --force-reinstall torch torchvision`, or use digits"
         ) from error
     return datasets
 
@@ -71,13 +78,13 @@ def stored_files(name: str, root: Path, *, archives: bool = False) -> list[Store
         packed = [StoredFile(folder / file, md5) for file, md5 in vision.MNIST.resources]
         return packed if archives else [StoredFile(f.path.with_suffix(""), None) for f in packed]
     if name == "svhn":
-        parts = [vision.SVHN.split_list[split] for split in ("train", "test")]
-        return [StoredFile(root / file, md5) for _, file, md5 in parts]
+        files = [vision.SVHN.split_list[split] for split in ("train", "test")]
+        return [StoredFile(root / file, md5) for _, file, md5 in files]
     kind = vision.CIFAR10
     if archives:
         return [StoredFile(root / kind.filename, kind.tgz_md5)]
-    parts = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-    return [StoredFile(root / kind.base_folder / file, md5) for file, md5 in parts]
+    files = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+    return [StoredFile(root / kind.base_folder / file, md5) for file, md5 in files]
 
 
 def find_fault(name: str, root: Path, *, checksums: bool) -> StoredFile | None:
@@ -127,16 +134,16 @@ def read_torchvision(name: str, root: Path) -> tuple[Raw, Raw]:
             warnings.simplefilter("ignore")
             train, test = _read(name, root, train=True), _read(name, root, train=False)
         n_classes = len(CATALOGUE[name].classes)
-        for part in (train, test):
-            if len(part.pixels) != len(part.labels) or not len(part.labels):
-                raise ValueError(f"{len(part.pixels)} images with {len(part.labels)} labels")
-            if part.labels.min() < 0 or part.labels.max() >= n_classes:
+        for pixels, labels in (train, test):
+            if len(pixels) != len(labels) or not len(labels):
+                raise ValueError(f"{len(pixels)} images with {len(labels)} labels")
+            if labels.min() < 0 or labels.max() >= n_classes:
                 raise ValueError(f"labels outside 0 to {n_classes - 1}")
     except _BROKEN as error:
         raise DataError(
-            f"data set {name} in {root} is broken ({_one_line(error)}): "
+            f"data set {name} in {root} is broken ({one_line(error)}): "
             f"run `hypergrad data download {name}` to fetch it anew, "
-            "or use data=digits, which needs no download"
+            "or use digits, which needs no download"
         ) from error
     return train, test
 
@@ -167,5 +174,6 @@ def _is_whole_idx(path: Path) -> bool:
     return path.stat().st_size == 4 + 4 * magic[3] + n
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, short and on one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__

@@ -10,7 +10,6 @@ from hypergrad.data.downloading import absent
 from hypergrad.data.image_folder import read_folder
 from hypergrad.data.standardise import Raw
 from hypergrad.data.torchvision_files import (
-    StoredFile,
     find_fault,
     has_checksum,
     read_torchvision,
@@ -103,7 +102,10 @@ def _check_stored(name: str, root: Path) -> str:
     if fault is not None:
         raise absent(name, root, fault)
     packed = [file for file in stored_files(name, root, archives=True) if file.path.exists()]
-    files = [_with_known_md5(file) for file in stored_files(name, root)]
+    files = [
+        file._replace(md5=file.md5 or _UNPACKED_MD5.get(file.path.name))
+        for file in stored_files(name, root)
+    ]
     summed = {file for file in (*packed, *files) if file.md5 is not None}
     for file in sorted(summed):
         if not has_checksum(file):
@@ -116,14 +118,10 @@ def _check_stored(name: str, root: Path) -> str:
     return _report(CATALOGUE[name], train, test, str(root), verified)
 
 
-def _with_known_md5(file: StoredFile) -> StoredFile:
-    return file._replace(md5=file.md5 or _UNPACKED_MD5.get(file.path.name))
-
-
 def _check_folder(root: Path | None) -> str:
     if root is None:
-        raise DataError("imagefolder has no folder: set data.path=FOLDER")
-    train, test, classes = read_folder(root, cache=False)
+        raise DataError("imagefolder needs a folder: root=FOLDER")
+    train, test, classes = read_folder(root)
     shape = "x".join(map(str, train.pixels.shape[1:]))
     return (
         f"imagefolder in {root}: {len(classes)} classes, {len(train.labels):,} + "
@@ -132,20 +130,18 @@ def _check_folder(root: Path | None) -> str:
 
 
 def _report(entry: Entry, train: Raw, test: Raw, location: str, verified: str) -> str:
-    for part, expected, what in (
-        (train, entry.n_train, "training"),
-        (test, entry.n_test, "test"),
-    ):
-        if len(part.labels) != expected or part.pixels.shape[1:] != entry.shape:
-            raise DataError(
-                f"{entry.name} in {location} has {len(part.labels)} {what} images of shape "
-                f"{tuple(part.pixels.shape[1:])}, not {expected} of {entry.shape}: delete it and "
-                f"run `hypergrad data download {entry.name}`"
+    for raw, expected, what in ((train, entry.n_train, "training"), (test, entry.n_test, "test")):
+        shape, fault = tuple(raw.pixels.shape[1:]), None
+        if len(raw.labels) != expected or shape != entry.shape:
+            fault = (
+                f"{len(raw.labels)} {what} images of shape {shape}, not {expected} of {entry.shape}"
             )
-        if len(part.labels.unique()) != len(entry.classes):
+        elif len(raw.labels.unique()) != len(entry.classes):
+            fault = f"no {what} images of some classes"
+        if fault:
             raise DataError(
-                f"{entry.name} in {location} has no {what} images of some classes: delete it and "
-                f"run `hypergrad data download {entry.name}`"
+                f"{entry.name} in {location} has {fault}: delete it and run "
+                f"`hypergrad data download {entry.name}`"
             )
     shape = "x".join(map(str, entry.shape))
     return (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule, contributing_steps
 from hypergrad.core.sgd import InnerState
 from hypergrad.differentiation.active_tangents import active_tangents_at
@@ -19,8 +19,6 @@ from hypergrad.differentiation.result import Hypergradients, validation_gradient
 from hypergrad.parallel.ranks import ALONE, Ranks
 
 __all__ = ["forward_step", "hypergradients", "project"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 def forward_step(

@@ -1,18 +1,17 @@
 """How forward mode computes hypergradients: what is asked for, and what fits the network."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.curvature import STRATEGIES
-from hypergrad.curvature.approximate import PRECISIONS, check_inexact, reduced
 from hypergrad.curvature.autotune import Choice, check_strategy, choose_strategy
+from hypergrad.curvature.low_precision import PRECISIONS, check_precision, in_precision
 from hypergrad.parallel.ranks import ALONE, Ranks
 
 __all__ = ["ForwardOptions", "choose", "settle"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,6 @@ class ForwardOptions:
             tangents of its kind untouched and do not count in the average.
         strategy: How Hessian products are computed: see `curvature`. `auto` takes the fastest of
             those that fit the network, by a short trial; all are exact, but the last bits differ.
-        batch_fraction: Share of a minibatch, in (0, 1], whose Hessian products stand for those of
-            the whole: its first examples, so minibatches must be in random order. 1 is exact.
         precision: `tf32` (CUDA) or `bfloat16`: Hessian products, and nothing else, in that
             precision. None is that of the parameters.
     """
@@ -36,7 +33,6 @@ class ForwardOptions:
     clip_products: float | None = None
     truncation: float = 0.0
     strategy: str = "loop"
-    batch_fraction: float = 1.0
     precision: str | None = None
 
     def __post_init__(self) -> None:
@@ -49,8 +45,6 @@ class ForwardOptions:
         known = ("auto", *STRATEGIES)
         if self.strategy not in known:
             raise ValueError(f"unknown strategy {self.strategy!r}: use one of {known}")
-        if not 0 < self.batch_fraction <= 1:
-            raise ValueError(f"batch_fraction={self.batch_fraction} must be in (0, 1]; 1 is exact")
         if self.precision not in (None, *PRECISIONS):
             raise ValueError(
                 f"unknown precision {self.precision!r}: use one of {PRECISIONS}, or None"
@@ -79,17 +73,19 @@ def settle(
         The same, with another strategy at most.
 
     Raises:
-        ValueError: For a strategy that does not fit, or inexact products that cannot be had: see
-            `strategy.check_strategy` and `inexact.check_inexact`.
+        ValueError: For a strategy that does not fit, or a precision that cannot be had: see
+            `check_strategy` and `check_precision`.
     """
-    shortcuts = options.batch_fraction, options.precision
     check_strategy(model, options.strategy, batch)
-    check_inexact(model, theta, batch, options.strategy, *shortcuts)
+    check_precision(model, theta, batch, options.strategy, options.precision)
     if options.strategy != "auto":
         return options
     strategy = None
     if ranks.rank == 0:
-        strategy = choose(model, theta, batch, count, options, ranks).strategy
+        choice = choose(model, theta, batch, count, options, ranks)
+        strategy = choice.strategy
+        if choice.skipped:
+            warnings.warn(str(choice), stacklevel=2)
     return replace(options, strategy=ranks.broadcast_object(strategy))
 
 
@@ -108,11 +104,11 @@ def choose(
         theta: `(D,)` parameters.
         batch: A minibatch of the training.
         count: `N`, tangents to carry, on all ranks together.
-        options: Say on what part of the batch, and in what precision.
+        options: Say in what precision.
         ranks: Who carries them.
 
     Returns:
         The strategy, and what each that fits takes.
     """
-    smaller = reduced(model, theta, batch, options.batch_fraction, options.precision)
-    return choose_strategy(*smaller, len(ranks.share(count)))
+    given = in_precision(model, theta, batch, options.precision)
+    return choose_strategy(*given, len(ranks.share(count)))

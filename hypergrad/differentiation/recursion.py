@@ -20,17 +20,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
 from hypergrad.curvature import gradient, gradient_and_products
-from hypergrad.curvature.approximate import inexact_products, is_exact
+from hypergrad.curvature.low_precision import products_in_precision
 from hypergrad.differentiation.active_tangents import ActiveTangents, spans
 from hypergrad.differentiation.diagnostics import Diagnostics
 from hypergrad.differentiation.options import ForwardOptions
 
 __all__ = ["Tangents", "advance"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Tangents(NamedTuple):
@@ -91,13 +89,13 @@ def advance(
         noted.extend((loss.detach(), predictions.detach()))
         return loss
 
-    Z, shortcuts = _gathered(tangents.Z, live), (options.batch_fraction, options.precision)
-    if not is_exact(*shortcuts):
+    Z = _gathered(tangents.Z, live)
+    if options.precision is not None:
         # The same gradient with and without products: ranks differ in what they carry.
         g, HZ = gradient(primal, state.theta), Z
         if live:
             given = model, state.theta, Z, batch, buffers, options.strategy
-            HZ = inexact_products(*given, *shortcuts)
+            HZ = products_in_precision(*given, options.precision)
     else:
         g, HZ = gradient_and_products(
             lambda theta: model.loss(theta, x, y, buffers),

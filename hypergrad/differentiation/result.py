@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.sgd import InnerState
 from hypergrad.curvature import gradient
@@ -19,8 +19,6 @@ __all__ = [
     "validation_gradient",
     "validation_gradients",
 ]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Hypergradients(NamedTuple):

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule, StepValues, contributing_steps, windows
 from hypergrad.core.sgd import InnerState, clip_gradient, share_above, train_step
 from hypergrad.curvature import gradient, gradient_and_multiplier
@@ -40,8 +40,6 @@ __all__ = [
     "hypergradients",
     "reverse_step",
 ]
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def check_reversible(model: FlatModel) -> None:
     if model.has_dropout:
         raise ValueError(
             "the network has dropout, and reverse mode would draw another mask on the way back: "
-            "use forward mode with hvp.strategy=loop (method=shared)"
+            "use forward mode with strategy='loop'"
         )
 
 
@@ -302,7 +300,7 @@ def _check_repeatable(again: InnerState, state: InnerState) -> None:
         if difference > 1e-3 * torch.linalg.vector_norm(first):
             raise ValueError(
                 "a training step taken again ends elsewhere, so the network draws random numbers "
-                "(dropout?): use forward mode with hvp.strategy=loop (method=shared)"
+                "(dropout?): use forward mode with strategy='loop'"
             )
 
 

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +12,18 @@ import torch
 from hypergrad import data as datasets
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
+from hypergrad.config.wording import naming_settings
 from hypergrad.core.functional_model import FlatModel
-from hypergrad.curvature.approximate import check_inexact, true_float32
 from hypergrad.curvature.autotune import check_strategy
+from hypergrad.curvature.low_precision import check_precision, true_float32
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
-from hypergrad.models import MODELS, build
-from hypergrad.parallel.ranks import Ranks, join_ranks
+from hypergrad.models import build, resolve
+from hypergrad.parallel.ranks import Ranks, current_ranks
 
-__all__ = ["RunContext", "check_ranks", "make_model", "prepare"]
+__all__ = ["RunContext", "check_ranks", "computing", "make_model", "prepare"]
 
 LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
 
@@ -46,8 +48,29 @@ class RunContext(NamedTuple):
     ranks: Ranks
 
 
+@contextmanager
+def computing(config: RunConfig) -> Iterator[None]:
+    """Compute in this process as a run wants it, and as before afterwards.
+
+    That is with so many threads, and on a GPU float32 in float32.
+
+    Args:
+        config: The run's configuration.
+    """
+    threads = torch.get_num_threads()
+    with true_float32():
+        try:
+            if config.threads is not None:
+                torch.set_num_threads(config.threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
 def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
-    """Load the data, try the network on it, and lay out the run; no run directory is made.
+    """Load the data, try the network on it, and lay out the run.
+
+    No run directory is made, and the process is left as it is: see `computing`.
 
     Args:
         config: The run's configuration.
@@ -62,21 +85,19 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             set, too little memory for reverse mode, a device that is not there, or more ranks than
             have anything to do; one line that names the remedy.
     """
-    ranks = join_ranks()
+    ranks = current_ranks()
     check_ranks(config, ranks)
     device = _device(config.device, ranks)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    true_float32()
-    data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
-    model = make_model(config, data, config.seed)
-    if config.driver == "hypervariance" or config.method.mode == "reverse":
-        check_reversible(model)
-    elif config.driver == "learn":
-        train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
-        batch, given = (train.images[:size], train.labels[:size]), config.hvp
-        check_strategy(model, strategy, batch)
-        check_inexact(model, model.theta(), batch, strategy, given.batch_fraction, given.precision)
+    with naming_settings():
+        data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
+        model = make_model(config, data, config.seed)
+        if config.driver == "hypervariance" or config.method.mode == "reverse":
+            check_reversible(model)
+        elif config.driver == "learn":
+            train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
+            batch = train.images[:size], train.labels[:size]
+            check_strategy(model, strategy, batch)
+            check_precision(model, model.theta(), batch, strategy, config.hvp.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
     windows = max(config.method.counts(1))  # unshared values fit any horizon
@@ -134,19 +155,12 @@ def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
     Raises:
         ConfigError: If there is no such network.
     """
-    name, options = config.model.name, dict(config.model.options)
-    if ":" in name:
-        sys.path.insert(0, os.getcwd())  # a user's own module lies beside the call
-        module_name, _, attribute = name.partition(":")
-        try:
-            MODELS[name] = getattr(import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(
-                f"model.name={name}: {error}; run where the module can be imported"
-            ) from error
-        finally:
-            sys.path.pop(0)
-    module = build(name, data.shape, data.n_classes, seed=seed, options=options)
+    try:
+        network = resolve(config.model.name, beside=Path.cwd())  # a user's own module
+    except ValueError as error:
+        raise ConfigError(f"model.name={config.model.name}: {error}") from error
+    options = dict(config.model.options)
+    module = build(network, data.shape, data.n_classes, seed=seed, options=options)
     images = data.train.images
     return FlatModel(module.to(device=images.device, dtype=images.dtype))
 

@@ -176,7 +176,6 @@ def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float
     counts = config.method.counts(1)
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
-    products *= config.hvp.batch_fraction
     return 1.0 + 2.0 * products * moving, 0.0
 
 

@@ -11,22 +11,22 @@ from rich.console import Console
 
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
-from hypergrad.drivers.context import RunContext, make_model
+from hypergrad.config.wording import in_settings
+from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.drivers.summary import run_settings
+from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.reporting.results import headline
-from hypergrad.reporting.run_progress import Display
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
-from hypergrad.reporting.task_progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
-from hypergrad.runs.journal import Journal
 from hypergrad.runs.provenance import finish_session, provenance, record_session
+from hypergrad.runs.run_log import RunLog
 
 __all__ = ["again", "execute", "new_run"]
 
@@ -57,10 +57,11 @@ def execute(
     config = context.config
     began = time.monotonic()
     if config.driver == "search" and run.is_held():
-        code = _assist(context, run)
+        with computing(config):
+            code = _assist(context, run)
         if code or run.is_held() or run.status() == "finished":
             return code
-    with run.hold(), catch_signals() as interrupt:
+    with computing(config), run.hold(), catch_signals() as interrupt:
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
@@ -77,7 +78,7 @@ def execute(
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
             return interrupt.exit_code
         except Exception as error:
-            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            text = f"{type(error).__name__}: {in_settings(' '.join(str(error).split()))}"
             run.update_summary({"status": "failed", "message": text})
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:
@@ -100,12 +101,10 @@ def _learning(
     hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
-    journal = Journal(run)
+    log = RunLog(run)
     try:
-        with Display(total, config.outer.steps, config.epochs, hint, console) as display:
-            loop = RecordedInnerLoop(
-                config, context.data, context.plan, journal, display, interrupt
-            )
+        with RunProgress(total, config.outer.steps, config.epochs, hint, console) as display:
+            loop = RecordedInnerLoop(config, context.data, context.plan, log, display, interrupt)
             learner = LearnDriver(
                 config,
                 context.data,
@@ -119,7 +118,7 @@ def _learning(
             yield learner.run
         run.update_summary({"headline": headline(loop.progress.results)})
     finally:
-        journal.close()
+        log.close()
 
 
 @contextlib.contextmanager

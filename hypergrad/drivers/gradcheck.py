@@ -11,6 +11,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.data import Dataset, Minibatches, in_batches
 from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.drivers.context import computing
 
 __all__ = ["TOLERANCE", "Comparison", "compare"]
 
@@ -49,6 +50,11 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
     Raises:
         ValueError: If a kind has more values than there are steps.
     """
+    with computing(config):
+        return _compared(config, model, data, steps)
+
+
+def _compared(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> list[Comparison]:
     method = config.method
     counts = method.counts(steps)
     schedule = Schedule(

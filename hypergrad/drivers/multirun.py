@@ -25,7 +25,7 @@ from hypergrad.drivers.execute import again, execute, new_run
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.parallel.pool import spread
-from hypergrad.parallel.ranks import join_ranks
+from hypergrad.parallel.ranks import current_ranks
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.multirun_report import (
     NOT_ASKED,
@@ -34,7 +34,7 @@ from hypergrad.reporting.multirun_report import (
     write_members,
 )
 from hypergrad.reporting.run_report import report
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
@@ -347,7 +347,7 @@ def run_member_in_worker(task: MemberTask) -> str:
 
 def _look_at(members: Sequence[Member], jobs: int) -> FirstLook:
     """Try every data set, and every way to use it, once, before any member begins."""
-    ranks = join_ranks()
+    ranks = current_ranks()
     if jobs > 1 and ranks.size > 1:
         raise ConfigError(
             f"jobs={jobs}: members in processes of their own cannot be shared among {ranks.size} "

@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.accuracy_axis import apply_axis, choose_axis
+from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale
 from hypergrad.figures.fig1_data import ACCURACY, KINDS, Figure1Data, Final, Line, figure_1_data
 from hypergrad.figures.run_data import RunRecord, floats
 
@@ -29,26 +28,11 @@ _BEST_WIDTH = 1.9  # points
 _LEGEND_COLUMNS = 3
 
 
-def draw_fig1(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
-    """Draw Figure 1: panels for α, β, μ and test accuracy over epochs.
-
-    Args:
-        record: the run.
-
-    Returns:
-        The figure and the table of everything drawn in it.
-
-    Raises:
-        ValueError: the run has not finished an outer step yet.
-    """
+def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw panels for α, β, μ and test accuracy over epochs."""
     data = figure_1_data(record)
-    text = caption.caption_text(record, _remarks(record, data))
-    below, above = caption.caption_height(text), caption.mark_height(record)
     colours = style.sequence_colours(_outer_step_count(record, data))
-    handles = _legend(data, colours)
-    top = above + style.legend_height(len(handles), _LEGEND_COLUMNS) + 0.28
-    room = style.Margins(0.58, 0.72, below + 0.42, top, across=0.68, down=0.68)
-    figure, panels = style.panel_grid(_HEIGHT + above, (2, 2), room)
+    figure, panels = style.panel_grid(_HEIGHT, 2, 2)
     horizon = float(floats(record.outer, "end_epoch").max())
     for axes, panel, letter in zip(panels, (*KINDS, ACCURACY), "abcd", strict=True):
         lines = [line for line in data.lines if line.panel == panel]
@@ -62,22 +46,15 @@ def draw_fig1(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
             _finish_accuracy(axes, lines, data.finals, horizon)
         else:
             _finish_schedule(axes, lines, panel)
-    _colour_bar(figure, panels, colours)
-    style.legend_above(figure, handles, _LEGEND_COLUMNS, above)
-    caption.sign_figure(figure, record, text)
+    ticks = range(0, len(colours), math.ceil(len(colours) / 12))
+    style.colour_bar(figure, panels, style.colour_scale(colours), "outer step", ticks)
+    handles = _legend(data, colours)
+    caption.sign_figure(figure, record, _remarks(record, data), handles, _LEGEND_COLUMNS)
     return figure, data.table()
 
 
 def hd_note(lines: list[Line], limits: tuple[float, float]) -> str:
-    """Say how far hypergradient descent leaves a panel; empty while it stays inside.
-
-    Args:
-        lines: the panel's lines.
-        limits: the panel's lower and upper limit.
-
-    Returns:
-        The note.
-    """
+    """Say how far hypergradient descent leaves a panel; empty while it stays inside."""
     values = np.concatenate([line.value for line in lines if line.method == "hd"] or [np.empty(0)])
     ends = style.ends_outside(values, limits)
     return f"HD leaves the panel ({ends})" if ends else ""
@@ -97,20 +74,18 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
         style.outline_line(thick, _BEST_WIDTH)
     # A diverged run is crossed where its loss was lost; the accuracy may be lost with it.
     lost = np.flatnonzero(line.diverged)[:1]
-    height = np.nan_to_num(line.value[lost])
-    cross = {"markersize": 6, "markeredgewidth": 1.6, "clip_on": False, "zorder": 5}
-    axes.plot(line.epoch[lost], height, "x", color=colour, **cross)
+    if lost.size:
+        height = np.nan_to_num(line.value[lost])
+        cross = {"markersize": 6, "markeredgewidth": 1.6, "clip_on": False, "zorder": 5}
+        axes.plot(line.epoch[lost], height, "x", color=colour, **cross)
 
 
 def _finish_schedule(axes: Axes, lines: list[Line], kind: str) -> None:
     learned = [line.value for line in lines if line.method == "ours" and line.value.size]
     ours = np.concatenate(learned or [np.zeros(1)])
     low, high = float(ours.min()), float(ours.max())
-    span = max(high - low, _SMALLEST_SPAN[kind])
-    limits = (low - 0.07 * span, low + 1.07 * span)
-    axes.set_ylim(limits)
-    unit = style.scale_axis(axes.yaxis, limits)
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    high = max(high, low + _SMALLEST_SPAN[kind])
+    limits, unit = linear_scale(axes.yaxis, low, high)
     axes.set_ylabel(style.KIND_LABELS[kind] + unit)
     if learned:
         style.note_panel(axes, hd_note(lines, limits), _HD_COLOUR)
@@ -142,17 +117,6 @@ def _finish_accuracy(
         spread = None if math.isnan(final.std) else [final.std]
         look = {"color": colour, "capsize": 2, "markersize": 4.5, "zorder": 6}
         axes.errorbar([horizon * place], [final.mean], yerr=spread, fmt=marker, **look)
-
-
-def _colour_bar(figure: Figure, panels: list[Axes], colours: list[str]) -> None:
-    top, bottom = panels[1].get_position(), panels[3].get_position()
-    box = (top.x1 + 0.13 / style.WIDTH, bottom.y0, 0.09 / style.WIDTH, top.y1 - bottom.y0)
-    bar = figure.colorbar(style.colour_scale(colours), cax=figure.add_axes(box))
-    bar.set_label("outer step")
-    bar.set_ticks(list(range(0, len(colours), math.ceil(len(colours) / 12))))
-    bar.ax.tick_params(length=0)
-    bar.minorticks_off()
-    bar.outline.set_visible(False)
 
 
 def _legend(data: Figure1Data, colours: list[str]) -> list[Line2D]:

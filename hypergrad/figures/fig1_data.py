@@ -77,23 +77,14 @@ class Figure1Data:
         finals = finals.rename(columns={"mean": "value"})
         finals = finals.assign(panel=ACCURACY, seed=pd.NA, outer_step=pd.NA, best=False)
         finals = finals.astype({"seed": "Int64", "outer_step": "Int64"})
-        parts = [*drawn, finals[list(drawn[0].columns)]] if self.finals else drawn
-        return pd.concat(parts, ignore_index=True)
+        tables = [*drawn, finals[list(drawn[0].columns)]] if self.finals else drawn
+        return pd.concat(tables, ignore_index=True)
 
 
 def figure_1_data(record: RunRecord) -> Figure1Data:
-    """Collect what Figure 1 draws.
+    """Collect the lines of the first seed and the retrained results over all seeds.
 
     A schedule is a step function: two points a window, at its start and its end.
-
-    Args:
-        record: the run.
-
-    Returns:
-        The lines of the first seed and the retrained results over seeds.
-
-    Raises:
-        ValueError: the run has not finished an outer step yet.
     """
     if record.outer.empty:
         raise ValueError(

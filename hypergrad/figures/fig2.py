@@ -13,24 +13,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.fig2_axes import (
-    BULK,
-    TICKS,
-    Bands,
-    finite_only,
-    outside_note,
-    powers_between,
-    set_scale,
-    short_number,
-)
+from hypergrad.figures.axes import TICKS, linear_scale, powers_between, symlog_scale
 from hypergrad.figures.fig2_data import METHODS, figure_2_table, read_hypergradients
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
-_HEIGHT = 8.5  # inches, of five rows; fewer rows have higher panels, up to
-_HIGHEST = 1.7  # inches
-_DOWN = 0.46  # inches between rows: title and note
-_LABELS = (0.47, 0.56)  # inches from a left or right panel to its axis label, for all rows
+_ROW, _AROUND = 1.44, 1.3  # inches: a row of panels; legend, axis label and caption
 _TITLE_PAD = 13.0  # points: room for a note under the title
+_SPREAD = 8.0  # reach of the widest method over the narrowest beyond which a linear axis hides it
+_BULK = (0.02, 0.98)  # quantiles that a linear axis shows
+Bands = dict[str, tuple[np.ndarray, np.ndarray]]  # method: the band's lower and upper edge
 _NAMES = {
     "greedy": "greedy: one step ahead",
     "unshared": "unshared: one value a step",
@@ -46,72 +37,43 @@ _PERTURBED = {
 _SIZED = ("weights", "learning_rate")  # what is perturbed by so many per cent of itself
 
 
-def draw_fig2(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
-    """Draw Figure 2: a row of two panels a perturbation, hypervariance and hypergradient.
-
-    Args:
-        record: the run.
-
-    Returns:
-        The figure and the table of everything drawn in it (see `figure_2_table`).
-
-    Raises:
-        ValueError: the run has no finished repeat yet, or its file is damaged.
-    """
+def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw a row of two panels a perturbation: hypervariance and hypergradient."""
     raw = read_hypergradients(record.path)
     windows = _window_lengths(raw)
     horizon = int(integers(raw, "end_step").max())
     width = round(np.mean(windows)) if windows.size else max(1, horizon // 10)
     table = figure_2_table(raw, width)
-    text = caption.caption_text(record, _remarks(record, windows, width, horizon))
+    names = list(dict.fromkeys(table["perturbation"]))
+    figure, panels = style.panel_grid(_AROUND + _ROW * len(names), len(names), 2)
+    for axes, letter in zip(panels, ascii_lowercase, strict=False):
+        axes.set_autoscaley_on(False)  # it warns where all values are the same
+        axes.set_xlim(0, horizon)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.tick_params(labelbottom=axes in panels[-2:])
+        title = _row_title(record, names[panels.index(axes) // 2])
+        style.letter_panel(axes, letter, title if axes in panels[::2] else "", _TITLE_PAD)
+    for name, left, right in zip(names, panels[::2], panels[1::2], strict=True):
+        rows = where(table, perturbation=name)
+        _draw_variance(left, rows)
+        _draw_mean(right, rows)
+        style.note_edge(left, ratio_note(rows))
+        style.note_panel(right, _repeats_note(rows), pad=_TITLE_PAD)
+    for axes in panels[-2:]:
+        axes.set_xlabel("inner step")
+    figure.align_ylabels(panels)
     handles = [
         Line2D([], [], color=style.METHOD_COLOURS[method], label=_NAMES[method])
         for method in METHODS
         if method in set(table["method"])
     ]
-    names = list(dict.fromkeys(table["perturbation"]))
-    below, above = caption.caption_height(text), caption.mark_height(record)
-    top = above + style.legend_height(len(handles), len(METHODS)) + 0.42
-    room = style.Margins(0.66, 0.18, below + 0.42, top, across=0.92, down=_DOWN)
-    free = _HEIGHT + above - room.top - room.bottom - (len(names) - 1) * _DOWN
-    panel = min(_HIGHEST, free / len(names))
-    height = room.top + room.bottom + len(names) * panel + (len(names) - 1) * _DOWN
-    figure, panels = style.panel_grid(height, (len(names), 2), room)
-    for row, name in enumerate(names):
-        left, right = panels[2 * row], panels[2 * row + 1]
-        for axes in (left, right):
-            axes.set_autoscaley_on(False)  # it warns where all values are the same
-        rows = where(table, perturbation=name)
-        _draw_variance(left, rows)
-        _draw_mean(right, rows)
-        for axes, letter in ((left, 2 * row), (right, 2 * row + 1)):
-            axes.set_title(
-                ascii_lowercase[letter % 26], loc="left", fontweight="bold", pad=_TITLE_PAD
-            )
-            axes.set_xlim(0, horizon)
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
-            axes.tick_params(labelbottom=row == len(names) - 1)
-            wide = axes.get_position().width * style.WIDTH
-            axes.yaxis.set_label_coords(-_LABELS[letter % 2] / wide, 0.5)
-        _write(left, _row_title(record, name), _TITLE_PAD, size=8.5)
-        _write(left, ratio_note(rows), 3.0)
-        _write(right, _repeats_note(rows), _TITLE_PAD, right=True)
-    for axes in panels[-2:]:
-        axes.set_xlabel("inner step")
-    style.legend_above(figure, handles, len(METHODS), above)
-    caption.sign_figure(figure, record, text)
+    remarks = _remarks(record, windows, width, horizon)
+    caption.sign_figure(figure, record, remarks, handles, len(METHODS))
     return figure, table
 
 
 def ratio_note(rows: pd.DataFrame) -> str:
-    """Say by how much sharing cuts hypervariance, and what independent noise would make of it.
-
-    Args:
-        rows: those of `figure_2_table` for one perturbation.
-
-    Returns:
-        The note.
-    """
+    """Say by how much sharing cuts hypervariance, and what independent noise would make of it."""
     missing = [name for name in ("shared", "unshared") if where(rows, method=name).empty]
     if missing:
         return f"no ratio: {' and '.join(missing)} missing"
@@ -126,6 +88,54 @@ def ratio_note(rows: pd.DataFrame) -> str:
     return f"shared/unshared {short_number(ratio)}{interval}, 1/W = {short_number(independent)}"
 
 
+def set_scale(axes: Axes, bands: Bands) -> None:
+    """Choose a vertical axis on which the bands of all methods can be read.
+
+    Linear for their bulk where they are of similar reach (what is outside is noted), else
+    symmetric logarithmic, with the narrowest method around its linear range.
+    """
+    finite = {name: finite_only(np.concatenate(edges)) for name, edges in bands.items()}
+    bulk = {name: np.quantile(v, _BULK) for name, v in finite.items() if v.size}
+    reach = [float(np.abs(ends).max()) for ends in bulk.values() if np.any(ends)]
+    unit = ""
+    if reach and max(reach) > _SPREAD * min(reach):
+        every = np.concatenate(list(finite.values()))
+        low, high = float(every.min()), float(every.max())
+        first = math.floor(math.log10(min(reach)))
+        decades = math.log10(max(-low, high)) - first
+        symlog_scale(axes, first, low, high, flat=max(1.0, 0.35 * decades))
+    else:
+        ends = np.concatenate([np.zeros(1), *bulk.values()])
+        low, high = float(ends.min()), float(ends.max())
+        _, unit = linear_scale(axes.yaxis, low, high, margin=0.1, flat=1.0, ticks=4)
+    axes.set_ylabel(f"hypergradient\n{unit.strip()}" if unit else "hypergradient")
+
+
+def outside_note(lines: dict[str, np.ndarray], limits: tuple[float, float]) -> str:
+    """Say which lines leave a panel, and how far; empty while all stay inside.
+
+    >>> outside_note({"greedy": np.array([0.0, 2.53]), "shared": np.array([0.1])}, (-1.0, 1.0))
+    'beyond the panel: greedy 2.5'
+    """
+    notes = []
+    for name, values in lines.items():
+        low, high = (f(finite_only(values), initial=limits[0]) for f in (np.min, np.max))
+        ends = [short_number(low)] if low < limits[0] else []
+        ends += [short_number(high)] if high > limits[1] else []
+        notes += [f"{name} {' and '.join(ends)}"] if ends else []
+    return f"beyond the panel: {', '.join(notes)}" if notes else ""
+
+
+def finite_only(values: np.ndarray) -> np.ndarray:
+    """The values that are finite numbers."""
+    return values[np.isfinite(values)]
+
+
+def short_number(value: float) -> str:
+    """A number to two digits, for a note."""
+    return style.tidy_number(float(f"{value:.2g}"))
+
+
 def _draw_variance(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylabel("hypervariance")
     shown = [np.empty(0)]
@@ -138,15 +148,13 @@ def _draw_variance(axes: Axes, rows: pd.DataFrame) -> None:
         if method != "shared":
             faint = {"color": style.METHOD_COLOURS[method], "linewidth": 0.45, "alpha": 0.35}
             axes.plot(_places(of_method, method), raw, zorder=1.5, **faint)
-        shown += [np.quantile(finite_only(raw), BULK)] if finite_only(raw).size else []
+        shown += [np.quantile(finite_only(raw), _BULK)] if finite_only(raw).size else []
         shown += [finite_only(smooth)]
     powers = np.log10(np.concatenate(shown))
     if not powers.size:
         axes.set_yticks([])
         few = int(integers(rows, "repeats").max()) < 2
-        middle = {"ha": "center", "va": "center", "color": style.GREY, "fontsize": 8.0}
-        note = "needs two finite repeats" if few else "no variance at all"
-        axes.annotate(note, (0.5, 0.5), xycoords="axes fraction", **middle)
+        style.note_inside(axes, "needs two finite repeats" if few else "no variance at all")
         return
     low, high = float(powers.min()), float(powers.max())
     low, high = low - 0.06 * (high - low) - 0.1, high + 0.06 * (high - low) + 0.1
@@ -183,8 +191,7 @@ def _draw_mean(axes: Axes, rows: pd.DataFrame) -> None:
             faint = {"color": style.METHOD_COLOURS[method], "markersize": 1.3, "alpha": 0.35}
             axes.plot(place, raw, "o", markeredgewidth=0, zorder=1.5, **faint)
     set_scale(axes, bands)
-    low, high = axes.get_ylim()
-    _write(axes, outside_note(lines, (low, high)), 3.0)
+    style.note_edge(axes, outside_note(lines, axes.get_ylim()))
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, smooth: np.ndarray, method: str) -> None:
@@ -202,17 +209,6 @@ def _places(rows: pd.DataFrame, method: str) -> np.ndarray:
 
 def _spread_out(values: np.ndarray, place: np.ndarray) -> np.ndarray:
     return values if values.size == place.size else np.repeat(values, 2)
-
-
-def _write(
-    axes: Axes, text: str, up: float, right: bool = False, size: float = style.SMALL
-) -> None:
-    """Write `up` points above a panel; a title, which is larger, leaves room for the letter."""
-    title = size > style.SMALL
-    look = {"fontsize": size, "color": "black" if title else style.GREY}
-    look |= {"ha": "right" if right else "left", "annotation_clip": False}
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(text, (float(right), 1), (11.0 if title else 0.0, up), **place, **look)
 
 
 def _row_title(record: RunRecord, name: str) -> str:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import math
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures.run_data import floats, integers, where
+from hypergrad.figures.run_data import Converter, floats, integers, read_table, where
 
 PERTURBATIONS = ("weights", "learning_rate", "train", "validation", "all")
 METHODS = ("greedy", "unshared", "shared")
-FILES = ("hypergradients.csv", "hypergradients.csv.gz")
+FILE = "hypergradients.csv"
 
-_TYPES: dict[str, type[int] | type[float]] = {
-    **dict.fromkeys(("repeat", "index", "start_step", "end_step"), int),
+_COLUMNS: dict[str, Converter] = {
+    "perturbation": str,
+    "repeat": int,
+    "method": str,
+    **dict.fromkeys(("index", "start_step", "end_step"), int),
     "value": float,
 }
-_COLUMNS = "perturbation repeat method index start_step end_step value".split()
 _FEWEST = 3  # repeats of which a confidence interval can be had
 _INTERVAL = (2.5, 97.5)  # percentiles
 
@@ -50,30 +49,11 @@ def read_hypergradients(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: there is no such file in it, it is empty, or not what a run writes.
     """
-    found = next((path / name for name in FILES if (path / name).is_file()), path / FILES[0])
-    try:
-        read = gzip.decompress if found.suffix == ".gz" else bytes
-        text = read(found.read_bytes()).decode("utf-8") if found.is_file() else ""
-        # A line without its newline may be cut inside a number and still parse.
-        complete = text[: text.rfind("\n") + 1] or ",".join(_COLUMNS)
-        table = pd.read_csv(io.StringIO(complete), dtype="object")
-        # Python's own conversion is exact; that of pandas may miss the last bit.
-        for name in set(_TYPES) & set(table.columns):
-            table[name] = np.array([_TYPES[name](text) for text in table[name]], _TYPES[name])
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        why = str(error).strip()
-        raise ValueError(
-            f"{found} is damaged ({why}): resume the run to rewrite it, or choose another run"
-        ) from error
-    missing = [name for name in _COLUMNS if name not in table.columns]
-    if missing:
-        raise ValueError(
-            f"{found} lacks the column {', '.join(missing)}: was it written by another version? "
-            "Read it with that version, or choose another run"
-        )
+    found = path / FILE
+    table = read_table(found, _COLUMNS)
     if table.empty:
         raise ValueError(
-            f"{path} has no hypergradient in {FILES[0]} yet: wait for the first repeat, "
+            f"{path} has no hypergradient in {FILE} yet: wait for the first repeat, "
             "or choose a run of fig2 with --run PATH"
         )
     strange = sorted({str(name) for name in table["method"]} - set(METHODS))
@@ -86,7 +66,7 @@ def read_hypergradients(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{found} holds a repeat twice: resume the run to rewrite it, or choose another run"
         )
-    return table.reindex(columns=_COLUMNS)
+    return table
 
 
 def step_statistics(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +80,7 @@ def step_statistics(table: pd.DataFrame) -> pd.DataFrame:
         end_step, mean, std and hypervariance (`ddof=1`; NaN for fewer than two repeats), repeats
         (the finite ones, which these are of) and dropped (how many are not finite, or absent).
     """
-    parts = []
+    tables = []
     for (perturbation, method), found in _split(table).items():
         mean, variance, count = _moments(found.values)
         columns = {
@@ -115,8 +95,8 @@ def step_statistics(table: pd.DataFrame) -> pd.DataFrame:
             "repeats": count,
             "dropped": found.repeats.size - count,
         }
-        parts.append(pd.DataFrame(columns))
-    return pd.concat(parts, ignore_index=True)
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
 
 
 def ratios(table: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -188,7 +168,7 @@ def figure_2_table(table: pd.DataFrame, width: int) -> pd.DataFrame:
         compared (the repeats of that ratio) as `ratios` has them.
     """
     statistics = step_statistics(table)
-    parts = []
+    tables = []
     for _, rows in statistics.groupby(["perturbation", "method"], sort=False):
         size = 1 if rows["method"].iloc[0] == "shared" else width
         variance = moving_average(floats(rows, "hypervariance"), size)
@@ -198,10 +178,10 @@ def figure_2_table(table: pd.DataFrame, width: int) -> pd.DataFrame:
             "smooth_std": np.sqrt(variance),
             "smooth_hypervariance": variance,
         }
-        parts.append(rows.assign(**smooth))
+        tables.append(rows.assign(**smooth))
     columns = ["perturbation", "method", "ratio", "low", "high", "independent", "compared"]
     found = ratios(table).rename(columns={"repeats": "compared"}).reindex(columns=columns)
-    return pd.concat(parts, ignore_index=True).merge(found, on=columns[:2], how="left")
+    return pd.concat(tables, ignore_index=True).merge(found, on=columns[:2], how="left")
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,16 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.accuracy_axis import AccuracyAxis, apply_axis, choose_axis
+from hypergrad.figures.axes import AccuracyAxis, apply_axis, choose_axis, linear_scale
 from hypergrad.figures.fig3_data import ACCURACY, LEARNED, SCHEDULE, Figure3Data, figure_3_data
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
-_PANEL_HEIGHT = 1.65  # inches
-_DOWN = 0.9  # inches between rows: tick labels, axis label, title and note
-_NEAR = 0.16  # inches between the two schedule panels, which share an axis
-_BAR = 0.08  # inches
+_ROW, _AROUND = 2.3, 0.85  # inches: a row of panels; legend and caption
 _TITLE_PAD = 13.0  # points: room for a note under the title
-_SMALL_TITLE = {"fontsize": style.SMALL, "color": style.GREY, "pad": _TITLE_PAD}
 _BEST_WIDTH = 1.7  # points
 _MANY = 50  # values of a schedule
 _SMALLEST_SPAN = 0.1  # where all learned values are zero, the panel still needs a height
@@ -35,53 +33,31 @@ _LEGEND_COLUMNS = 3
 _RING = {"markersize": 6, "markeredgecolor": "black", "markeredgewidth": 1.0}
 
 
-def draw_fig3(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
-    """Draw Figure 3: a row of panels a data set; schedules shared, unshared, and accuracy.
-
-    Args:
-        record: the run whose parts are the folders `<data>_<method>` in it.
-
-    Returns:
-        The figure and the table of everything drawn in it.
-
-    Raises:
-        ValueError: no part has finished an outer step yet, or one is damaged.
-    """
+def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw a row of panels a data set: schedules shared and unshared, and accuracy."""
     data = figure_3_data(record)
-    text = caption.caption_text(record, _remarks(data))
-    below, above = caption.caption_height(text), caption.mark_height(record)
     colours = style.sequence_colours(data.outer_steps)
-    handles = _legend(data.table)
-    top = above + style.legend_height(len(handles), _LEGEND_COLUMNS) + 0.38
-    room = style.Margins(0.7, 0.1, below + 0.42, top, across=0.64, down=_DOWN)
     rows = len(data.data_sets)
-    height = rows * _PANEL_HEIGHT + (rows - 1) * _DOWN + room.bottom + room.top
-    figure, panels = style.panel_grid(height, (rows, 3), room)
+    figure, panels = style.panel_grid(_AROUND + _ROW * rows, rows, 3)
     for row, name in enumerate(data.data_sets):
         three = panels[3 * row : 3 * row + 3]
         table = where(data.table, data=name)
-        # The colour bar stands in the gap that this leaves.
-        _move(three[1], _NEAR - room.across)
         _draw_schedules(three[:2], where(table, panel=SCHEDULE), colours)
         _draw_accuracies(three[2], where(table, panel=ACCURACY), data.seeds[name][0])
         title = _DATA_TITLES.get(name, name)
         for axes, what in zip(three, (", shared", ", unshared", ""), strict=True):
-            _name_panel(axes, "abcdefghijklmnopqrstuvwxyz"[panels.index(axes)], title + what)
-    _colour_bar(figure, panels, colours)
-    style.legend_above(figure, handles, _LEGEND_COLUMNS, above)
-    caption.sign_figure(figure, record, text)
+            letter = ascii_lowercase[panels.index(axes) % 26]
+            style.letter_panel(axes, letter, title + what, _TITLE_PAD)
+    scale = style.colour_scale(colours)
+    ticks = range(0, len(colours), _every(len(colours)))
+    style.colour_bar(figure, panels[1::3], scale, "outer step", ticks)
+    handles = _legend(data.table)
+    caption.sign_figure(figure, record, _remarks(data), handles, _LEGEND_COLUMNS)
     return figure, data.table
 
 
 def hd_note(values: np.ndarray, limits: tuple[float, float]) -> str:
     """Say how far hypergradient descent leaves the panels; empty while it stays inside.
-
-    Args:
-        values: `(K,)` its learning rates.
-        limits: the panels' lower and upper limit.
-
-    Returns:
-        The note.
 
     >>> hd_note(np.array([0.0, 2.5]), (0.0, 1.0))
     'hd leaves both panels (max 2.5)'
@@ -97,9 +73,7 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
     values = values if values.size else floats(hd, "value")
     finite = values[np.isfinite(values)]
     low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
-    span = max(high - low, _SMALLEST_SPAN)
-    limits = (low - 0.07 * span, low + 1.07 * span)
-    unit = ""
+    high, limits, unit = max(high, low + _SMALLEST_SPAN), (0.0, 1.0), ""
     for axes, rows in zip(pair, learned, strict=True):
         for outer_step in np.unique(integers(rows, "outer_step")):
             _draw_outer_step(axes, where(rows, outer_step=outer_step), colours[outer_step])
@@ -109,23 +83,19 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
             axes.plot(*_stairs(logged), **faint)
         axes.plot(*_stairs(smooth if len(smooth) else logged), **_hd_look(zorder=4))
         if rows.empty:
-            middle = {"horizontalalignment": "center", "color": style.GREY, "fontsize": 8.0}
-            place = {"xycoords": "axes fraction", "verticalalignment": "center", **middle}
-            axes.annotate("no outer step yet", (0.5, 0.5), **place)
-        axes.set_ylim(limits)
+            style.note_inside(axes, "no outer step yet")
         axes.set_xlim(0, float(floats(table, "end").max(initial=1.0)))
-        unit = style.scale_axis(axes.yaxis, limits)
-        axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+        limits, unit = linear_scale(axes.yaxis, low, high, ticks=7)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
         axes.set_xlabel("inner step")
         best = where(rows, best=True)
         if len(best):
             best_step = int(integers(best, "outer_step")[0])
-            axes.set_title(f"best: {best_step}", loc="right", **_SMALL_TITLE)
+            style.note_panel(axes, f"best: {best_step}", pad=_TITLE_PAD)
     pair[0].set_ylabel(style.KIND_LABELS["learning_rate"] + unit)
     pair[1].tick_params(labelleft=False)
     # Said once, over both: the line and the limits are the same, and the note may be long.
-    _note(pair[1], hd_note(floats(hd, "value"), limits), _COLOURS["hd"])
+    style.note_edge(pair[1], hd_note(floats(hd, "value"), limits), _COLOURS["hd"], right=True)
 
 
 def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
@@ -187,41 +157,14 @@ def _draw_accuracies(axes: Axes, table: pd.DataFrame, first_seed: int) -> None:
     choices = [choose_axis(np.array([best]), highest) for best in sorted(reached.values())]
     # Where the less good method's best can be read, the other's can be too.
     axis = next((choice for choice in choices if choice.knee > 0), AccuracyAxis(0.0, 1.0))
-    _note(axes, apply_axis(axes, axis), style.GREY)
+    style.note_edge(axes, apply_axis(axes, axis), right=True)
 
 
 def _cross(axes: Axes, x: np.ndarray, y: np.ndarray, lost: np.ndarray, method: str) -> None:
+    if not lost.any():
+        return
     look = {"markersize": 5, "markeredgewidth": 1.4, "clip_on": False, "zorder": 8}
     axes.plot(x[lost], y[lost], "x", color=_COLOURS[method], **look)
-
-
-def _name_panel(axes: Axes, letter: str, name: str) -> None:
-    axes.set_title(letter, loc="left", fontweight="bold", pad=_TITLE_PAD)
-    look = {"textcoords": "offset points", "va": "baseline", "annotation_clip": False}
-    axes.annotate(name, (0, 1), (10, _TITLE_PAD), xycoords="axes fraction", fontsize=8.5, **look)
-
-
-def _note(axes: Axes, note: str, colour: str) -> None:
-    if note:
-        look = {"ha": "right", "fontsize": style.SMALL, "color": colour, "annotation_clip": False}
-        offset = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        axes.annotate(note, (1, 1), (0, 3), **offset, **look)
-
-
-def _move(axes: Axes, inches: float) -> None:
-    box = axes.get_position()
-    axes.set_position((box.x0 + inches / style.WIDTH, box.y0, box.width, box.height))
-
-
-def _colour_bar(figure: Figure, panels: list[Axes], colours: list[str]) -> None:
-    top, bottom = panels[1].get_position(), panels[-2].get_position()
-    box = (top.x1 + 0.1 / style.WIDTH, bottom.y0, _BAR / style.WIDTH, top.y1 - bottom.y0)
-    bar = figure.colorbar(style.colour_scale(colours), cax=figure.add_axes(box))
-    bar.set_label("outer step", labelpad=3)
-    bar.set_ticks(list(range(0, len(colours), _every(len(colours)))))
-    bar.ax.tick_params(length=0, labelsize=style.SMALL)
-    bar.minorticks_off()
-    bar.outline.set_visible(False)
 
 
 def _every(count: int) -> int:

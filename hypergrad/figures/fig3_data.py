@@ -1,9 +1,10 @@
-"""The data of Figure 3: every line and marker that the figure draws."""
+"""The data of Figure 3: every line and marker that the figure draws, and its closing table."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,11 @@ COLUMNS = (
     "panel data method seed outer_step best averaged_steps x end value diverged"
 ).split()  # described in `Figure3Data`
 _WHOLE = {"seed": "Int64", "outer_step": "Int64", "best": "bool", "diverged": "bool"}
-Parts = dict[tuple[str, str], RunRecord]
+FINAL_COLUMNS = (
+    "data method best_outer_step validation_accuracy test_accuracy retrained_mean retrained_std "
+    "seeds diverged"
+).split()  # described in `final_table`
+Members = dict[tuple[str, str], RunRecord]
 
 
 @dataclass(frozen=True)
@@ -41,26 +46,23 @@ class Figure3Data:
 
 
 def figure_3_data(record: RunRecord) -> Figure3Data:
-    """Collect what Figure 3 draws from the parts of a run.
+    """Collect schedules of the first seed of each data set, and accuracies of all seeds.
 
     Args:
-        record: the run; its parts are the folders `<data>_<method>` in it.
-
-    Returns:
-        Schedules of the first seed of each data set, accuracies of all seeds.
+        record: the run; its members are the folders `<data>_<method>` in it.
 
     Raises:
-        ValueError: no part has finished an outer step yet, or one is damaged.
+        ValueError: no member has finished an outer step yet, or one is damaged.
     """
-    parts = read_parts(record)
+    members = read_members(record)
     absent = missing_data(record)
     tables: list[pd.DataFrame] = []
     seeds: dict[str, tuple[int, ...]] = {}
-    for data in data_sets(record, parts):
-        of_data = {method: parts[data, method] for method in METHODS if (data, method) in parts}
-        tables_of_data, seeds_of_data = [], sorted({s for p in of_data.values() for s in p.seeds})
-        for method, part in of_data.items():
-            found = _schedules(part, method, seeds_of_data[:1]) + _accuracies(part, method)
+    for data in data_sets(record, members):
+        of_data = {method: members[data, method] for method in METHODS if (data, method) in members}
+        tables_of_data, seeds_of_data = [], sorted({s for m in of_data.values() for s in m.seeds})
+        for method, member in of_data.items():
+            found = _schedules(member, method, seeds_of_data[:1]) + _accuracies(member, method)
             tables_of_data += [rows.assign(data=data, method=method) for rows in found]
         if tables_of_data:
             tables += tables_of_data
@@ -69,7 +71,7 @@ def figure_3_data(record: RunRecord) -> Figure3Data:
             absent.setdefault(data, "no outer step yet")
     if not tables:
         raise ValueError(
-            f"{record.path} has no outer step in any part yet: wait for the first one, "
+            f"{record.path} has no outer step in any member yet: wait for the first one, "
             "or choose another run with --run PATH"
         )
     table = pd.concat([rows.astype(_WHOLE) for rows in tables], ignore_index=True)
@@ -94,21 +96,22 @@ def moving_average(values: np.ndarray, width: int) -> np.ndarray:
     return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(values.size)])
 
 
-def read_parts(record: RunRecord) -> Parts:
-    """Read the parts of a run that have a directory, by data set and method."""
-    parts = {}
+def read_members(record: RunRecord) -> Members:
+    """Read the members of a run that have a directory, by data set and method."""
+    members = {}
     for folder in sorted(path for path in record.path.iterdir() if path.is_dir()):
         data, _, method = folder.name.rpartition("_")
         if data and method in METHODS:
-            parts[data, method] = run_data.read_run(folder)
-    return parts
+            members[data, method] = run_data.read_run(folder)
+    return members
 
 
-def data_sets(record: RunRecord, parts: Parts) -> list[str]:
+def data_sets(record: RunRecord, members: Members) -> list[str]:
     """The data sets of a run, in the order in which it goes through them."""
-    listed = record.summary.get("members", record.summary.get("parts"))  # as older runs call it
+    # Runs made before `members` call them `parts`.
+    listed = record.summary.get("members", record.summary.get("parts"))
     names = [str(name) for name in listed] if isinstance(listed, list) else []
-    found = [name.rpartition("_")[0] for name in names] + [data for data, _ in parts]
+    found = [name.rpartition("_")[0] for name in names] + [data for data, _ in members]
     return list(dict.fromkeys(data for data in found if data))
 
 
@@ -118,12 +121,12 @@ def missing_data(record: RunRecord) -> dict[str, str]:
     return {str(k): str(why) for k, why in missing.items()} if isinstance(missing, dict) else {}
 
 
-def _schedules(part: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFrame]:
+def _schedules(member: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFrame]:
     """Learning rates as logged and, for the best one of the unshared, their moving average."""
     tables = []
     for seed in seeds:
         if method == "hd":
-            rows = where(part.hd, seed=seed).sort_values("step", kind="stable")
+            rows = where(member.hd, seed=seed).sort_values("step", kind="stable")
             start = floats(rows, "step")
             columns = {"x": start, "end": start + 1, "value": floats(rows, "learning_rate")}
             tables += [_rows(SCHEDULE, seed, None, False, columns)] if start.size else []
@@ -136,14 +139,14 @@ def _schedules(part: RunRecord, method: str, seeds: list[int]) -> list[pd.DataFr
                 smooth = _rows(SCHEDULE, seed, None, False, columns)
                 tables.append(smooth.assign(averaged_steps=width))
             continue
-        rows = where(part.outer, seed=seed, kind="learning_rate")
-        per_epoch = _steps_per_epoch(part, seed) if len(rows) else math.nan
+        rows = where(member.outer, seed=seed, kind="learning_rate")
+        per_epoch = _steps_per_epoch(member, seed) if len(rows) else math.nan
         for outer_step in np.unique(integers(rows, "outer_step")):
             line = where(rows, outer_step=outer_step).sort_values("index")
             start, end = (floats(line, column) for column in ("start_epoch", "end_epoch"))
             columns = {"x": np.rint(start * per_epoch), "end": np.rint(end * per_epoch)}
             columns["value"] = floats(line, "value")
-            best = part.best_outer_step.get(seed) == outer_step
+            best = member.best_outer_step.get(seed) == outer_step
             tables.append(_rows(SCHEDULE, seed, outer_step, best, columns))
             width = _width(start.size)
             if method == "unshared" and best and width > 1:
@@ -158,18 +161,18 @@ def _width(steps: int) -> int:
     return 2 * round(steps / 50) + 1
 
 
-def _accuracies(part: RunRecord, method: str) -> list[pd.DataFrame]:
+def _accuracies(member: RunRecord, method: str) -> list[pd.DataFrame]:
     """The validation accuracy at the end of every outer step, or of the run for hd."""
     tables = []
-    for seed in part.seeds:
-        ends = ends_of(part, method, seed)
+    for seed in member.seeds:
+        ends = ends_of(member, method, seed)
         losses = floats(ends, "train_loss") + floats(ends, "validation_loss")
         columns = {"value": floats(ends, ACCURACY), "diverged": ~np.isfinite(losses)}
         if method == "hd":
             table = _rows(ACCURACY, seed, None, False, columns)
         else:
             steps = integers(ends, "outer_step")
-            best = steps == part.best_outer_step.get(seed, -1)
+            best = steps == member.best_outer_step.get(seed, -1)
             table = _rows(ACCURACY, seed, steps, best, {"x": steps.astype(float), **columns})
         tables += [table] if len(table) else []
     return tables
@@ -188,29 +191,78 @@ def _rows(
     return pd.DataFrame({"panel": panel, "seed": seed, "outer_step": step, "best": best, **given})
 
 
-def ends_of(part: RunRecord, method: str, seed: int) -> pd.DataFrame:
+def ends_of(member: RunRecord, method: str, seed: int) -> pd.DataFrame:
     """The last row of `inner.csv` of every outer step that has ended (of hd: of its run)."""
     name = "hd" if method == "hd" else "ours"
-    rows = where(part.inner, seed=seed, method=name).sort_values(["outer_step", "step"])
+    rows = where(member.inner, seed=seed, method=name).sort_values(["outer_step", "step"])
     steps = integers(rows, "outer_step")
     last = np.append(steps[1:] != steps[:-1], True)[: steps.size]
     if method != "hd":
         # Rows of outer.csv are written when the outer step is over.
-        over = np.isin(steps, integers(where(part.outer, seed=seed), "outer_step"))
-    elif any(result.seed == seed and result.method == "hd" for result in part.results):
+        over = np.isin(steps, integers(where(member.outer, seed=seed), "outer_step"))
+    elif any(result.seed == seed and result.method == "hd" for result in member.results):
         over = last
     else:
-        horizon = float(part.settings.get("epochs", "nan"))
+        horizon = float(member.settings.get("epochs", "nan"))
         over = floats(rows, "epoch") >= horizon * (1 - 1e-9)
     return rows.take(np.flatnonzero(last & over))
 
 
-def _steps_per_epoch(part: RunRecord, seed: int) -> float:
-    rows = where(part.inner, seed=seed, method="ours")
+def _steps_per_epoch(member: RunRecord, seed: int) -> float:
+    rows = where(member.inner, seed=seed, method="ours")
     if rows.empty:
         raise ValueError(
-            f"{part.path}/inner.csv lacks the rows of seed {seed} that outer.csv has: "
+            f"{member.path}/inner.csv lacks the rows of seed {seed} that outer.csv has: "
             "resume the run to rewrite it, or choose another run"
         )
     last = int(np.argmax(floats(rows, "step")))
     return float(np.rint(floats(rows, "step")[last] / floats(rows, "epoch")[last]))
+
+
+def final_table(path: Path) -> pd.DataFrame:
+    """The closing table of a run: what the best outer step scored, and retraining with it.
+
+    Args:
+        path: the run directory, finished or not.
+
+    Returns:
+        A row a data set and method; columns data, method, best_outer_step (of the first seed;
+        empty for hd), validation_accuracy and test_accuracy (at the end of each seed's best
+        outer step, for hd of its run; means over seeds), retrained_mean and retrained_std
+        (finite test accuracies of the retrained seeds), seeds (that were retrained) and diverged
+        (how many of them). Accuracies are fractions; NaN where there is none.
+
+    Raises:
+        ValueError: there is no such directory, or a file in it is not what a run writes.
+    """
+    record = run_data.read_run(path)
+    members = read_members(record)
+    rows = [
+        {"data": data, "method": method, **_final(members.get((data, method)), method)}
+        for data in dict.fromkeys([*data_sets(record, members), *missing_data(record)])
+        for method in METHODS
+    ]
+    return pd.DataFrame(rows, columns=FINAL_COLUMNS).astype({"best_outer_step": "Int64"})
+
+
+def _final(member: RunRecord | None, method: str) -> dict[str, object]:
+    """One row of `final_table`."""
+    row: dict[str, object] = dict.fromkeys(FINAL_COLUMNS[3:7], math.nan)
+    row |= {"best_outer_step": None, "seeds": 0, "diverged": 0}
+    if member is None:
+        return row
+    ends = [member.inner.iloc[:0]]
+    for seed in member.seeds:
+        best = 0 if method == "hd" else member.best_outer_step.get(seed, -1)
+        ends.append(where(ends_of(member, method, seed), outer_step=best))
+    for name in FINAL_COLUMNS[3:5]:
+        values = np.concatenate([floats(table, name) for table in ends])
+        row[name] = float(values.mean()) if values.size else math.nan
+    if method != "hd" and member.best_outer_step:
+        row["best_outer_step"] = member.best_outer_step[min(member.best_outer_step)]
+    name = "hd_retrained" if method == "hd" else "ours_retrained"
+    retrained = [result for result in member.results if result.method == name]
+    finite = [r.test_accuracy for r in retrained if math.isfinite(r.test_accuracy)]
+    row["retrained_mean"] = float(np.mean(finite)) if finite else math.nan
+    row["retrained_std"] = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
+    return row | {"seeds": len(retrained), "diverged": sum(r.diverged for r in retrained)}

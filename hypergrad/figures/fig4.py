@@ -9,33 +9,28 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
+from hypergrad.figures.axes import linear_scale, symlog_scale
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
-_PANEL_HEIGHT = 1.35  # inches: 2.4 with a one-line legend and caption
+_HEIGHT = 2.6  # inches
 _LEGEND_COLUMNS = 6
 _SHORT_LABEL = 13  # characters: longer ones do not stand six in a row
 _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
 _MAX_LABELS = 7
 _SPAN = 50  # largest over median beyond which a linear axis hides the bulk
-_DECADES = 4  # below the largest value; what is smaller still is drawn on the linear part
+_DECADES = 4  # below the largest value; what is smaller still is drawn on the linear range
 
 
 def figure_4_table(record: RunRecord) -> pd.DataFrame:
-    """Collect what Figure 4 draws: the first seed's rows of `outer.csv`.
-
-    Args:
-        record: the run.
+    """Collect the first seed's rows of `outer.csv`.
 
     Returns:
         Columns kind, index, window (its name in the figure), seed, outer_step, hypergradient
         (as logged) and finite.
-
-    Raises:
-        ValueError: the run has not finished an outer step yet.
     """
     if record.outer.empty:
         raise ValueError(
@@ -44,7 +39,7 @@ def figure_4_table(record: RunRecord) -> pd.DataFrame:
         )
     seed = int(integers(record.outer, "seed").min())
     rows = where(record.outer, seed=seed).sort_values("outer_step", kind="stable")
-    parts = []
+    lines = []
     for kind in style.KIND_LABELS:
         of_kind = where(rows, kind=kind)
         for index in np.unique(integers(of_kind, "index")):
@@ -52,34 +47,16 @@ def figure_4_table(record: RunRecord) -> pd.DataFrame:
             # Named by the last outer step's window: the first one's horizon may be cut short.
             start, end = (floats(line, column)[-1] for column in ("start_epoch", "end_epoch"))
             finite = np.isfinite(floats(line, "hypergradient"))
-            parts.append(line.assign(window=_window_name(start, end), finite=finite))
+            lines.append(line.assign(window=_window_name(start, end), finite=finite))
     columns = ["kind", "index", "window", "seed", "outer_step", "hypergradient", "finite"]
-    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+    return pd.concat(lines, ignore_index=True).reindex(columns=columns)
 
 
-def draw_fig4(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
-    """Draw Figure 4: one panel a kind of hyperparameter, one line a value.
-
-    Args:
-        record: the run.
-
-    Returns:
-        The figure and the table of everything drawn in it.
-
-    Raises:
-        ValueError: the run has not finished an outer step yet.
-    """
+def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
+    """Draw one panel a kind of hyperparameter, one line a value."""
     table = figure_4_table(record)
-    remarks = [caption.seeds_remark(record, int(integers(table, "seed")[0]))]
-    text = caption.caption_text(record, remarks)
-    below, above = caption.caption_height(text), caption.mark_height(record)
     looks = _looks(table)
-    handles = _legend(table, looks)
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
-    top = above + style.legend_height(len(handles), columns) + 0.27
-    room = style.Margins(0.86, 0.1, below + 0.4, top, across=0.57)
-    figure, panels = style.panel_grid(_PANEL_HEIGHT + room.bottom + room.top, (1, 3), room)
+    figure, panels = style.panel_grid(_HEIGHT, 1, 3)
     for axes, kind, letter in zip(panels, style.KIND_LABELS, "abc", strict=True):
         rows = where(table, kind=kind)
         for window in dict.fromkeys(rows["window"]):
@@ -92,47 +69,31 @@ def draw_fig4(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlabel("outer step")
         axes.set_xlim(-0.4, max(1, int(integers(table, "outer_step").max())) + 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    # The panel is lower than this label is long: it may stand out a little at both ends.
     panels[0].set_ylabel("hypergradient of $L_{\\mathrm{val}}$,\naveraged over the window")
-    style.legend_above(figure, handles, columns, above)
-    caption.sign_figure(figure, record, text)
+    handles = _legend(table, looks)
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
+    remarks = [caption.seeds_remark(record, int(integers(table, "seed")[0]))]
+    caption.sign_figure(figure, record, remarks, handles, columns)
     return figure, table
 
 
 def set_scale(axes: Axes, values: np.ndarray) -> str:
     """Choose a linear axis, or a symmetric logarithmic one where values span decades.
 
-    Args:
-        axes: the panel.
-        values: `(K,)` finite hypergradients.
-
-    Returns:
-        The power of ten to add to the panel's title; empty where the axis says it.
+    Returns the power of ten to add to the panel's title; empty where the axis says it.
     """
     sizes = np.abs(values[values != 0])
-    largest = float(sizes.max()) if sizes.size else 1.0
-    typical = float(np.median(sizes)) if sizes.size else 1.0
-    if largest < _SPAN * typical:
-        low, high = min(0.0, float(values.min(initial=0))), max(0.0, float(values.max(initial=0)))
-        margin = 0.08 * (high - low) or 1.0
-        limits = (low - margin, high + margin)
-        axes.set_ylim(limits)
-        if not sizes.size:
-            axes.set_yticks([0.0], ["0"])
-            return ""
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        return style.scale_axis(axes.yaxis, limits)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if not sizes.size:
+        axes.set_ylim(-1, 1)
+        axes.set_yticks([0.0], ["0"])
+        return ""
+    largest = float(sizes.max())
+    if largest < _SPAN * float(np.median(sizes)):
+        return linear_scale(axes.yaxis, low, high, margin=0.08)[1]
     smallest = max(float(np.quantile(sizes, 0.1)), largest * 10.0**-_DECADES)
-    first, last = math.ceil(math.log10(smallest)), math.floor(math.log10(largest))
-    axes.set_yscale("symlog", linthresh=10.0**first, linscale=0.6)
-    powers = [10.0**e for e in range(last, first - 1, -math.ceil((last - first + 1) / 3))]
-    low, high = float(values.min()), float(values.max())
-    ticks = [-p for p in powers if low < 0] + [0.0] + [p for p in powers if high > 0]
-    edge = 10.0**first
-    axes.set_ylim(1.6 * min(low, -edge), 1.6 * max(high, edge))
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FuncFormatter(_power_label))
-    axes.yaxis.set_minor_locator(FixedLocator([]))
+    symlog_scale(axes, math.ceil(math.log10(smallest)), low, high)
     return ""
 
 
@@ -184,10 +145,3 @@ def _thin(looks: dict[str, tuple[str, str]]) -> list[tuple[str, tuple[str, str]]
 def _window_name(start: float, end: float) -> str:
     first, last = (style.tidy_number(round(edge, 2)) for edge in (start, end))
     return f"epochs {first}\N{EN DASH}{last}"
-
-
-def _power_label(value: float, _position: int) -> str:
-    if value == 0:
-        return "0"
-    sign = "-" if value < 0 else ""
-    return rf"${sign}10^{{{round(math.log10(abs(value)))}}}$"

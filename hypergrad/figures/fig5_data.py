@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hypergrad.figures.run_data import Converter, RunRecord, floats, integers, read_table, where
+from hypergrad.figures.run_data import (
+    Converter,
+    RunRecord,
+    damaged,
+    floats,
+    integers,
+    read_table,
+    where,
+)
 from hypergrad.figures.style import KIND_LABELS
 
 OVERALL = "overall"
@@ -23,8 +31,8 @@ _COSINE_POINTS = 101
 _FEW = 20
 
 
-class Setting(NamedTuple):
-    """One setting of a search and what it reached; accuracies are fractions, means over seeds."""
+class Candidate(NamedTuple):
+    """A setting that a search tried, and what it reached: accuracies are means over seeds."""
 
     number: int
     # By kind, of a decaying learning rate the first; and `factor`, which only some decays have.
@@ -55,7 +63,7 @@ class Steps(NamedTuple):
 class Figure5Data:
     """What Figure 5 draws: settings in the order of their numbers."""
 
-    settings: tuple[Setting, ...]
+    candidates: tuple[Candidate, ...]
     best: int | None  # the number of the one chosen by validation
     schedule: str
     measure: str  # test_accuracy, or validation_accuracy where the search did not test
@@ -76,9 +84,9 @@ class Figure5Data:
     @property
     def fixed(self) -> tuple[str, ...]:
         """The hyperparameters that have the same values in all settings."""
-        first = self.settings[0].values
+        first = self.candidates[0].values
         return tuple(
-            name for name in first if all(s.values[name] == first[name] for s in self.settings)
+            name for name in first if all(s.values[name] == first[name] for s in self.candidates)
         )
 
     @property
@@ -93,24 +101,24 @@ class Figure5Data:
     @property
     def few(self) -> bool:
         """Whether there is room for the standard deviation of each setting of a grid."""
-        return not self.random and len(self.settings) <= _FEW
+        return not self.random and len(self.candidates) <= _FEW
 
-    def bar(self, setting: Setting) -> float:
+    def bar(self, candidate: Candidate) -> float:
         """The standard deviation drawn; 0 without one: a diverged seed would be all of it."""
-        drawn = self.few and not setting.diverged and not math.isnan(setting.std)
-        return setting.std if drawn else 0.0
+        drawn = self.few and not candidate.diverged and not math.isnan(candidate.std)
+        return candidate.std if drawn else 0.0
 
     def searched(self, by: str) -> list[float]:
         """The different values of a panel, in order."""
-        return sorted({setting.value_by(by) for setting in self.settings})
+        return sorted({one.value_by(by) for one in self.candidates})
 
-    def steps(self, setting: Setting, kind: str) -> Steps:
+    def steps(self, candidate: Candidate, kind: str) -> Steps:
         """The schedule of one kind in one setting."""
-        values = np.array(setting.values[kind])
+        values = np.array(candidate.values[kind])
         edges = np.linspace(0, 1, values.size + 1)
         if kind == "learning_rate" and self.schedule == "multistep":
             edges = np.array([0.0, *self.milestones, 1.0])
-            values = values * setting.values["factor"] ** np.arange(edges.size - 1)
+            values = values * candidate.values["factor"] ** np.arange(edges.size - 1)
         if kind == "learning_rate" and self.schedule == "cosine":
             share = np.linspace(0, 1, _COSINE_POINTS)
             epoch = self.epochs * share
@@ -127,32 +135,25 @@ class Figure5Data:
             accuracy x is the setting's place in the panel, and end is empty), value (accuracies
             are fractions) and std (over seeds).
         """
-        parts = []
-        for setting in self.settings:
+        tables = []
+        for one in self.candidates:
             about = {
-                "setting": setting.number,
-                "best": setting.number == self.best,
-                **{name: getattr(setting, name) for name in ("trials", "diverged", "complete")},
+                "setting": one.number,
+                "best": one.number == self.best,
+                **{name: getattr(one, name) for name in ("trials", "diverged", "complete")},
             }
             for kind in self.kinds:
-                x, end, value = self.steps(setting, kind)
+                x, end, value = self.steps(one, kind)
                 columns = {"x": x, "end": end, "value": value, "std": math.nan}
-                parts.append(pd.DataFrame({"panel": "schedule", "by": kind, **about, **columns}))
-            x = [math.nan if by == OVERALL else setting.value_by(by) for by in self.panels]
+                tables.append(pd.DataFrame({"panel": "schedule", "by": kind, **about, **columns}))
+            x = [math.nan if by == OVERALL else one.value_by(by) for by in self.panels]
             about |= {"panel": self.measure, "by": self.panels, "x": x, "end": math.nan}
-            reached = {"value": setting.accuracy, "std": setting.std}
-            parts.append(pd.DataFrame({**about, **reached}))
-        return pd.concat(parts, ignore_index=True)
+            tables.append(pd.DataFrame({**about, "value": one.accuracy, "std": one.std}))
+        return pd.concat(tables, ignore_index=True)
 
 
 def figure_5_data(record: RunRecord) -> Figure5Data:
-    """Collect what Figure 5 draws.
-
-    Args:
-        record: the run of a search.
-
-    Returns:
-        Every setting that has a finished trial, as means over its seeds so far.
+    """Collect every setting of a search that has a finished trial, as means over its seeds.
 
     Raises:
         ValueError: there is no finished trial yet, the search is one over hypergradient descent,
@@ -181,17 +182,15 @@ def figure_5_data(record: RunRecord) -> Figure5Data:
     if "windows" in schedules:  # every seed of a random search draws settings of its own
         trials, repeats = trials.assign(setting=np.arange(len(trials))), 1
     try:
-        settings = tuple(
-            _setting(where(trials, setting=int(number)), measure, repeats)
+        candidates = tuple(
+            _candidate(where(trials, setting=int(number)), measure, repeats)
             for number in np.unique(integers(trials, "setting"))
         )
     except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): resume the run to rewrite it, or choose another run"
-        ) from error
+        raise damaged(path, error) from error
     return Figure5Data(
-        settings,
-        _best(record, settings, trials),
+        candidates,
+        _best(record, candidates, trials),
         schedules[0],
         measure,
         _numbers(record, "epochs")[0],
@@ -200,7 +199,7 @@ def figure_5_data(record: RunRecord) -> Figure5Data:
     )
 
 
-def _setting(rows: pd.DataFrame, measure: str, repeats: int) -> Setting:
+def _candidate(rows: pd.DataFrame, measure: str, repeats: int) -> Candidate:
     accuracies = floats(rows, measure)
     validation = floats(rows, "validation_accuracy")
     for trial, *pair in zip(rows["trial"], accuracies, validation, strict=True):
@@ -215,7 +214,7 @@ def _setting(rows: pd.DataFrame, measure: str, repeats: int) -> Setting:
     missing = [name for name in needed if not values[name]]
     if missing:
         raise ValueError(f"trial {first['trial']} has no {' and no '.join(missing)}")
-    return Setting(
+    return Candidate(
         number=int(integers(rows, "setting")[0]),
         values=values,
         validation=(float(validation.mean()), float(floats(rows, "validation_loss").mean())),
@@ -227,20 +226,21 @@ def _setting(rows: pd.DataFrame, measure: str, repeats: int) -> Setting:
     )
 
 
-def _best(record: RunRecord, settings: tuple[Setting, ...], trials: pd.DataFrame) -> int | None:
+def _best(record: RunRecord, candidates: tuple[Candidate, ...], trials: pd.DataFrame) -> int | None:
     """The setting that the run chose; before it has, the best that has all its seeds."""
     chosen = record.summary.get("best")
     if isinstance(chosen, dict):
-        # By what was trained: its number changes when a grid grows.
-        rows = where(trials, trial=str(chosen.get("trial")))
+        # By what was trained: its number changes when a grid grows. Old runs have the number alone.
+        name = "trial" if "trial" in chosen else "setting"
+        rows = where(trials, **{name: chosen.get(name, "")})
         if rows.empty:
             raise ValueError(
-                f"{record.path}/summary.json names trial {chosen.get('trial')!r} as the best, "
+                f"{record.path}/summary.json names {name} {chosen.get(name)!r} as the best, "
                 "which is not in trials.csv: resume the run to rewrite it, or choose another run"
             )
         return int(integers(rows, "setting")[0])
-    complete = [s for s in settings if s.complete and math.isfinite(s.validation[1])]
-    best = min(complete, key=lambda s: (-s.validation[0], s.validation[1]), default=None)
+    complete = [c for c in candidates if c.complete and math.isfinite(c.validation[1])]
+    best = min(complete, key=lambda c: (-c.validation[0], c.validation[1]), default=None)
     return None if best is None else best.number
 
 

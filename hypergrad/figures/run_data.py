@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from hypergrad.figures import figures_of
 
 Converter = type[int] | type[float] | type[str]
 _INNER: dict[str, Converter] = {
@@ -46,13 +50,14 @@ class FinalResult(NamedTuple):
 class RunRecord:
     """What a run directory holds; tables are empty where nothing has been written yet.
 
-    `inner`, `outer` and `hd` hold the columns that figures need of the CSV files of the same
-    name, `summary` is
-    `summary.json`, and `best_outer_step` maps a seed to the outer step that was chosen.
+    `figures` names those that it is drawn as. `inner`, `outer` and `hd` hold the columns that
+    figures need of the CSV files of the same name, `summary` is `summary.json`, and
+    `best_outer_step` maps a seed to the outer step that was chosen.
     """
 
     path: Path
     experiment: str
+    figures: tuple[str, ...]
     settings: dict[str, str]
     summary: dict[str, object]
     results: tuple[FinalResult, ...]
@@ -74,12 +79,6 @@ class RunRecord:
 def read_run(path: Path) -> RunRecord:
     """Read a run directory, leaving out the half-written last line of a CSV.
 
-    Args:
-        path: the run directory.
-
-    Returns:
-        Its record.
-
     Raises:
         ValueError: there is no such directory, or a file in it is not what a run writes.
     """
@@ -99,6 +98,7 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(
         path=path,
         experiment=str(summary.get("experiment", "")),
+        figures=figures_of(summary),
         settings=settings_of(summary),
         summary=summary,
         results=results,
@@ -175,8 +175,32 @@ def integer(value: object) -> int:
     return value
 
 
+def read_text(path: Path) -> str:
+    """The whole lines of a CSV file, or of its gzipped form; empty where there is neither.
+
+    A line without its newline may be cut inside a number and still parse, so it is never read.
+    """
+    zipped = path.with_name(f"{path.name}.gz")
+    if not path.is_file() and zipped.is_file():
+        path = zipped
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+        text = (gzip.decompress(content) if path == zipped else content).decode("utf-8")
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise damaged(path, error) from error
+    return text[: text.rfind("\n") + 1]
+
+
+def damaged(path: Path, why: object) -> ValueError:
+    """The error that a file of a run is not what a run writes."""
+    text = " ".join(str(why).split())
+    return ValueError(
+        f"{path} is damaged ({text}): resume the run to rewrite it, or choose another run"
+    )
+
+
 def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
-    """Read columns of a CSV file, leaving out its half-written last line.
+    """Read columns of a CSV file, which may be gzipped, without its half-written last line.
 
     Args:
         path: the file; one that is missing or empty is a table without rows.
@@ -188,10 +212,7 @@ def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or a field is not what it should be.
     """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    # A line without its newline may be cut inside a number and still parse, so it is never read.
-    complete = text[: text.rfind("\n") + 1]
-    header, *rows = list(csv.reader(complete.splitlines())) or [list(columns)]
+    header, *rows = list(csv.reader(read_text(path).splitlines())) or [list(columns)]
     missing = [name for name in columns if name not in header]
     if missing:
         raise ValueError(
@@ -205,9 +226,7 @@ def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
             {name: _column(fields.get(name, ()), convert) for name, convert in columns.items()}
         )
     except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): resume the run to rewrite it, or choose another run"
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _column(texts: tuple[str, ...], convert: Converter) -> np.ndarray:
@@ -222,9 +241,7 @@ def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): resume the run to rewrite it, or choose another run"
-        ) from error
+        raise damaged(path, error) from error
 
 
 def _result(entry: dict[str, object]) -> FinalResult:

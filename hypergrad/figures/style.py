@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps, patheffects, style
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
@@ -28,7 +29,7 @@ METHOD_COLOURS = {
     "shared": "#0072B2",
     "unshared": "#009E73",
     "hd": "#D55E00",
-    "greedy": "#D55E00",
+    "greedy": "#D55E00",  # the one-step hypergradient of Figure 2
     "sgd": "#000000",
 }
 GREY = "#5A5A5A"
@@ -63,67 +64,52 @@ def house_style() -> AbstractContextManager[None]:
     return style.context(["default", _RC])
 
 
-class Margins(NamedTuple):
-    """Room around and between panels, in inches."""
-
-    left: float
-    right: float
-    bottom: float
-    top: float
-    across: float
-    down: float = 0.0
+def page_wide(height: float) -> Figure:
+    """A figure as wide as a page, whose panels are laid out around what is written."""
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.03)
+    return Figure(figsize=(WIDTH, height), layout=layout)
 
 
-def panel_grid(height: float, shape: tuple[int, int], room: Margins) -> tuple[Figure, list[Axes]]:
-    """A page-wide figure with panels of equal size, placed in inches.
-
-    Fixed places rather than a layout solver: panels line up from one figure to the next, and
-    nothing depends on how wide a tick label happens to be.
-
-    Args:
-        height: inches.
-        shape: rows and columns.
-        room: what stays free around and between the panels.
-
-    Returns:
-        The figure and its panels, row by row.
-    """
-    rows, columns = shape
-    figure = Figure(figsize=(WIDTH, height))
-    wide = (WIDTH - room.left - room.right - (columns - 1) * room.across) / columns
-    high = (height - room.bottom - room.top - (rows - 1) * room.down) / rows
-    panels = []
-    for place in range(rows * columns):
-        row, column = divmod(place, columns)
-        x = room.left + column * (wide + room.across)
-        y = height - room.top - (row + 1) * high - row * room.down
-        box = (x / WIDTH, y / height, wide / WIDTH, high / height)
-        panels.append(figure.add_axes(box))
-    return figure, panels
+def panel_grid(height: float, rows: int, columns: int) -> tuple[Figure, list[Axes]]:
+    """A page-wide figure, `height` inches high, and its panels row by row."""
+    figure = page_wide(height)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def legend_height(entries: int, columns: int) -> float:
-    """Inches that a legend of so many entries needs."""
-    rows = math.ceil(entries / columns)
-    return 0.06 + 0.155 * rows if rows else 0.0
-
-
-def legend_above(figure: Figure, handles: list[Line2D], columns: int, above: float) -> None:
-    """Put the legend `above` inches below the figure's upper edge; none without entries."""
-    if not handles:
+def legend_above(figure: Figure, handles: list[Line2D], columns: int, mark: str = "") -> None:
+    """Put a legend above the panels, in at most so many columns, and a mark on top of it."""
+    if not handles and not mark:
         return
-    figure.legend(
+    rows = max(1, math.ceil(len(handles) / columns))
+    legend = figure.legend(
         handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 1 - above / figure.get_figheight()),
-        ncol=math.ceil(len(handles) / math.ceil(len(handles) / columns)),  # rows of equal length
+        loc="outside upper center",
+        ncol=max(1, math.ceil(len(handles) / rows)),  # rows of equal length
         columnspacing=1.2,
-        labelspacing=0.35,
-        borderaxespad=0.3,
-        borderpad=0.2,
         handlelength=1.9,
-        handletextpad=0.6,
+        labelspacing=0.9 if mark else 0.35,
+        title=mark or None,
+        title_fontproperties={"size": 9, "weight": "bold"},
     )
+    if mark:
+        box = {"facecolor": METHOD_COLOURS["hd"], "edgecolor": "none", "pad": 2.5}
+        legend.get_title().set(color="white", bbox=box)
+
+
+def colour_bar(
+    figure: Figure | SubFigure,
+    axes: list[Axes],
+    colours: ScalarMappable,
+    label: str,
+    ticks: Iterable[float],
+) -> Colorbar:
+    """Draw a narrow colour bar right of panels."""
+    bar = figure.colorbar(colours, ax=axes, label=label, aspect=40, pad=0.02)
+    bar.set_ticks(list(ticks))
+    bar.ax.tick_params(length=0)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+    return bar
 
 
 def sequence_colours(count: int) -> list[str]:
@@ -146,25 +132,41 @@ def colour_scale(colours: list[str]) -> ScalarMappable:
     return ScalarMappable(BoundaryNorm(edges, len(colours)), ListedColormap(colours))
 
 
-def letter_panel(axes: Axes, letter: str, pad: float | None = None) -> None:
-    """Write the panel's letter above its top left corner, `pad` points away from it."""
+def letter_panel(axes: Axes, letter: str, name: str = "", pad: float = 6.0) -> None:
+    """Write the panel's letter, and its name, `pad` points above its top left corner."""
     axes.set_title(letter, loc="left", fontweight="bold", pad=pad)
+    if name:
+        _annotate(axes, name, False, (11.0, pad), 8.5, "black")
 
 
-def note_panel(axes: Axes, note: str, colour: str = GREY) -> None:
+def note_panel(axes: Axes, note: str, colour: str = GREY, pad: float = 6.0) -> None:
     """Write a small note above the panel's top right corner, where no line can hide it."""
-    axes.set_title(note, loc="right", fontsize=SMALL, color=colour)
+    axes.set_title(note, loc="right", fontsize=SMALL, color=colour, pad=pad)
+
+
+def note_edge(axes: Axes, note: str, colour: str = GREY, *, right: bool = False) -> None:
+    """Write a small note right above the panel, under its letter and name."""
+    if note:
+        _annotate(axes, note, right, (0.0, 3.0), SMALL, colour)
+
+
+def note_inside(axes: Axes, note: str) -> None:
+    """Write what is missing in the middle of an empty panel."""
+    look = {"ha": "center", "va": "center", "color": GREY, "fontsize": 8.0}
+    axes.text(0.5, 0.5, note, transform=axes.transAxes, **look)
+
+
+def _annotate(
+    axes: Axes, text: str, right: bool, offset: tuple[float, float], size: float, colour: str
+) -> None:
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    look = {"ha": "right" if right else "left", "fontsize": size, "color": colour}
+    words = axes.annotate(text, (float(right), 1), offset, **place, **look)
+    words.set_in_layout(False)  # it may reach over the next panel: the title makes room above
 
 
 def ends_outside(values: np.ndarray, limits: tuple[float, float]) -> str:
-    """Say how far values leave a panel; empty while they stay inside.
-
-    Args:
-        values: `(K,)`, in the order of time.
-        limits: the panel's lower and upper limit.
-
-    Returns:
-        Their extremes beyond the limits, to two digits, and whether they stop being finite.
+    """Say how far values leave a panel, to two digits, and whether they stop being finite.
 
     >>> ends_outside(np.array([0.0, 2.53, np.nan]), (0.0, 1.0))
     'max 2.5, then not finite'
@@ -180,29 +182,8 @@ def ends_outside(values: np.ndarray, limits: tuple[float, float]) -> str:
     return ", ".join(ends)
 
 
-def scale_axis(axis: Axis, limits: tuple[float, float]) -> str:
-    """Label an axis in units of a power of ten when its numbers are very small or large.
-
-    Args:
-        axis: the axis, linear.
-        limits: its limits.
-
-    Returns:
-        What to add to the axis label, for example ` (×10⁻³)`; empty for ordinary numbers.
-    """
-    unit, words = unit_of(max(abs(limits[0]), abs(limits[1])))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tidy_number(value / unit)))
-    return words
-
-
 def unit_of(largest: float) -> tuple[float, str]:
     """The power of ten in whose units very small or large numbers are written, and its words.
-
-    Args:
-        largest: the largest size among the numbers.
-
-    Returns:
-        1 and no words for ordinary numbers.
 
     >>> unit_of(0.0025)[0], unit_of(0.5)
     (0.001, (1.0, ''))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hypergrad.figures.table1_cell import Cell, cells_of
+from hypergrad.figures.table1_data import Cell, cells_of
 from hypergrad.figures.table1_notes import CAPTION, MISSING, footnotes, marks
 
 TITLE = "Table 1"
@@ -34,18 +34,10 @@ _TEX = {
 
 
 def render(table: pd.DataFrame, form: str) -> str:
-    """Write Table 1 as text.
+    """Write Table 1 as text, which ends with a newline.
 
-    Args:
-        table: as `read_cells` returns it.
-        form: `terminal` (as wide as the terminal, bold where it can be), `markdown`, `csv` (a row a
-            cell, accuracies as fractions) or `latex` (needs the package booktabs).
-
-    Returns:
-        The text; it ends with a newline.
-
-    Raises:
-        ValueError: there is no such form.
+    In the form `terminal` (as wide as the terminal, bold where it can be), `markdown`, `csv` (a
+    row a cell, accuracies as fractions) or `latex` (needs the package booktabs).
     """
     if form not in FORMS:
         raise ValueError(f"no form {form!r} of Table 1: use one of {', '.join(FORMS)}")
@@ -53,15 +45,7 @@ def render(table: pd.DataFrame, form: str) -> str:
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write `table1.md`, `table1.csv` and `table1.tex`.
-
-    Args:
-        table: as `read_cells` returns it.
-        folder: where they go; made if missing.
-
-    Returns:
-        The three paths.
-    """
+    """Write `table1.md`, `table1.csv` and `table1.tex` into a folder, made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for suffix, form in (("md", "markdown"), ("csv", "csv"), ("tex", "latex")):

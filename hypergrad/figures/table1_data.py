@@ -9,16 +9,67 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from scipy.stats import ttest_ind_from_stats
 
 from hypergrad.figures import figures_of, run_data
 from hypergrad.figures.run_data import FinalResult
-from hypergrad.figures.table1_cell import COLUMNS, ROWS, Cell
-from hypergrad.figures.table1_welch import against_best
 from hypergrad.runs.directory import RunDirectory
 
+ROWS = {
+    "random": "Random search",
+    "hd": "Hypergradient descent",
+    "ours": "Ours (learned schedule)",
+    "grid": "Hand-tuned (best)",
+}
+COLUMNS = {"mnist": "MNIST", "svhn": "SVHN", "cifar10": "CIFAR-10", "digits": "Digits"}
+
+
+LEVEL = 0.05  # a difference with a larger p-value is called not significant
 SETTINGS = ("data", "model", "scale", "epochs", "budget")  # equal in all seeds of a cell
 _SETUP = "setup"  # stands for everything else that a result depends on
 _METHODS = {"ours": "ours_retrained"}  # the result that counts; other rows have their own name
+
+
+class Cell(NamedTuple):
+    """A cell; numbers are NaN and texts empty where there is nothing to tell."""
+
+    row: str  # a key of `ROWS`
+    column: str  # a key of `COLUMNS`, or a data set without a title
+    status: str  # finished; partial if some seeds have no result; missing if none has
+    n: int  # seeds with a result
+    mean: float  # of their test accuracies, in [0, 1]
+    std: float  # sample standard deviation of the same
+    best: bool  # whether the mean is the highest of its column; of several when equal
+    p_value: float  # of the difference to the best; NaN for the best, or where it is not tested
+    diverged: int  # seeds whose final training diverged; they count, as chance
+    seeds: str  # which seeds, in order, with spaces between
+    # Spent by the search behind a seed's result, means over seeds.
+    seconds: float
+    gradients: float
+    products: float  # Hessian products, each worth two gradient evaluations
+    trials: float  # settings or outer steps tried
+    # As the runs say, the same in all of them.
+    data: str
+    model: str
+    scale: str
+    epochs: str
+    budget: str  # of the search, such as `4min`, `100trials` or `2e6gradients`
+    reason: str  # why seeds are missing
+
+    @property
+    def row_title(self) -> str:
+        """The row's name for people."""
+        return ROWS[self.row]
+
+    @property
+    def column_title(self) -> str:
+        """The column's name for people."""
+        return COLUMNS.get(self.column, self.column)
+
+
+def cells_of(table: pd.DataFrame) -> list[Cell]:
+    """The rows of a table of cells."""
+    return [Cell(**{str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
 
 
 class CellRun(NamedTuple):
@@ -65,7 +116,7 @@ def read_cells(paths: Sequence[Path]) -> pd.DataFrame:
         for row in ROWS
         for column in columns
     ]
-    return pd.DataFrame(against_best(cells))
+    return pd.DataFrame(_against_best(cells))
 
 
 def _cell_runs(path: Path) -> list[CellRun]:
@@ -76,9 +127,10 @@ def _cell_runs(path: Path) -> list[CellRun]:
     if "table1" in figures_of(summary):
         return _planned(path, summary)
     settings = run_data.settings_of(summary)
+    # Runs made before `table_column` call it `column`.
     row, column = (
         settings.get("search", ""),
-        settings.get("table_column") or settings.get("column", ""),
+        settings.get("table_column", settings.get("column", "")),
     )
     if row not in ROWS or not column:
         raise ValueError(
@@ -104,8 +156,8 @@ def _planned(path: Path, summary: dict[str, object]) -> list[CellRun]:
         reason = str(missing.get(column, "not started"))
         for row in rows:
             # The grid is searched once, and its settings are compared over all seeds.
-            parts = {"grid": seeds} if row == "grid" else {f"{row}_seed{k}": [k] for k in seeds}
-            for name, own in parts.items():
+            members = {"grid": seeds} if row == "grid" else {f"{row}_seed{k}": [k] for k in seeds}
+            for name, own in members.items():
                 asked = tuple(map(int, own))
                 runs.append(_cell_run(path / f"{column}_{name}", row, column, asked, reason))
     return runs
@@ -150,7 +202,7 @@ def _cell(row: str, column: str, runs: Sequence[CellRun]) -> Cell:
     results = [holders[seed].results[seed] for seed in seeds]
     accuracies = [result.test_accuracy for result in results]
     reason = _why_missing(runs, seeds)
-    _setting(_SETUP, row, column, holders.values())  # refuses what does not belong together
+    _common(_SETUP, row, column, holders.values())  # refuses what does not belong together
     return Cell(
         row=row,
         column=column,
@@ -167,7 +219,7 @@ def _cell(row: str, column: str, runs: Sequence[CellRun]) -> Cell:
         gradients=_mean_spent("gradients", holders),
         products=_mean_spent("products", holders),
         trials=_mean_spent("trials", holders),
-        **{key: _setting(key, row, column, holders.values()) for key in SETTINGS},
+        **{key: _common(key, row, column, holders.values()) for key in SETTINGS},
         reason=reason,
     )
 
@@ -203,8 +255,8 @@ def _mean_spent(key: str, holders: dict[int, CellRun]) -> float:
     return statistics.mean(known) if known and len(known) == len(values) else math.nan
 
 
-def _setting(key: str, row: str, column: str, runs: Iterable[CellRun]) -> str:
-    """A setting of a cell; empty where no run says it."""
+def _common(key: str, row: str, column: str, runs: Iterable[CellRun]) -> str:
+    """What all runs of a cell have as a setting; empty where no run says it."""
     paths = {run.settings.get(key, ""): run.path for run in runs}
     if len(paths) > 1:
         (one, first), (other, second) = list(paths.items())[:2]
@@ -213,3 +265,25 @@ def _setting(key: str, row: str, column: str, runs: Iterable[CellRun]) -> str:
             "give runs of one setting"
         )
     return next(iter(paths), "")
+
+
+def _against_best(cells: Sequence[Cell]) -> list[Cell]:
+    """Mark the best mean of each column, and test the other rows against it."""
+    marked = []
+    for cell in cells:
+        rivals = [other for other in cells if other.n and other.column == cell.column]
+        best = max(rivals, key=lambda rival: rival.mean, default=cell)
+        is_best = cell.n > 0 and cell.mean == best.mean
+        p_value = math.nan if is_best else _welch(best, cell)
+        marked.append(cell._replace(best=is_best, p_value=p_value))
+    return marked
+
+
+def _welch(one: Cell, other: Cell) -> float:
+    """The two-sided p-value of Welch's t-test; NaN without a second seed or any variance."""
+    if min(one.n, other.n) < 2 or one.std == other.std == 0:
+        return math.nan
+    test = ttest_ind_from_stats(
+        one.mean, one.std, one.n, other.mean, other.std, other.n, equal_var=False
+    )
+    return float(test.pvalue)

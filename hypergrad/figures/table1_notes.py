@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from hypergrad.figures.table1_cell import ROWS, Cell, cells_of
-from hypergrad.figures.table1_welch import LEVEL
+from hypergrad.figures.table1_data import LEVEL, ROWS, SETTINGS, Cell, cells_of
 
 NOT_SIGNIFICANT, DIVERGED, MISSING = "†", "‡", "–"
 CAPTION = (
@@ -25,15 +24,7 @@ def marks(cell: Cell) -> str:
 
 
 def footnotes(table: pd.DataFrame, best: str) -> list[str]:
-    """Everything that the numbers alone do not say.
-
-    Args:
-        table: as `read_cells` returns it.
-        best: how the best mean of a column is marked.
-
-    Returns:
-        One text a note, without line breaks.
-    """
+    """Everything that the numbers alone do not say, a text a note; `best` marks the best mean."""
     cells = cells_of(table)
     notes = []
     if any(cell.best for cell in cells):
@@ -90,7 +81,7 @@ def _spent(cells: Sequence[Cell]) -> str:
     """The note of one column: its settings, and what each of its searches spent."""
     settings = ", ".join(
         f"{key} {' or '.join(values)}"
-        for key in ("data", "model", "scale", "epochs", "budget")
+        for key in SETTINGS
         if (values := _values(cells, key)) and values != [cells[0].column]
     )
     spent = "; ".join(f"{cell.row_title} {_spent_text(cell)}" for cell in cells)

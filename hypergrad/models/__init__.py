@@ -1,7 +1,11 @@
-"""Networks of the paper's experiments, by name."""
+"""Networks of the paper's experiments, by name, and a user's own, by import path."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,13 +15,59 @@ from hypergrad.models.lenet import LeNet
 from hypergrad.models.mlp import MLP
 from hypergrad.models.wrn import WideResNet
 
-__all__ = ["MODELS", "LeNet", "MLP", "WideResNet", "build"]
+__all__ = ["MODELS", "LeNet", "MLP", "Network", "WideResNet", "build", "resolve"]
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet, "mlp": MLP, "wrn": WideResNet}
+Network = Callable[..., nn.Module]  # takes image shape, number of classes, and options
+MODELS: dict[str, Network] = {"lenet": LeNet, "mlp": MLP, "wrn": WideResNet}
+
+
+def resolve(name: str, beside: Path | None = None) -> Network:
+    """Return the network that a name stands for.
+
+    Args:
+        name: One of `MODELS`, or `package.module:Class`.
+        beside: A folder that is searched first for the module.
+
+    Returns:
+        What makes the network.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    if ":" not in name:
+        if name not in MODELS:
+            raise ValueError(
+                f"unknown model {name!r}: use one of {', '.join(sorted(MODELS))}, or "
+                "package.module:Class"
+            )
+        return MODELS[name]
+    module, _, attribute = name.partition(":")
+    try:
+        with _searched_first(beside):
+            return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"no network {name}: {error}; run where the module can be imported"
+        ) from error
+
+
+@contextmanager
+def _searched_first(folder: Path | None) -> Iterator[None]:
+    """Search a folder first for what is imported; whatever else is done to the path stays."""
+    if folder is None:
+        yield
+        return
+    added = str(folder)
+    sys.path.insert(0, added)
+    try:
+        yield
+    finally:
+        # By identity: the same folder may have been on the path already, or be added meanwhile.
+        sys.path[:] = [entry for entry in sys.path if entry is not added]
 
 
 def build(
-    name: str,
+    network: str | Network,
     shape: tuple[int, int, int],
     classes: int,
     *,
@@ -27,7 +77,8 @@ def build(
     """Build a network with seeded initial weights, leaving the global random state alone.
 
     Args:
-        name: One of `MODELS`.
+        network: A name, as of `resolve`, or a class or function that takes an image shape, a number
+            of classes, and the options.
         shape: (channels, height, width) of one image.
         classes: Number of classes.
         seed: The initial weights are a pure function of it.
@@ -40,9 +91,8 @@ def build(
         ValueError: For an unknown name, an option that the network does not have, or images that
             it cannot take.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: use one of {', '.join(sorted(MODELS))}")
-    network = MODELS[name]
+    name = network if isinstance(network, str) else getattr(network, "__name__", str(network))
+    network = resolve(network) if isinstance(network, str) else network
     options = options or {}
     known = list(signature(network).parameters)[2:]  # after the image shape and the classes
     unknown = sorted(set(options) - set(known))

@@ -23,7 +23,7 @@ class LeNet(nn.Module):
         if min(rows, columns) < 1:
             raise ValueError(
                 f"LeNet needs images of at least 16x16 pixels, not {height}x{width}: "
-                "set data.image_size=28"
+                "resize them, image_size=28"
             )
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 6, 5),

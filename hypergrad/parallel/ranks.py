@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["ALONE", "Ranks", "join_ranks"]
+__all__ = ["ALONE", "Ranks", "current_ranks", "join_ranks"]
 
 T = TypeVar("T")
 
@@ -169,3 +169,8 @@ def join_ranks() -> Ranks:
     words = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(words, dist.ProcessGroup), "every rank is in the group of all"
     return Ranks(dist.get_rank(), dist.get_world_size(), words)
+
+
+def current_ranks() -> Ranks:
+    """Return the ranks that this process has joined; `ALONE` where it has joined none."""
+    return join_ranks() if join_ranks.cache_info().currsize else ALONE

@@ -106,7 +106,7 @@ def _print_methods(run: RunDirectory) -> None:
     """What each method came to on each data set."""
     import pandas as pd
 
-    from hypergrad.figures.fig3_table import final_table
+    from hypergrad.figures.fig3_data import final_table
 
     table = Table("data", "method", "best outer step", "validation", "test", "test, retrained")
     for column in table.columns[2:]:
@@ -164,7 +164,7 @@ def _means(run: RunDirectory, config: RunConfig) -> Iterator[tuple[str, str, flo
         for row in read_cells([run.path]).to_dict("records"):
             yield row["column"], row["row"], row["mean"]
         return
-    from hypergrad.figures.fig3_table import final_table
+    from hypergrad.figures.fig3_data import final_table
 
     for row in final_table(run.path).to_dict("records"):
         yield row["data"], row["method"], row["retrained_mean"]

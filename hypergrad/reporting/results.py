@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["Standing", "headline", "standings"]
+__all__ = ["MethodSummary", "headline", "summarise"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
@@ -15,7 +15,7 @@ TITLES = {
 }
 
 
-class Standing(NamedTuple):
+class MethodSummary(NamedTuple):
     """One method over the seeds of a run.
 
     Attributes:
@@ -43,21 +43,14 @@ class Standing(NamedTuple):
         return f"{100 * self.mean:.2f} ± {100 * statistics.stdev(self.accuracies):.2f} %"
 
 
-def standings(results: Sequence[Mapping]) -> list[Standing]:
-    """Gather the results of a run by method.
-
-    Args:
-        results: As in `summary.json`.
-
-    Returns:
-        The methods that have results, in the order of the table.
-    """
+def summarise(results: Sequence[Mapping]) -> list[MethodSummary]:
+    """Gather results, as in `summary.json`, by method, in the order of the table."""
     found = []
     for method, title in TITLES.items():
         rows = [r for r in results if r["method"] == method and r["test_accuracy"] is not None]
         if rows:
             accuracies = tuple(row["test_accuracy"] for row in rows)
-            found.append(Standing(method, title, accuracies, sum(r["diverged"] for r in rows)))
+            found.append(MethodSummary(method, title, accuracies, sum(r["diverged"] for r in rows)))
     return found
 
 
@@ -67,16 +60,16 @@ def headline(results: Sequence[Mapping]) -> str:
     >>> headline([{"method": "sgd", "test_accuracy": 0.5, "diverged": False}])
     'SGD 50.00 % (test accuracy, 1 seed)'
     """
-    by_method = {standing.method: standing for standing in standings(results)}
-    parts = []
+    by_method = {summary.method: summary for summary in summarise(results)}
+    texts = []
     if "ours_retrained" in by_method:
-        parts.append(f"ours {by_method['ours_retrained'].text}")
+        texts.append(f"ours {by_method['ours_retrained'].text}")
     rivals = [by_method[name] for name in ("hd", "hd_retrained") if name in by_method]
     if rivals:
-        parts.append(f"HD {max(rivals, key=lambda rival: rival.mean).text}")
+        texts.append(f"HD {max(rivals, key=lambda rival: rival.mean).text}")
     if "sgd" in by_method:
-        parts.append(f"SGD {by_method['sgd'].text}")
-    if not parts:
+        texts.append(f"SGD {by_method['sgd'].text}")
+    if not texts:
         return ""
-    seeds = max(len(standing.accuracies) for standing in by_method.values())
-    return f"{' | '.join(parts)} (test accuracy, {seeds} seed{'s' if seeds > 1 else ''})"
+    seeds = max(len(summary.accuracies) for summary in by_method.values())
+    return f"{' | '.join(texts)} (test accuracy, {seeds} seed{'s' if seeds > 1 else ''})"

@@ -1,9 +1,8 @@
 """What a finished run says on stdout: tables, figures, where it is."""
 
-import csv
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,19 +11,13 @@ from rich.table import Table
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.schedule import KINDS
 from hypergrad.figures import FIGURES, draw
-from hypergrad.reporting.results import standings
+from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
 
 SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
 
-__all__ = [
-    "draw_figures",
-    "hypervariance_headline",
-    "number",
-    "print_standings",
-    "report",
-]
+__all__ = ["SMOKE", "draw_figures", "hypervariance_headline", "number", "report"]
 
 
 def report(run: RunDirectory, config: RunConfig) -> None:
@@ -39,8 +32,8 @@ def report(run: RunDirectory, config: RunConfig) -> None:
     elif config.driver == "search":
         print_search(run.path)
     else:
-        print_standings(run.read_summary().get("results", []))
-        print_trust(run.path)
+        print_methods(run.read_summary().get("results", []))
+        print_diagnostics(run.path)
     if config.scale == "smoke":
         print(SMOKE)
     if config.driver == "learn" and config.method.name == "hd":
@@ -60,50 +53,49 @@ def draw_figures(run: RunDirectory, figures: Sequence[str]) -> None:
         figures: Those that its experiment names.
     """
     drawn = [
-        name for name, it in FIGURES.items() if name in figures and any(run.path.glob(it.files))
+        name for name in FIGURES if name in figures and any(run.path.glob(FIGURES[name].files))
     ]
     for name in drawn:
         print(f"{name}: {draw(name, run.path)[0]}")
     if not drawn:
-        wanted = f"it has no data of {', '.join(figures)}" if figures else "`figures` names none"
-        print(f"no figure is drawn: {wanted}")
+        why = f"it has no data of {', '.join(figures)}" if figures else "`figures` names none"
+        print(f"no figure is drawn: {why}")
 
 
-def print_standings(results: Sequence[dict]) -> None:
+def print_methods(results: Sequence[dict]) -> None:
     """Print the closing table: test accuracy of each method over the seeds."""
     table = Table("method", "test accuracy", "at chance")  # or diverged, which counts as that
     table.columns[1].justify = "right"
-    for standing in standings(results):
-        seeds = len(standing.accuracies)
-        table.add_row(
-            standing.title,
-            standing.text,
-            f"{standing.diverged} of {seeds}" if standing.diverged else "-",
-        )
+    for summary in summarise(results):
+        lost = f"{summary.diverged} of {len(summary.accuracies)}" if summary.diverged else "-"
+        table.add_row(summary.title, summary.text, lost)
     Console().print(table)
 
 
-def print_trust(path: Path) -> None:
-    """Print how far the hypergradients of a run can be trusted, a line a kind.
+def print_diagnostics(path: Path) -> None:
+    """Print how far the hypergradients of the run at `path` can be trusted, a line a kind."""
+    import pandas as pd
 
-    Args:
-        path: The run directory.
-    """
-    with (path / "outer.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
+    from hypergrad.figures.run_data import floats, where
+
+    outer = pd.read_csv(path / "outer.csv")
+    if outer.empty:
         return
     table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
     for kind in KINDS:
-        own = [row for row in rows if row["kind"] == kind]
-        if not own:
+        own = where(outer, kind=kind)
+        if own.empty:
             continue
-        lost = sum(not math.isfinite(float(row["hypergradient"])) for row in own)
+        lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
+        signal, gradients, products = (
+            floats(own.dropna(subset=name), name)
+            for name in ("signal_to_noise", "clipped_gradients", "clipped_products")
+        )
         table.add_row(
             kind.replace("_", " "),
-            _summary(own, "signal_to_noise", statistics.median, "{:.2f}"),
-            _summary(own, "clipped_gradients", max, "{:.2%}"),
-            _summary(own, "clipped_products", max, "{:.2%}"),
+            f"{statistics.median(signal):.2f}" if signal.size else "-",
+            f"{max(gradients):.2%}" if gradients.size else "-",
+            f"{max(products):.2%}" if products.size else "-",
             f"{lost} of {len(own)}",
         )
     Console().print(table)
@@ -111,11 +103,7 @@ def print_trust(path: Path) -> None:
 
 
 def print_hypervariance(path: Path) -> None:
-    """Print mean hypervariance by perturbation and method, and its ratio to the unshared one.
-
-    Args:
-        path: The run directory.
-    """
+    """Print mean hypervariance by perturbation and method, and its ratio to the unshared one."""
     from hypergrad.figures.fig2_data import ratios, read_hypergradients
 
     table = Table("perturbed", "method", "variance", "ratio", "95 % interval", "1/W", "S/N")
@@ -144,24 +132,13 @@ def print_hypervariance(path: Path) -> None:
 
 
 def hypervariance_headline(path: Path) -> str:
-    """Return the measured ratios of shared to unshared hypervariance in one line.
-
-    Args:
-        path: The run directory.
-    """
+    """Return the measured ratios of shared to unshared hypervariance in one line."""
     from hypergrad.figures.fig2_data import ratios, read_hypergradients
     from hypergrad.figures.run_data import where
 
     own = where(ratios(read_hypergradients(path)), method="shared").to_dict("records")
-    parts = [f"{row['perturbation']} {number(row['ratio'], '{:.2g}')}" for row in own]
-    return f"hypervariance, shared / unshared: {', '.join(parts)}"
-
-
-def _summary(
-    rows: Sequence[dict[str, str]], column: str, of: Callable[[list[float]], float], form: str
-) -> str:
-    values = [float(row[column]) for row in rows if row[column]]
-    return form.format(of(values)) if values else "-"
+    found = [f"{row['perturbation']} {number(row['ratio'], '{:.2g}')}" for row in own]
+    return f"hypervariance, shared / unshared: {', '.join(found)}"
 
 
 def _ratio(value: float) -> str:

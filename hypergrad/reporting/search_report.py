@@ -1,9 +1,9 @@
 """What a finished search says on stdout: its best settings, and what the chosen ones came to."""
 
-import csv
-import math
 import statistics
+from collections.abc import Hashable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -11,9 +11,13 @@ from rich.table import Table
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.runs.directory import RunDirectory
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["print_search", "search_headline"]
 
 SHOWN = 5  # settings
+TEXTS = "schedule learning_rate factor momentum weight_decay outer_learning_rate restart".split()
 TITLES = {
     "grid": "hand-tuned (best)",
     "random": "random search",
@@ -22,40 +26,34 @@ TITLES = {
 
 
 def print_search(path: Path) -> None:
-    """Print the best settings by validation, the final trainings, and what the search spent.
+    """Print the best settings by validation, the final trainings, and what the search spent."""
+    import pandas as pd
 
-    Args:
-        path: The run directory.
-    """
-    summary = RunDirectory(path).read_summary()
-    by_setting: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    with (path / "trials.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            by_setting.setdefault(_values(row), []).append(row)
-    ranked = sorted(by_setting.items(), key=lambda item: _rank(item[1]), reverse=True)
+    from hypergrad.figures.run_data import floats, integers
+
+    trials = pd.read_csv(path / "trials.csv", dtype=dict.fromkeys(TEXTS, str))
+    trials = trials.fillna(dict.fromkeys(TEXTS, ""))
+    words = pd.Series([_words(row) for row in trials.to_dict("records")], trials.index)
+    ranked = []
+    for setting, own in trials.groupby(words, sort=False):
+        accuracy, loss = floats(own, "validation_accuracy"), floats(own, "validation_loss")
+        tested = floats(own.dropna(subset="test_accuracy"), "test_accuracy")
+        lost = integers(own, "diverged").sum()
+        diverged = f"{lost} of {len(own)}" if lost else "-"
+        texts = (str(setting), _spread(accuracy), _spread(tested), diverged)
+        ranked.append((selection_key(accuracy.mean(), loss.mean()), texts))
     table = Table("setting", "validation", "test", "diverged", title=f"best {SHOWN} settings")
-    for values, rows in ranked[:SHOWN]:
-        lost = sum(int(row["diverged"]) for row in rows)
-        table.add_row(
-            " ".join(part for part in values if part),
-            _spread(rows, "validation_accuracy"),
-            _spread(rows, "test_accuracy"),
-            f"{lost} of {len(rows)}" if lost else "-",
-        )
+    for _, texts in sorted(ranked, key=lambda entry: entry[0], reverse=True)[:SHOWN]:
+        table.add_row(*texts)
     Console().print(table)
-    total = sum(len(rows) for rows in by_setting.values())
-    lost = sum(int(row["diverged"]) for rows in by_setting.values() for row in rows)
-    seconds = sum(entry["seconds"] for entry in summary["spent"])
-    print(f"{total} trials, {lost} diverged; {seconds:,.0f} s of computing")
+    seconds = sum(entry["seconds"] for entry in RunDirectory(path).read_summary()["spent"])
+    lost = integers(trials, "diverged").sum()
+    print(f"{len(trials)} trials, {lost} diverged; {seconds:,.0f} s of computing")
     print(search_headline(path))
 
 
 def search_headline(path: Path) -> str:
-    """Return what the chosen settings came to on the test set, in one line.
-
-    Args:
-        path: The run directory.
-    """
+    """Return what the chosen settings came to on the test set, in one line."""
     summary = RunDirectory(path).read_summary()
     results = summary["results"]
     kind = summary["settings"]["search"]
@@ -71,32 +69,19 @@ def search_headline(path: Path) -> str:
     )
 
 
-def _values(row: dict[str, str]) -> tuple[str, ...]:
-    """What tells one setting from another, in words for people."""
+def _words(row: dict[Hashable, str]) -> str:
+    """What tells one setting from another, for people."""
     if row["schedule"] == "hd":
-        again = f"restart {row['restart']}," if int(row["restart"]) else ""
-        return ("outer rate", row["outer_learning_rate"], again, f"seed {row['seed']}")
+        again = f"restart {row['restart']}, " if int(row.get("restart") or 0) else ""
+        return f"outer rate {row['outer_learning_rate']} {again}seed {row['seed']}"
     names = (("α", "learning_rate"), ("η", "factor"), ("β", "momentum"), ("μ", "weight_decay"))
-
-    def short(text: str) -> str:
-        return " ".join(f"{float(value):.3g}" for value in text.split())
-
-    return tuple(f"{name} {short(row[key])}" for name, key in names if row[key])
+    values = [(name, [f"{float(value):.3g}" for value in row[key].split()]) for name, key in names]
+    return " ".join(f"{name} {' '.join(own)}" for name, own in values if own)
 
 
-def _rank(rows: list[dict[str, str]]) -> tuple[float, float]:
-    """What orders settings, as the search's own choice does."""
-    return selection_key(_mean(rows, "validation_accuracy"), _mean(rows, "validation_loss"))
-
-
-def _mean(rows: list[dict[str, str]], column: str) -> float:
-    values = [float(row[column]) for row in rows if row[column]]
-    return statistics.fmean(values) if values else math.nan
-
-
-def _spread(rows: list[dict[str, str]], column: str) -> str:
-    values = [100 * float(row[column]) for row in rows if row[column]]
-    if not values:
+def _spread(accuracies: "np.ndarray") -> str:
+    """Mean and standard deviation of accuracies in percent; a dash for none."""
+    if not accuracies.size:
         return "-"
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{spread} %"
+    spread = f" ± {100 * accuracies.std(ddof=1):.2f}" if accuracies.size > 1 else ""
+    return f"{100 * accuracies.mean():.2f}{spread} %"

@@ -68,7 +68,7 @@ def sync_folder(folder: Path) -> None:
     Args:
         folder: An existing folder.
     """
-    if os.name == "nt":  # folders cannot be opened there, and the file system keeps its own journal
+    if os.name == "nt":  # folders cannot be opened there, and the file system orders its own writes
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

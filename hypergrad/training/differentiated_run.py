@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, contributing_steps
 from hypergrad.core.sgd import InnerState, add_scores, train_step
 from hypergrad.differentiation.active_tangents import active_tangents_at
@@ -31,7 +32,6 @@ from hypergrad.training.inner_run import ScheduledRun
 
 __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
-Batch = tuple[Tensor, Tensor]
 
 # Of a snapshot; one entry a value.
 ROWS = ("Z", "C", "diagnostics.clipped_products", "diagnostics.finite")
@@ -72,9 +72,8 @@ class ForwardRun(ScheduledRun):
         ranks.synchronise(self.state.tensors())
 
     def cost(self) -> tuple[int, int]:
-        """Return gradients and Hessian products so far, in those of whole minibatches."""
-        products = sum(self._ranks.collect(self._tangents.diagnostics.products))
-        return self.step, round(self._options.batch_fraction * products)
+        """Return gradients and Hessian products so far."""
+        return self.step, sum(self._ranks.collect(self._tangents.diagnostics.products))
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore

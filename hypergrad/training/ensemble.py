@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.func import vmap
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.limits import known_limit
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.sgd import InnerState, add_scores, clip_gradient, sgd_step
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
-__all__ = ["EnsembleRun", "check_ensemble", "fastest_size"]
+__all__ = ["EnsembleRun", "EnsembleSize", "check_ensemble", "fastest_size"]
 
-Batch = tuple[Tensor, Tensor]
 
 SIZES = (4, 16, 64)
 GAIN = 0.9  # of the time of the size before: what is hardly faster is not worth other rounding
@@ -41,7 +41,7 @@ def check_ensemble(model: FlatModel) -> None:
     """
     if model.has_dropout:
         raise ValueError(
-            "a network with dropout cannot be trained as an ensemble: search.ensemble=1"
+            "a network with dropout cannot be trained as an ensemble: train one at a time"
         )
 
 
@@ -89,12 +89,31 @@ class EnsembleRun(InnerRun):
         add_scores(self._sums, losses.detach(), predictions.detach(), y)
 
 
+class EnsembleSize(NamedTuple):
+    """How many trials it pays to train together, and why.
+
+    Attributes:
+        size: That many.
+        seconds: Median seconds that a step of one trial takes, by size, as far as was measured.
+        skipped: By size, the limit of PyTorch or the device that ended the measurement: a line.
+    """
+
+    size: int
+    seconds: dict[int, float]
+    skipped: dict[int, str]
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{k} at once {1e3 * s:.2f} ms" for k, s in self.seconds.items())
+        skipped = "".join(f"; {k} skipped: {why}" for k, why in self.skipped.items())
+        return f"trains {self.size} at once (a step of each: {times}){skipped}"
+
+
 def fastest_size(
     problem: InnerProblem,
     schedule: Schedule,
     largest: int,
     tick: Callable[[], None] = lambda: None,
-) -> tuple[int, dict[int, float]]:
+) -> EnsembleSize:
     """Measure how many trials it pays to train together.
 
     Args:
@@ -104,25 +123,32 @@ def fastest_size(
         tick: Is called after every step; what it raises ends the measurement.
 
     Returns:
-        The largest size that is clearly faster, a trial, than the one before it, 1 to begin with;
-        and the median seconds that a step of one trial takes, by size, as far as was measured.
+        The largest size that is clearly faster, a trial, than the one before it, 1 to begin with.
+
+    Raises:
+        RuntimeError: For whatever the network raises that is not a known limit of batching.
     """
     alone = ScheduledRun(problem, schedule)
     best, seconds = 1, {1: _step_seconds(alone, tick)}
+    skipped: dict[int, str] = {}
     if problem.model.has_dropout:
-        return best, seconds
+        return EnsembleSize(best, seconds, skipped)
     for size in SIZES:
         if size > largest:
             break
         try:
             run = EnsembleRun(problem, [schedule] * size)
             seconds[size] = _step_seconds(run, tick) / size
-        except RuntimeError:
-            break  # too large for the device, or an operation that cannot be batched
+        except RuntimeError as error:
+            reason = known_limit(error)
+            if reason is None:
+                raise
+            skipped[size] = reason
+            break
         if seconds[size] > GAIN * seconds[best]:
             break
         best = size
-    return best, seconds
+    return EnsembleSize(best, seconds, skipped)
 
 
 def _step_seconds(run: InnerRun, tick: Callable[[], None]) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import StepValues
 from hypergrad.core.sgd import InnerState, add_scores, train_step
 from hypergrad.differentiation.active_tangents import ActiveTangents
@@ -24,8 +24,6 @@ from hypergrad.training.cuda_graph import Recorder
 __all__ = ["REPLAY", "Replay", "replay_for"]
 
 REPLAY = ("auto", "always", "never")
-
-Batch = tuple[Tensor, Tensor]
 
 
 class _Scalars(NamedTuple):

@@ -14,8 +14,6 @@ from hypergrad.training.inner_run import InnerRun
 
 __all__ = ["HypergradientDescentRun"]
 
-Batch = tuple[Tensor, Tensor]
-
 
 class HypergradientDescentRun(InnerRun):
     """Hypergradient descent from all-zero values; it remembers what each step used and found.

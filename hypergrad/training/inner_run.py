@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, StepValues
 from hypergrad.core.sgd import InnerState, add_scores, train_step
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
 
 __all__ = ["InnerRun", "ScheduledRun", "steps"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class InnerRun:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
-
 from hypergrad.core import outer_optimizer
 from hypergrad.core.budget import Budget, Spent
+from hypergrad.core.functional_model import Batch
 from hypergrad.core.outer_optimizer import OuterState, selection_key
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import EVALUATION_BATCH, Images, in_batches
@@ -38,8 +37,6 @@ __all__ = [
     "Trainer",
     "outer_steps",
 ]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Evaluation(NamedTuple):

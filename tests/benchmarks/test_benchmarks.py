@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import plain
 from benchmarks.__main__ import main
-from benchmarks.contenders import SETTINGS, contenders, schedule_of
+from benchmarks.contenders import CASES, contenders, schedule_of
 from benchmarks.memory import peak_of
 from benchmarks.overheads import shares, start_up
 from benchmarks.stand_in import stand_in
@@ -34,7 +34,7 @@ QUIET = Namespace(columns=3, device="cpu", threads=1, keep_memory=False)
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 4])
 def test_every_contender_takes_the_step_of_the_reference(columns: int) -> None:
-    found = contenders(SETTINGS["mlp"]._replace(batch_size=8), columns, dtype=torch.float64)
+    found = contenders(CASES["mlp"]._replace(batch_size=8), columns, dtype=torch.float64)
     assert set(found) == {*BESIDE, *STRATEGIES}
     theta, v, Z, C = found["reference"]()
     for strategy in STRATEGIES:
@@ -58,7 +58,7 @@ def test_finite_differences_cost_two_training_steps_a_value(
         return training.train_step(model, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("benchmarks.differences.train_step", counted)
-    contenders(SETTINGS["mlp"]._replace(batch_size=2), columns)["finite_differences"]()
+    contenders(CASES["mlp"]._replace(batch_size=2), columns)["finite_differences"]()
     assert len(calls) == 2 * columns
 
 
@@ -81,14 +81,14 @@ def test_the_bound_is_two_gradients_a_column_and_one() -> None:
 
 
 def test_what_does_not_fit_is_left_out() -> None:
-    found = contenders(SETTINGS["wrn_16_1"]._replace(batch_size=1), 32)
+    found = contenders(CASES["wrn_16_1"]._replace(batch_size=1), 32)
     assert "stacked" not in found
     assert "vmap" not in found
 
 
 def test_the_wider_network_is_the_wider_one() -> None:
-    setting = SETTINGS["wrn_16_4"]
-    module = build(setting.name, setting.shape, 10, options=dict(setting.options))
+    case = CASES["wrn_16_4"]
+    module = build(case.name, case.shape, 10, options=dict(case.options))
     assert sum(parameter.numel() for parameter in module.parameters()) == 2_748_890
 
 

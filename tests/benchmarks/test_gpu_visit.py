@@ -1,4 +1,4 @@
-"""The unattended GPU visit, on a CPU: its plan, its pieces, stopping and going on."""
+"""The unattended GPU visit, on a CPU: its plan, its steps, stopping and going on."""
 
 import json
 import subprocess
@@ -94,9 +94,9 @@ def test_a_whole_visit(tmp_path: Path) -> None:
         [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "nothing remains"
-    pieces = state(output)
-    assert {piece["status"] for piece in pieces.values()} == {"done"}
-    assert list(pieces) == ["gpu_tests", "check_lenet", "step_mlp_3", "fig1", "grid"]
+    steps = state(output)
+    assert {step["status"] for step in steps.values()} == {"done"}
+    assert list(steps) == ["gpu_tests", "check_lenet", "step_mlp_3", "fig1", "grid"]
     measured = pd.read_csv(output / "bench" / "step_mlp_3" / "measured.csv")
     assert {"reference", "stacked", "stacked, replayed"} <= set(measured["contender"])
     assert (output / "logs" / "grid.log").read_text().startswith("$ ")
@@ -106,17 +106,17 @@ def test_a_piece_that_fails_is_noted_and_the_visit_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from benchmarks import gpu_visit
-    from benchmarks.visit_pieces import Piece
+    from benchmarks.visit_steps import VisitStep
 
     plan = [
-        Piece("bad", (sys.executable, "-c", "raise SystemExit(3)"), 5),
-        Piece("long", (sys.executable, "-c", "import time; time.sleep(60)"), 0.5),
-        Piece("good", (sys.executable, "-c", "print('fine')"), 5),
+        VisitStep("bad", (sys.executable, "-c", "raise SystemExit(3)"), 5),
+        VisitStep("long", (sys.executable, "-c", "import time; time.sleep(60)"), 0.5),
+        VisitStep("good", (sys.executable, "-c", "print('fine')"), 5),
     ]
-    monkeypatch.setattr(gpu_visit, "pieces", lambda *_: plan)
+    monkeypatch.setattr(gpu_visit, "steps", lambda *_: plan)
     for _ in range(3):
         assert main(["--output", str(tmp_path), "--minutes", "1"]) == 0
-    found = {name: (piece["status"], piece["tries"]) for name, piece in state(tmp_path).items()}
+    found = {name: (step["status"], step["tries"]) for name, step in state(tmp_path).items()}
     assert found == {"bad": ("failed", 1), "long": ("too long", 2), "good": ("done", 1)}
     assert (tmp_path / "logs" / "good.log").read_text().endswith("fine\n")
     assert "bad                  failed" in capsys.readouterr().out

@@ -22,7 +22,6 @@ def test_it_learns_compares_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
     # 142 images make 8 minibatches an epoch; of `early` all three outer steps are short.
     assert last["gradients"]["full"] == 8 + 16 + 16
     assert last["gradients"]["early"] == 8 + 8 + 8
-    assert last["products"]["quarter"] == pytest.approx(last["products"]["full"] / 4, abs=2)
     agreement = pd.read_csv(tmp_path / "agreement.csv")
     found = agreement_of(agreement)
     assert list(found.index) == list(AGREEING)

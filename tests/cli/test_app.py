@@ -343,7 +343,7 @@ def test_a_network_of_ones_own(call: Call, tmp_path: Path, monkeypatch: pytest.M
         ((), "model.name is empty"),
         (("model.name=ownnets:Nope",), "no attribute 'Nope'"),
         (("model.name=ownnets:Net", "model.options.depth=4"), "it takes width"),
-        (("model.name=ownnets:Net", "hvp.strategy=vmap"), "use loop"),
+        (("model.name=ownnets:Net", "hvp.strategy=vmap"), "use hvp.strategy=loop"),
     ]:
         answer = call(*own, *wrong)
         assert answer.code == 2

@@ -39,5 +39,5 @@ def test_a_hessian_product_counts_as_two_gradients() -> None:
 
 @pytest.mark.parametrize(("spent", "allowed"), [(80, True), (90, True), (90.1, False), (99, False)])
 def test_a_budget_is_missed_by_half_a_piece_at_most(spent: float, allowed: bool) -> None:
-    budget, piece = Budget.parse("100s"), Spent(seconds=20.0)
-    assert budget.allows(Spent(seconds=spent), piece) is allowed
+    budget, more = Budget.parse("100s"), Spent(seconds=20.0)
+    assert budget.allows(Spent(seconds=spent), more) is allowed

@@ -1,8 +1,5 @@
 """Windows and schedules."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -61,21 +58,6 @@ def test_a_kind_without_values_is_zero_throughout() -> None:
 def test_learning_rates_are_always_there() -> None:
     with pytest.raises(ValueError, match="learning_rate has no value"):
         Schedule((), (0.1,), (0.0,))
-
-
-def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:
-    entries = [
-        {"seed": seed, "validation_accuracy": accuracy, "learning_rate": [rate]}
-        | {"momentum": [0.5], "weight_decay": [0.0]}
-        for seed, accuracy, rate in [(0, 0.9, 0.1), (1, 0.95, 0.2)]
-    ]
-    (tmp_path / "schedule.json").write_text(json.dumps({"schedules": entries}))
-    assert Schedule.load(tmp_path).learning_rate == (0.2,)
-    assert Schedule.load(tmp_path / "schedule.json", seed=0).learning_rate == (0.1,)
-    with pytest.raises(ValueError, match="holds no schedule of seed=7"):
-        Schedule.load(tmp_path, seed=7)
-    with pytest.raises(ValueError, match="does not exist"):
-        Schedule.load(tmp_path / "elsewhere.json")
 
 
 def test_apply_sets_every_group_of_an_optimizer() -> None:

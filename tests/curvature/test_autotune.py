@@ -13,7 +13,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import autotune as strategy
 from hypergrad.curvature.autotune import check_strategy, choose_strategy
 from hypergrad.differentiation.forward import hypergradients
-from hypergrad.differentiation.options import ForwardOptions
+from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
 
@@ -73,11 +73,39 @@ class Addressed(nn.Linear):
         return torch.sin(super().forward(input))
 
 
-def test_what_raises_does_not_fit() -> None:
+def test_what_a_strategy_cannot_do_is_skipped_and_said() -> None:
     problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(Addressed(64, 10))
     x, y = problem.batch_at(0)
     choice = choose_strategy(model, model.theta(), (x.flatten(1), y), 2)
     assert list(choice.seconds) == ["fused", "loop"]
+    assert list(choice.skipped) == ["vmap"]
+    assert choice.skipped["vmap"].startswith("not batched by vmap: Cannot access data pointer")
+    assert "; vmap skipped: not batched" in str(choice)
+
+
+def test_the_library_warns_of_what_it_skips() -> None:
+    problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(Addressed(64, 10))
+    x, y = problem.batch_at(0)
+    asked = ForwardOptions(strategy="auto")
+    with pytest.warns(UserWarning, match="vmap skipped: not batched by vmap"):
+        chosen = settle(model, model.theta(), (x.flatten(1), y), 2, asked)
+    assert chosen.strategy in ("fused", "loop")
+
+
+class Mistaken(nn.Linear):
+    """A mistake of its author that shows within `vmap` alone."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if torch._C._functorch.is_functorch_wrapped_tensor(self.weight):
+            raise RuntimeError("shape '[3]' is invalid for input of size 4")
+        return torch.sin(super().forward(input))
+
+
+def test_a_mistake_is_raised_and_not_skipped() -> None:
+    problem, model = digits_problem("mlp", dtype=torch.float32), FlatModel(Mistaken(64, 10))
+    x, y = problem.batch_at(0)
+    with pytest.raises(RuntimeError, match="invalid for input of size 4"):
+        choose_strategy(model, model.theta(), (x.flatten(1), y), 2)
 
 
 def test_large_networks_are_not_batched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +140,8 @@ def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_says_what_it_chose_and_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, text = tiny_context("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
-    watcher, run = Watcher(), new_run(setting, text, tmp_path)
+    context, text = tiny_context("hvp.strategy=auto", "repeats=1", "hd.enabled=false")
+    watcher, run = Watcher(), new_run(context, text, tmp_path)
     timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)
     interrupt = Interrupt()
 
@@ -123,7 +151,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
 
     watcher._on_step = stop
     with pytest.raises(Interrupted):
-        go(setting, run, watcher, interrupt)
+        go(context, run, watcher, interrupt)
     assert watcher.notes == [
         "Hessian products by loop (stacked 2 s, fused 2 s, vmap 2 s, loop 1 s); "
         "hvp.strategy=loop skips the trial"
@@ -131,10 +159,11 @@ def test_a_run_says_what_it_chose_and_keeps_it(
     assert run.read_json("summary.json")["curvature"] == {
         "strategy": "loop",
         "seconds": {"stacked": 2.0, "fused": 2.0, "vmap": 2.0, "loop": 1.0},
+        "skipped": {},
     }
     timed(monkeypatch, stacked=1.0, fused=2.0, vmap=2.0, loop=2.0)  # it would choose otherwise now
     watcher = Watcher()
-    go(setting, run, watcher, resume=True)
+    go(context, run, watcher, resume=True)
     assert watcher.notes == []
     named, text = tiny_context("hvp.strategy=loop", "repeats=1", "hd.enabled=false")
     other = new_run(named, text, tmp_path)

@@ -183,7 +183,9 @@ def test_other_networks_are_refused_by_name(what: str) -> None:
     model = FlatModel(Net(what))
     x, y = torch.randn(3, 3), torch.tensor([0, 1, 2])
     named = re.escape(REFUSED[what])
-    with pytest.raises(ValueError, match=f"strategy stacked cannot .*{named}.*: use fused"):
+    with pytest.raises(
+        ValueError, match=f"strategy stacked cannot .*{named}.*: use strategy='fused'"
+    ):
         check_stackable(lambda theta: model.loss(theta, x, y), model.theta())
 
 

@@ -36,7 +36,7 @@ def test_augmentation_equals_a_loop_over_images(data: Images, pad: int, flip: bo
     draws = augmentation.draw(len(data), generator(*KEY, "augment"))
     for images, labels in epoch:
         for image, i in zip(images, labels.tolist(), strict=True):
-            top, left, mirrored = (int(part[i]) for part in draws)
+            top, left, mirrored = (int(drawn[i]) for drawn in draws)
             expected = crop_and_flip(data.images[i], pad, top, left, bool(mirrored))
             assert image.equal(expected)
 

@@ -1,6 +1,5 @@
 """A user's own images, written by the test."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,8 @@ def colour(label: int, i: int) -> tuple[int, int, int]:
 def write(path: Path, counts: dict[str, tuple[int, int]], suffix: str = ".png") -> Path:
     """Write `counts[class] = (train, test)` images, 6 wide and 4 high, each of one colour."""
     for label, (name, (n_train, n_test)) in enumerate(sorted(counts.items())):
-        for part, n in (("train", n_train), ("test", n_test)):
-            folder = path / part / name
+        for split, n in (("train", n_train), ("test", n_test)):
+            folder = path / split / name
             folder.mkdir(parents=True, exist_ok=True)
             for i in range(n):
                 Image.new("RGB", (6, 4), colour(label, i)).save(folder / f"{i:03}{suffix}")
@@ -57,10 +56,10 @@ def test_load_standardises_by_the_training_images(folder: Path) -> None:
 
 
 def test_a_constant_channel_becomes_zeros(tmp_path: Path) -> None:
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         for i, name in enumerate("ab"):
-            (tmp_path / part / name).mkdir(parents=True)
-            Image.new("RGB", (2, 2), (90 * i, 7, 0)).save(tmp_path / part / name / "0.png")
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (2, 2), (90 * i, 7, 0)).save(tmp_path / split / name / "0.png")
     data = load("imagefolder", path=tmp_path)
     assert data.train.images[:, 1:].abs().max() == 0
 
@@ -93,7 +92,7 @@ def test_jpegs_decode_in_colour_and_grey(tmp_path: Path) -> None:
 
 
 def test_only_chosen_files_are_decoded(folder: Path) -> None:
-    kept = read_folder(folder, train_size=6, test_size=3, seed=4, cache=False)
+    kept = read_folder(folder, train_size=6, test_size=3, seed=4)
     assert kept.train.labels.bincount().tolist() == [2, 2, 2]
     # The kept images are those whose (label, colour) came back; break all the others.
     names = ("ant", "bee", "cat")
@@ -104,7 +103,7 @@ def test_only_chosen_files_are_decoded(folder: Path) -> None:
     for file in (folder / "train").rglob("*.png"):
         if (file.parent.name, int(file.stem)) not in chosen:
             file.write_bytes(b"not an image")
-    again = read_folder(folder, train_size=6, test_size=3, seed=4, cache=False)
+    again = read_folder(folder, train_size=6, test_size=3, seed=4)
     assert again.train.pixels.equal(kept.train.pixels)
     with pytest.raises(DataError, match="cannot read the image .*train"):
         read_folder(folder)
@@ -113,52 +112,6 @@ def test_only_chosen_files_are_decoded(folder: Path) -> None:
 def test_a_run_of_consecutive_images_holds_several_classes(tmp_path: Path) -> None:
     labels = read_folder(write(tmp_path, {"a": (30, 1), "b": (30, 1)})).train.labels
     assert all(len(labels[i : i + 15].unique()) == 2 for i in range(0, 60, 15))
-
-
-def test_decoded_images_are_kept_until_a_file_changes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = read_folder(folder)
-    (kept,) = (tmp_path / "cache").iterdir()
-
-    def never(*_: object) -> None:
-        raise AssertionError("decoded again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("hypergrad.data.decode.decode", never)
-        assert read_folder(folder).train.pixels.equal(first.train.pixels)
-        changed = folder / "train" / "ant" / "000.png"
-        os.utime(changed, (1, 1))
-        with pytest.raises(AssertionError, match="decoded again"):
-            read_folder(folder)
-        with pytest.raises(AssertionError, match="decoded again"):
-            read_folder(folder, image_size=8)
-    kept.write_bytes(b"broken")
-    os.utime(changed, ns=(0, 0))
-    assert read_folder(folder).train.pixels.equal(first.train.pixels)
-
-
-def test_a_broken_cache_is_replaced(folder: Path, tmp_path: Path) -> None:
-    first = read_folder(folder)
-    (kept,) = (tmp_path / "cache").iterdir()
-    size = kept.stat().st_size
-    kept.write_bytes(kept.read_bytes()[:100])
-    assert read_folder(folder).train.pixels.equal(first.train.pixels)
-    assert kept.stat().st_size == size
-
-
-def test_the_cache_stays_small(folder: Path, tmp_path: Path) -> None:
-    for image_size in range(2, 14):
-        read_folder(folder, image_size=image_size)
-    assert len(list((tmp_path / "cache").iterdir())) == 8
-
-
-def test_an_unwritable_cache_is_no_obstacle(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setattr("hypergrad.data.decode.cache_folder", lambda: tmp_path / "file" / "below")
-    assert len(read_folder(folder).train.labels) == 15
 
 
 def test_broken_and_deep_images_are_named(folder: Path) -> None:
@@ -200,11 +153,11 @@ def test_a_wrong_layout_is_named(folder: Path, remove: str, message: str) -> Non
 
 
 def test_sizes_and_paths_that_cannot_be_met(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"data.train_size=16: .* at most 15"):
+    with pytest.raises(ValueError, match=r"train_size=16: .* at most 15"):
         load("imagefolder", path=folder, train_size=16)
-    with pytest.raises(ValueError, match=r"data.test_size=2: .* at least 3"):
+    with pytest.raises(ValueError, match=r"test_size=2: .* at least 3"):
         load("imagefolder", path=folder, test_size=2)
-    with pytest.raises(DataError, match="data.path=FOLDER"):
+    with pytest.raises(DataError, match="path=FOLDER"):
         load("imagefolder")
 
 

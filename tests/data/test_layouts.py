@@ -19,15 +19,15 @@ def md5(path: Path) -> str:
 
 @pytest.fixture
 def svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    parts = {}
+    files = {}
     for split, n in (("train", 20), ("test", 10)):
         file = tmp_path / f"{split}_32x32.mat"
         pixels = np.zeros((32, 32, 3, n), dtype=np.uint8)
         pixels[0, 1, 2] = np.arange(n)  # row 0, column 1, blue
         labels = np.arange(n, dtype=np.uint8)[:, None] % 10 + 1  # 10 stands for the digit 0
         scipy.io.savemat(file, {"X": pixels, "y": labels})
-        parts[split] = ["http://127.0.0.1:9/" + file.name, file.name, md5(file)]
-    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", parts)
+        files[split] = ["http://127.0.0.1:9/" + file.name, file.name, md5(file)]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", files)
     return tmp_path
 
 

@@ -40,9 +40,9 @@ def test_digits_hold_each_of_the_originals_once() -> None:
 def test_digits_are_the_same_without_scikit_learns_file(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read_digits()
     monkeypatch.setattr("hypergrad.data.digits.find_spec", lambda name: None)
-    for part, again in zip(found, read_digits(), strict=True):
-        assert torch.equal(part.pixels, again.pixels)
-        assert torch.equal(part.labels, again.labels)
+    for raw, again in zip(found, read_digits(), strict=True):
+        assert torch.equal(raw.pixels, again.pixels)
+        assert torch.equal(raw.labels, again.labels)
 
 
 def test_digits_resize_bilinearly() -> None:
@@ -56,23 +56,23 @@ def test_digits_resize_bilinearly() -> None:
 
 
 def test_subsets_of_a_source_agree_with_the_whole() -> None:
-    whole, part = load("digits"), load("digits", train_size=50, test_size=20, seed=1)
-    assert part.train.labels.bincount().tolist() == [5] * 10
-    assert (len(part.train), len(part.test)) == (50, 20)
+    whole, subset = load("digits"), load("digits", train_size=50, test_size=20, seed=1)
+    assert subset.train.labels.bincount().tolist() == [5] * 10
+    assert (len(subset.train), len(subset.test)) == (50, 20)
     rows = whole.train.images.flatten(1)
-    for image in part.train.images[:5].flatten(1):
+    for image in subset.train.images[:5].flatten(1):
         assert (rows == image).all(1).any()
     other = load("digits", train_size=50, seed=2)
-    assert not other.train.images.equal(part.train.images)
+    assert not other.train.images.equal(subset.train.images)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_size": 1438}, r"data.train_size=1438: .* at most 1437"),
-        ({"test_size": 9}, r"data.test_size=9: .* at least 10"),
-        ({"image_size": 0}, r"data.image_size=0"),
-        ({"path": Path("x")}, r"data.path=x is for data=imagefolder"),
+        ({"train_size": 1438}, r"train_size=1438: .* at most 1437"),
+        ({"test_size": 9}, r"test_size=9: .* at least 10"),
+        ({"image_size": 0}, r"image_size=0"),
+        ({"path": Path("x")}, r"path=x is for imagefolder: use root=FOLDER"),
     ],
 )
 def test_load_refuses(options: dict[str, int], message: str) -> None:
@@ -99,9 +99,9 @@ def test_real_mnist(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The catalogue's constants are those of the whole training set, to the digits given.
     assert abs(float(data.train.images.double().mean())) < 1e-6
     assert float(data.train.images.double().std(correction=0)) == pytest.approx(1, abs=1e-6)
-    part = load("mnist", root=shared_data, train_size=100, test_size=100, image_size=32)
-    assert part.shape == (1, 32, 32)
-    assert part.train.labels.bincount().tolist() == [10] * 10
+    subset = load("mnist", root=shared_data, train_size=100, test_size=100, image_size=32)
+    assert subset.shape == (1, 32, 32)
+    assert subset.train.labels.bincount().tolist() == [10] * 10
     assert sorted(shared_data.rglob("*")) == before
 
 
@@ -138,9 +138,9 @@ def test_absent_data_is_one_line_with_the_remedies(name: str, tmp_path: Path) ->
             use()
         message = str(caught.value)
         assert "\n" not in message
-        for part in (name, str(tmp_path), f"hypergrad data download {name}", "data=digits"):
-            assert part in message
-        assert "data.root=" in message
+        for words in (name, str(tmp_path), f"hypergrad data download {name}", "use digits"):
+            assert words in message
+        assert "root=FOLDER" in message
 
 
 def test_available_lists_what_is_there(shared_data: Path) -> None:

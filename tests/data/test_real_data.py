@@ -35,10 +35,10 @@ def test_figure_1_runs_on_mnist(shared_data: Path, tmp_path: Path) -> None:
     config, text = compose(
         "fig1", ["data=mnist", "model=lenet", "scale=smoke", f"data.root={shared_data}"]
     )
-    setting = prepare(config)
-    assert setting.data.shape == (1, 28, 28)
-    run = new_run(setting, text, tmp_path)
-    go(setting, run)
+    context = prepare(config)
+    assert context.data.shape == (1, 28, 28)
+    run = new_run(context, text, tmp_path)
+    go(context, run)
     assert set(table(run, "inner")["method"]) == {
         "ours",
         "hd",
@@ -53,12 +53,12 @@ def test_figure_1_runs_on_a_folder_of_cifar_images(cifar_images: Path, tmp_path:
     config, text = compose(
         "fig1", ["data=imagefolder", f"data.path={cifar_images}", "scale=smoke", "outer.steps=2"]
     )
-    setting = prepare(config)
-    assert setting.data.shape == (3, 32, 32)
-    assert setting.data.n_classes == 10
-    assert setting.parameters == 175_066  # WRN-16-1
-    run = new_run(setting, text, tmp_path)
-    go(setting, run)
+    context = prepare(config)
+    assert context.data.shape == (3, 32, 32)
+    assert context.data.n_classes == 10
+    assert context.parameters == 175_066  # WRN-16-1
+    run = new_run(context, text, tmp_path)
+    go(context, run)
     assert len(table(run, "outer")) == 2 * 7
 
 

@@ -184,7 +184,7 @@ def test_going_back_ticks_once_a_step() -> None:
 def test_dropout_is_refused() -> None:
     model = FlatModel(nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10)).double())
     problem = digits_problem("mlp")
-    with pytest.raises(ValueError, match="dropout.*method=shared"):
+    with pytest.raises(ValueError, match="dropout.*strategy='loop'"):
         reverse.hypergradients(
             model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
         )
@@ -200,7 +200,7 @@ def test_randomness_that_no_layer_declares_is_noticed() -> None:
             return self.linear(nn.functional.dropout(x.flatten(1), training=self.training))
 
     model, problem = FlatModel(Own()), digits_problem("mlp")
-    with pytest.raises(ValueError, match="taken again ends elsewhere.*method=shared"):
+    with pytest.raises(ValueError, match="taken again ends elsewhere.*strategy='loop'"):
         reverse.hypergradients(
             model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
         )

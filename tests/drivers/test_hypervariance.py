@@ -16,7 +16,7 @@ from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.hypervariance import measurement as hypervariance
 from hypergrad.drivers.hypervariance.driver import COLUMNS, HypervarianceDriver
 from hypergrad.drivers.hypervariance.measurement import Measurement, Task, measure, tasks
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from hypergrad.figures import style
-from hypergrad.figures.accuracy_axis import AccuracyAxis, choose_axis, height, value_at
-from hypergrad.figures.fig1 import draw_fig1
+from hypergrad.figures.axes import AccuracyAxis, choose_axis, height, value_at
+from hypergrad.figures.fig1 import draw as draw_fig1
 from hypergrad.figures.fig1_data import MAX_POINTS, figure_1_data
 from hypergrad.figures.run_data import floats, read_run, where
 
@@ -20,7 +20,8 @@ KINDS = ("learning_rate", "momentum", "weight_decay")
 
 def texts(figure: Figure) -> list[str]:
     words = [text.get_text() for text in figure.texts]
-    words += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    for legend in figure.legends:
+        words += [text.get_text() for text in (legend.get_title(), *legend.get_texts())]
     return words
 
 

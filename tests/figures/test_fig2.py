@@ -16,8 +16,8 @@ from matplotlib.text import Text
 
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
-from hypergrad.figures.fig2 import draw_fig2
-from hypergrad.figures.fig2_axes import outside_note, set_scale
+from hypergrad.figures.fig2 import draw as draw_fig2
+from hypergrad.figures.fig2 import outside_note, set_scale
 from hypergrad.figures.fig2_data import (
     METHODS,
     PERTURBATIONS,
@@ -59,9 +59,11 @@ def rows_of(
     ]
     fine = steps["unshared"]
     for index, start in enumerate(range(0, len(fine), window)):
-        part = fine[start : start + window]
-        end = start + len(part)
-        rows.append((name, repeat, "shared", index, start, end, sum(part) / len(part)))
+        window_values = fine[start : start + window]
+        end = start + len(window_values)
+        rows.append(
+            (name, repeat, "shared", index, start, end, sum(window_values) / len(window_values))
+        )
     return rows
 
 

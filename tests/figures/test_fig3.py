@@ -9,13 +9,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from hypergrad.figures import style
-from hypergrad.figures.fig3 import draw_fig3, hd_note
+from hypergrad.figures.fig3 import draw as draw_fig3
+from hypergrad.figures.fig3 import hd_note
 from hypergrad.figures.fig3_data import (
+    FINAL_COLUMNS,
     Figure3Data,
     figure_3_data,
+    final_table,
     moving_average,
 )
-from hypergrad.figures.fig3_table import FINAL_COLUMNS, final_table
 from hypergrad.figures.run_data import floats, read_run, where
 
 INNER = (
@@ -32,7 +34,7 @@ HD_COLUMNS = (
 ).split()
 
 
-def write_part(
+def write_member(
     folder: Path,
     seeds: int = 1,
     steps: int = 20,
@@ -46,7 +48,7 @@ def write_part(
     retrained: bool = True,
     rates: float = 0.2,
 ) -> Path:
-    """A part as a run writes it: hd for `windows=0`, else shared or unshared."""
+    """A member as a run writes it: hd for `windows=0`, else shared or unshared."""
     folder.mkdir(parents=True)
     inner: list[list[object]] = []
     outer: list[list[object]] = []
@@ -67,10 +69,10 @@ def write_part(
             scores.append(-1.0 if gone else score)
             for row in (1, 2, 3, 4):
                 loss = math.nan if gone and row > 1 else 2.3 * (1 - score)
-                part = 0.1 + (score - 0.1) * row / 4
+                member = 0.1 + (score - 0.1) * row / 4
                 step = steps * row // 4
-                head = [seed, name, outer_step, step / per_epoch, step, loss, part, loss]
-                inner.append([*head, part, part - 0.01, 0.1, 0, 0, 1])
+                head = [seed, name, outer_step, step / per_epoch, step, loss, member, loss]
+                inner.append([*head, member, member - 0.01, 0.1, 0, 0, 1])
             for index in range(windows):
                 edges = [round(steps * k / windows) / per_epoch for k in (index, index + 1)]
                 h = values[index] - target[index] + noise * rng.standard_normal()
@@ -110,7 +112,7 @@ def write_top(
     run: Path,
     status: str = "finished",
     missing: dict[str, str] | None = None,
-    parts: tuple[str, ...] = ("mnist_shared", "mnist_unshared", "mnist_hd"),
+    members: tuple[str, ...] = ("mnist_shared", "mnist_unshared", "mnist_hd"),
     outer_steps: int = 4,
 ) -> Path:
     run.mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def write_top(
         "progress": {"fraction": 0.25},
         "settings": {"model": "lenet", "scale": "cpu", "epochs": 2, "outer_steps": outer_steps},
         "missing": missing or {},
-        "parts": list(parts),
+        "members": list(members),
     }
     (run / "summary.json").write_text(json.dumps(summary))
     return run
@@ -130,9 +132,9 @@ def write_top(
 def run(tmp_path: Path) -> Path:
     """A finished run of one data set, small enough to check by eye."""
     top = write_top(tmp_path / "run", missing={"svhn": "not asked for (data=mnist)"})
-    write_part(top / "mnist_shared", windows=4)
-    write_part(top / "mnist_unshared", windows=20)
-    write_part(top / "mnist_hd", windows=0)
+    write_member(top / "mnist_shared", windows=4)
+    write_member(top / "mnist_unshared", windows=20)
+    write_member(top / "mnist_hd", windows=0)
     return top
 
 
@@ -147,7 +149,8 @@ def draw(path: Path) -> tuple[Figure, pd.DataFrame]:
 
 def words(figure: Figure) -> str:
     found = [text.get_text() for text in figure.texts]
-    found += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    for legend in figure.legends:
+        found += [text.get_text() for text in (legend.get_title(), *legend.get_texts())]
     found += [text.get_text() for axes in figure.axes for text in axes.texts]
     return " | ".join(found).replace("\n", " ")
 
@@ -179,7 +182,7 @@ def test_schedules_are_what_was_logged_over_inner_steps(run: Path) -> None:
 
 def test_the_best_unshared_schedule_has_its_moving_average_beside_it(tmp_path: Path) -> None:
     top = write_top(tmp_path)
-    write_part(top / "mnist_unshared", windows=100, steps=100, best=2)
+    write_member(top / "mnist_unshared", windows=100, steps=100, best=2)
     table = collect(top).table
     best = where(table, panel="schedule", best=True)
     assert set(best["outer_step"]) == {2}
@@ -214,24 +217,24 @@ def test_accuracies_are_those_at_the_end_of_each_outer_step(run: Path) -> None:
 
 
 def test_hd_has_an_accuracy_when_its_run_is_over(run: Path) -> None:
-    part = run / "mnist_hd"
+    member = run / "mnist_hd"
 
     def accuracies() -> list[float]:
         rows = where(collect(run).table, panel="validation_accuracy", method="hd")
         return rows["value"].tolist()
 
-    lines = (part / "inner.csv").read_text().splitlines(keepends=True)
+    lines = (member / "inner.csv").read_text().splitlines(keepends=True)
     final = float(lines[-1].split(",")[8])
     assert accuracies() == [final]
-    rewrite(part / "summary.json", {"results": []})
+    rewrite(member / "summary.json", {"results": []})
     assert accuracies() == [final]  # both epochs are logged
-    (part / "inner.csv").write_text("".join(lines[:-1]))
+    (member / "inner.csv").write_text("".join(lines[:-1]))
     assert accuracies() == []
 
 
 def test_a_diverged_outer_step_is_crossed_at_what_it_scored(tmp_path: Path) -> None:
     top = write_top(tmp_path)
-    write_part(top / "mnist_shared", lost=2)
+    write_member(top / "mnist_shared", lost=2)
     table = collect(top).table
     lost = where(table, panel="validation_accuracy", diverged=True)
     assert lost[["x", "value"]].to_numpy().tolist() == [[2.0, 0.1]]
@@ -243,8 +246,8 @@ def test_a_diverged_outer_step_is_crossed_at_what_it_scored(tmp_path: Path) -> N
 
 
 def test_an_accuracy_that_is_no_number_is_crossed_at_the_foot(tmp_path: Path) -> None:
-    part = write_part(write_top(tmp_path) / "mnist_shared", outer_steps=2)
-    inner = part / "inner.csv"
+    member = write_member(write_top(tmp_path) / "mnist_shared", outer_steps=2)
+    inner = member / "inner.csv"
     lines = inner.read_text().splitlines()
     cells = lines[-1].split(",")
     cells[5], cells[8] = "nan", "nan"
@@ -295,8 +298,8 @@ def test_the_note_says_how_far_hd_leaves(values: list[float], note: str) -> None
 
 def test_the_note_stands_once_over_both_panels(tmp_path: Path) -> None:
     top = write_top(tmp_path)
-    write_part(top / "mnist_shared")
-    write_part(top / "mnist_hd", windows=0, rates=50)
+    write_member(top / "mnist_shared")
+    write_member(top / "mnist_hd", windows=0, rates=50)
     figure, table = draw(top)
     highest = where(table, method="hd", panel="schedule")["value"].max()
     notes = [[text.get_text() for text in axes.texts] for axes in figure.axes[:2]]
@@ -307,8 +310,8 @@ def test_the_note_stands_once_over_both_panels(tmp_path: Path) -> None:
 
 def test_the_axis_opens_for_the_less_good_method_too(tmp_path: Path) -> None:
     top = write_top(tmp_path)
-    write_part(top / "mnist_shared", ceiling=0.99, outer_steps=20)
-    write_part(top / "mnist_unshared", windows=20, ceiling=0.95, outer_steps=20)
+    write_member(top / "mnist_shared", ceiling=0.99, outer_steps=20)
+    write_member(top / "mnist_unshared", windows=20, ceiling=0.95, outer_steps=20)
     figure, table = draw(top)
     rows = where(table, panel="validation_accuracy", method="unshared")
     knee = figure.axes[2].get_yticks()[2]
@@ -323,7 +326,7 @@ def test_a_missing_data_set_is_named_and_gets_no_panel(run: Path) -> None:
 
 
 def test_two_data_sets_have_a_row_each(run: Path) -> None:
-    write_part(run / "svhn_shared", seeds=3)
+    write_member(run / "svhn_shared", seeds=3)
     data = collect(run)
     assert (data.data_sets, data.absent) == (("mnist", "svhn"), {})
     assert data.seeds == {"mnist": (0,), "svhn": (0, 1, 2)}
@@ -338,9 +341,9 @@ def test_two_data_sets_have_a_row_each(run: Path) -> None:
 
 
 def test_an_unfinished_run_says_so_and_has_its_final_colours(tmp_path: Path) -> None:
-    parts = ("mnist_shared", "mnist_unshared", "my_flowers_shared")
-    top = write_top(tmp_path, status="running", parts=parts, outer_steps=50)
-    write_part(top / "mnist_shared", outer_steps=1, retrained=False)
+    members = ("mnist_shared", "mnist_unshared", "my_flowers_shared")
+    top = write_top(tmp_path, status="running", members=members, outer_steps=50)
+    write_member(top / "mnist_shared", outer_steps=1, retrained=False)
     (top / "mnist_unshared").mkdir()
     data = collect(top)
     assert data.outer_steps == 50
@@ -359,7 +362,7 @@ def test_a_finished_run_that_stopped_early_uses_all_colours(run: Path) -> None:
 
 def test_hd_alone_is_drawn(tmp_path: Path) -> None:
     top = write_top(tmp_path, status="running")
-    write_part(top / "mnist_hd", windows=0)
+    write_member(top / "mnist_hd", windows=0)
     figure, table = draw(top)
     assert set(table["method"]) == {"hd"}
     assert words(figure).count("no outer step yet") == 2
@@ -369,13 +372,13 @@ def test_a_run_without_an_outer_step_is_refused(tmp_path: Path) -> None:
     top = write_top(tmp_path, status="running")
     (top / "mnist_shared").mkdir()
     (top / "figures").mkdir()
-    with pytest.raises(ValueError, match=r"no outer step in any part yet: wait.*--run PATH$"):
+    with pytest.raises(ValueError, match=r"no outer step in any member yet: wait.*--run PATH$"):
         draw(top)
 
 
-def test_a_part_without_its_inner_rows_is_refused(tmp_path: Path) -> None:
-    part = write_part(write_top(tmp_path) / "mnist_shared")
-    (part / "inner.csv").write_text(",".join(INNER) + "\n")
+def test_a_member_without_its_inner_rows_is_refused(tmp_path: Path) -> None:
+    member = write_member(write_top(tmp_path) / "mnist_shared")
+    (member / "inner.csv").write_text(",".join(INNER) + "\n")
     with pytest.raises(ValueError, match=r"inner.csv lacks the rows of seed 0.*resume the run"):
         draw(tmp_path)
 
@@ -394,8 +397,8 @@ def test_the_same_data_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
 
 def test_the_closing_table(tmp_path: Path) -> None:
     top = write_top(tmp_path, missing={"svhn": "cannot be loaded"})
-    write_part(top / "mnist_shared", seeds=2, best=3)
-    write_part(top / "mnist_hd", windows=0, ceiling=0.9)
+    write_member(top / "mnist_shared", seeds=2, best=3)
+    write_member(top / "mnist_hd", windows=0, ceiling=0.9)
     summary = json.loads((top / "mnist_hd" / "summary.json").read_text())
     summary["results"][1].update(test_accuracy=None, diverged=True)
     rewrite(top / "mnist_hd" / "summary.json", summary)

@@ -1,3 +1,4 @@
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,11 @@ from hypergrad.core.preset_schedules import preset_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
-from hypergrad.figures.accuracy_axis import AccuracyAxis, tighten_axis
-from hypergrad.figures.fig5 import draw_fig5
+from hypergrad.figures.axes import AccuracyAxis, tighten_axis
+from hypergrad.figures.fig5 import draw as draw_fig5
 from hypergrad.figures.fig5_data import Figure5Data, figure_5_data
+from hypergrad.figures.fig5_lower import spread
 from hypergrad.figures.run_data import read_run
-from hypergrad.figures.swarm import swarm
 
 Write = Callable[..., Path]
 MEDIAN = 1.3  # points: what no other line is wide
@@ -68,7 +69,7 @@ def untested(rows: list[Row]) -> list[Row]:
 def test_a_setting_is_the_mean_over_its_seeds(write: Write) -> None:
     rows = [trial(7, seed, value) for seed, value in enumerate((0.8, 0.86, 0.1))]
     rows += [trial(2, 0, 0.9, momentum=0.45)]
-    first, second = data_of(write(rows)).settings
+    first, second = data_of(write(rows)).candidates
     assert (first.number, first.accuracy, first.trials, first.complete) == (2, 0.9, 1, False)
     assert math.isnan(first.std)
     assert (second.trials, second.diverged, second.complete) == (3, 1, True)
@@ -117,7 +118,7 @@ def test_schedules_are_those_that_were_trained_with(write: Write, schedule: str)
     factor = 0.2 if schedule == "multistep" else ""
     row = trial(0, 0, 0.8, schedule=schedule, factor=factor, learning_rate=0.4)
     data = data_of(write([row], schedule=schedule, epochs=10))
-    start, end, value = data.steps(data.settings[0], "learning_rate")
+    start, end, value = data.steps(data.candidates[0], "learning_rate")
     trained = np.array(  # with the default milestones
         preset_schedule(
             schedule, 200, learning_rate=0.4, milestones=(0.3, 0.6, 0.8), factor=0.2
@@ -139,8 +140,8 @@ def test_schedules_are_those_that_were_trained_with(write: Write, schedule: str)
 
 def test_windows_are_equally_long(write: Write) -> None:
     data = data_of(write(random_rows(1), epochs=14))
-    schedule = Schedule(*(data.settings[0].values[kind] for kind in style.KIND_LABELS))
-    start, end, value = data.steps(data.settings[0], "learning_rate")
+    schedule = Schedule(*(data.candidates[0].values[kind] for kind in style.KIND_LABELS))
+    start, end, value = data.steps(data.candidates[0], "learning_rate")
     assert start.tolist() == pytest.approx([0, 2, 4, 6, 8, 10, 12])
     assert end.tolist() == pytest.approx([2, 4, 6, 8, 10, 12, 14])
     assert value.tolist() == [schedule.at(step, 14).alpha for step in range(0, 14, 2)]
@@ -265,7 +266,7 @@ def test_an_unfinished_grid_is_drawn_from_what_is_there(write: Write) -> None:
     with (run / "trials.csv").open("a") as file:
         file.write("134,1,134-1,multistep,0.6")
     figure, table = draw(run)
-    assert "UNFINISHED RUN (interrupted, 40 %)" in [text.get_text() for text in figure.texts]
+    assert figure.legends[0].get_title().get_text() == "UNFINISHED RUN (interrupted, 40 %)"
     for axes in lower_panels(figure):
         hollow = [m for m in points(axes) if m.get_markerfacecolor() == "white"]
         assert len(points(axes)) == 135
@@ -374,18 +375,23 @@ def test_the_same_data_gives_the_same_bytes(write: Write, tmp_path: Path) -> Non
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 
-def test_points_of_a_swarm_do_not_hide_each_other() -> None:
+def test_points_of_a_strip_are_spread_over_its_width() -> None:
     values = np.random.default_rng(0).normal(size=60)
-    moved = swarm(values, size=0.2, reach=3.0)
-    apart = np.hypot(moved[:, None] - moved, values[:, None] - values)[~np.eye(60, dtype=bool)]
-    assert apart.min() >= 0.999 * 0.2
-    assert np.abs(moved).max() <= 3.0
+    moved = spread(values)
+    assert np.abs(moved).max() <= 0.4
     assert moved[np.argmax(values)] == 0
+    # Multiples of the golden ratio: of 60, no two are nearer than 1 / (60 sqrt(5)) of the width.
+    assert np.diff(np.sort(moved)).min() > 0.8 / (60 * 5**0.5)
+    # Neighbours in height stand at least 38 % of the width apart.
+    assert np.abs(np.diff(moved[np.argsort(values)])).min() == pytest.approx(0.8 * 0.382, rel=1e-3)
 
 
-def test_a_swarm_too_large_for_its_place_stays_in_it() -> None:
-    moved = swarm(np.zeros(10), size=1.0, reach=2.5)
-    assert sorted(moved) == sorted([0, -1, 1, -2, 2] * 2)
+def test_a_record_that_names_its_choice_by_number_alone_is_read(write: Write) -> None:
+    rows = [trial(n, seed, 0.8 + n / 100) for n in range(3) for seed in range(3)]
+    run = write(rows)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "best": {"setting": 1}}))
+    assert data_of(run).best == 1
 
 
 @pytest.mark.parametrize(

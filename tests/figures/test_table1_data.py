@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from table1_runs import write_cell, write_column, write_table
 
-from hypergrad.figures.table1_cell import Cell, cells_of
-from hypergrad.figures.table1_data import read_cells
+from hypergrad.figures.table1_data import Cell, cells_of, read_cells
 
 
 def read(*paths: Path) -> dict[tuple[str, str], Cell]:

@@ -7,8 +7,7 @@ from scipy.special import betainc
 from scipy.stats import ttest_ind
 from table1_runs import write_cell
 
-from hypergrad.figures.table1_cell import Cell, cells_of
-from hypergrad.figures.table1_data import read_cells
+from hypergrad.figures.table1_data import Cell, cells_of, read_cells
 
 
 def cells(tmp_path: Path, **accuracies: list[float]) -> dict[str, Cell]:
@@ -21,10 +20,10 @@ def cells(tmp_path: Path, **accuracies: list[float]) -> dict[str, Cell]:
 
 def welch_by_hand(one: list[float], other: list[float]) -> float:
     """Student's t with Welch and Satterthwaite's degrees of freedom, written out."""
-    parts = [np.var(values, ddof=1) / len(values) for values in (one, other)]
-    t = (np.mean(one) - np.mean(other)) / math.sqrt(sum(parts))
-    degrees = sum(parts) ** 2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True)
+    squares = [np.var(values, ddof=1) / len(values) for values in (one, other)]
+    t = (np.mean(one) - np.mean(other)) / math.sqrt(sum(squares))
+    degrees = sum(squares) ** 2 / sum(
+        square**2 / (len(values) - 1) for square, values in zip(squares, (one, other), strict=True)
     )
     # The two tails of Student's distribution as an incomplete beta function.
     return float(betainc(degrees / 2, 0.5, degrees / (degrees + t**2)))

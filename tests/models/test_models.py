@@ -12,7 +12,7 @@ from hypergrad.core.sgd import InnerState, train_step
 from hypergrad.differentiation.forward import forward_step, hypergradients
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
-from hypergrad.models import build
+from hypergrad.models import MLP, build
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_weights_are_a_pure_function_of_the_seed_and_leave_the_global_state_alon
     ("name", "shape", "options", "message"),
     [
         ("resnet", (3, 32, 32), {}, "unknown model 'resnet'"),
-        ("lenet", (1, 8, 8), {}, "set data.image_size=28"),
+        ("lenet", (1, 8, 8), {}, "image_size=28"),
         ("wrn", (3, 32, 32), {"depth": 18}, "depth 18 is not 6n"),
         ("wrn", (3, 32, 32), {"width": 0}, "width 0 must be at least 1"),
         ("mlp", (1, 8, 8), {"depht": 1}, "no option depht: it takes hidden, depth, smooth"),
@@ -177,9 +177,17 @@ def test_dropout_needs_the_loop() -> None:
     problem = digits_problem("mlp", dtype=torch.float32)
     model = FlatModel(module)
     batch = (problem.batch_at, problem.validation, Schedule((0.1,), (0.5,), (0.0,)), 3)
-    with pytest.raises(ValueError, match="use loop"):
+    with pytest.raises(ValueError, match="use strategy='loop'"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="vmap"))
     for strategy in ("loop", "fused"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy=strategy))
     x, y = problem.batch_at(0)
     assert torch.equal(model.loss(model.theta(), x, y), model.loss(model.theta(), x, y))
+
+
+def test_a_class_is_built_as_a_name_is() -> None:
+    named, given = (build(network, (1, 8, 8), 10, seed=3) for network in ("mlp", MLP))
+    for one, other in zip(named.parameters(), given.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="'MLP' has no option length"):
+        build(MLP, (1, 8, 8), 10, options={"length": 2})

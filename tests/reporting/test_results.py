@@ -2,7 +2,7 @@
 
 import pytest
 
-from hypergrad.reporting.results import headline, standings
+from hypergrad.reporting.results import headline, summarise
 
 
 def result(method: str, accuracy: float, *, diverged: bool = False) -> dict:
@@ -19,11 +19,11 @@ RESULTS = [
 
 
 def test_order_of_the_table_does_not_depend_on_the_results() -> None:
-    assert [s.method for s in standings(RESULTS)] == ["ours_retrained", "hd", "hd_retrained", "sgd"]
+    assert [s.method for s in summarise(RESULTS)] == ["ours_retrained", "hd", "hd_retrained", "sgd"]
 
 
 def test_mean_and_sample_deviation_in_percent() -> None:
-    ours = standings(RESULTS)[0]
+    ours = summarise(RESULTS)[0]
     assert ours.mean == pytest.approx(0.97)
     assert ours.text == "97.00 ± 1.41 %"  # 2 / sqrt(2)
     assert ours.diverged == 1

@@ -26,7 +26,7 @@ def content(experiment: str, run: Path) -> object:
     if experiment == "fig2":
         return (run / "hypergradients.csv").read_text()
     if experiment == "fig3":
-        return {part.parent.name: everything(part.parent) for part in run.glob("*/inner.csv")}
+        return {file.parent.name: everything(file.parent) for file in run.glob("*/inner.csv")}
     return everything(run)
 
 

@@ -12,11 +12,11 @@ import torch
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import windows
-from hypergrad.drivers.context import RunContext, make_model, prepare
+from hypergrad.drivers.context import RunContext, computing, make_model, prepare
 from hypergrad.drivers.hypervariance.measurement import METHODS, Measurement, Task, measure, tasks
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
@@ -149,7 +149,8 @@ def work(task: Task) -> Measurement:
     """Do one repeat in a worker process."""
     assert _ready is not None
     context, model = _ready
-    return measure(context.config, context.data, model, task)
+    with computing(context.config):
+        return measure(context.config, context.data, model, task)
 
 
 def _rows(

@@ -61,7 +61,6 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
         method.clip_products,
         method.truncation,
         config.hvp_strategy,
-        config.hvp.batch_fraction,
         config.hvp.precision,
     )
 

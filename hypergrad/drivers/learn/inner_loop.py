@@ -15,7 +15,7 @@ from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.cost import Plan, PlannedRun
 from hypergrad.drivers.learn.state import Progress, best_as_dict
 from hypergrad.runs.interrupt import Interrupt, Interrupted
-from hypergrad.runs.journal import Journal
+from hypergrad.runs.run_log import RunLog
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
 from hypergrad.training.inner_run import InnerRun, steps
@@ -61,7 +61,7 @@ class RecordedInnerLoop:
         config: RunConfig,
         data: Dataset,
         plan: Plan,
-        log: Journal,
+        log: RunLog,
         watch: Watch,
         interrupt: Interrupt,
     ) -> None:

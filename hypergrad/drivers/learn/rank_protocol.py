@@ -15,11 +15,12 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
+from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.batching import minibatches_of, outer_options, split, validation_batches
-from hypergrad.drivers.context import RunContext, make_model, prepare
+from hypergrad.drivers.context import RunContext, computing, make_model, prepare
 from hypergrad.parallel.ranks import Ranks, join_ranks
 from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun
@@ -27,8 +28,6 @@ from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.inner_problem import InnerProblem
 
 __all__ = ["LedRun", "Task", "follow", "shutdown"]
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Command(IntEnum):
@@ -147,6 +146,7 @@ class _Worker:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
+        self._process = contextlib.ExitStack()  # how this process computes
         self._context: RunContext | None = None
         self._seed: int | None = None
         self._inner: ForwardRun | None = None
@@ -173,7 +173,9 @@ class _Worker:
     def _begin(self, task: Task) -> None:
         config, seed, outer_step = task.config, task.seed, task.outer_step
         if self._context is None or self._context.config != config:
+            self._process.close()
             self._context, self._seed = prepare(config), None
+            self._process.enter_context(computing(config))
         data = self._context.data
         if self._seed != seed:
             self._seed, self._model = seed, make_model(config, data, seed)

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.core.schedule import Schedule
-from hypergrad.drivers.context import RunContext, prepare
+from hypergrad.drivers.context import RunContext, computing, prepare
 from hypergrad.drivers.search.progress import SearchProgress
 from hypergrad.drivers.search.selection import Chosen, choose
 from hypergrad.drivers.search.trial import Trainer, Trial, TrialResult
@@ -19,7 +20,7 @@ from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
 from hypergrad.drivers.search.trial_store import TrialStore, name_of
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.ensemble import check_ensemble, fastest_size
@@ -30,7 +31,7 @@ LOOK = 1.0  # seconds between two looks at what other processes have finished
 LOSSES = 3  # workers lost in a row, without a trial finished in between, that end a search
 LARGEST = 64  # trials trained together, where that is measured
 
-_trainer: Trainer | None = None  # of a worker process
+_ready: tuple[RunConfig, Trainer] | None = None  # of a worker process
 
 
 class SearchDriver:
@@ -154,22 +155,24 @@ class SearchDriver:
             return 1
         problem = self._trainer.problem(next(self._wanted())).inner
         if config.search.ensemble != "auto":
-            check_ensemble(problem.model)
+            try:
+                check_ensemble(problem.model)
+            except ValueError as error:
+                raise ConfigError(f"{error} (search.ensemble=1)") from error
             return int(config.search.ensemble)
         kept = self._run.read_summary().get("ensemble")
         if kept is not None:
             return int(kept["size"])
-        size, seconds = fastest_size(
+        found = fastest_size(
             problem,
             next(self._wanted()).candidate.over(problem.horizon),
             min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
             self._tick,
         )
-        times = ", ".join(f"{k} at once {1e3 * s:.2f} ms" for k, s in seconds.items())
-        self._display.note(f"trains {size} at once (a step of each: {times})")
+        self._display.note(str(found))
         if self._leads:
-            self._run.update_summary({"ensemble": {"size": size, "seconds": seconds}})
-        return size
+            self._run.update_summary({"ensemble": found._asdict()})
+        return found.size
 
     def _conclude(self, chosen: dict[int, Chosen], finals: dict[int, Trial]) -> None:
         """Write down what the final training of each seed's choice came to."""
@@ -217,15 +220,16 @@ class SearchDriver:
 
 def begin(config: RunConfig) -> None:
     """Get a worker process ready: the data and the network, once."""
-    global _trainer
-    context = prepare(config)
-    _trainer = Trainer(config, context.data)
+    global _ready
+    _ready = config, Trainer(config, prepare(config).data)
 
 
 def work(trials: list[Trial]) -> list[TrialResult]:
     """Do a group of trials in a worker process."""
-    assert _trainer is not None
-    return _trainer.train(trials)
+    assert _ready is not None
+    config, trainer = _ready
+    with computing(config):
+        return trainer.train(trials)
 
 
 def _final(seed: int, choice: Chosen) -> Trial:

@@ -11,7 +11,7 @@ from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.candidates import candidates, count_of
 from hypergrad.drivers.search.trial import Trial, TrialResult
 from hypergrad.drivers.search.trial_store import COLUMNS, TrialStore, row_of
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 

@@ -1,4 +1,4 @@
-"""Outer steps for less work in the driver: short horizons at first, and inexact products."""
+"""Outer steps for less work in the driver: short horizons at first, and products in bfloat16."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import pytest
 from tiny import Watcher, everything, go, new_run, table, tiny_context
 
 import hypergrad
-from hypergrad.config.composition import compose, load
+from hypergrad.config.composition import load
 from hypergrad.drivers.context import make_model
 from hypergrad.drivers.cost import plan
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
 ALONE = ("repeats=1", "hd.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
 EARLY = (*ALONE, "epochs=3", "outer.steps=4", "outer.first_horizons=[1,1,2]")
-INEXACT = (*ALONE, "hvp.batch_fraction=0.25", "hvp.precision=bfloat16")
+BFLOAT16 = (*ALONE, "hvp.precision=bfloat16")
 
 
 def stopped_often(setting, text: str, outputs: Path) -> dict[str, str]:  # noqa: ANN001
@@ -35,7 +35,7 @@ def stopped_often(setting, text: str, outputs: Path) -> dict[str, str]:  # noqa:
     raise AssertionError("the run never came to its end")
 
 
-@pytest.mark.parametrize("overrides", [EARLY, INEXACT], ids=["early", "inexact"])
+@pytest.mark.parametrize("overrides", [EARLY, BFLOAT16], ids=["early", "bfloat16"])
 def test_stopping_often_leaves_no_trace(overrides: tuple[str, ...], tmp_path: Path) -> None:
     setting, text = tiny_context(*overrides)
     run = new_run(setting, text, tmp_path)
@@ -82,36 +82,21 @@ def test_a_budget_foresees_the_longer_horizon(tmp_path: Path) -> None:
     assert loop.progress.spent[0]["trials"] == 3
 
 
-def test_products_of_a_part_count_as_that_part(tmp_path: Path) -> None:
-    setting, text = tiny_context(*ALONE, "method.truncation=0", "hvp.batch_fraction=0.25")
-    spent = go(setting, new_run(setting, text, tmp_path)).progress.spent[0]
-    assert spent["gradients"] == 5 + 10 + 10
-    assert spent["products"] == 2 * round(0.25 * (9 + 9 + 9 + 4))
-
-
-def test_the_plan_knows_that_a_part_is_less_work() -> None:
-    exact, part = (
-        plan(compose("fig1", overrides)[0], 50_000, 10).runs[1].gradients
-        for overrides in ([], ["hvp.batch_fraction=0.25"])
-    )
-    assert part - 1 == pytest.approx((exact - 1) / 4)
-
-
-def test_inexact_products_change_the_hypergradients_and_stand_in_the_run(tmp_path: Path) -> None:
+def test_bfloat16_changes_the_hypergradients_and_stand_in_the_run(tmp_path: Path) -> None:
     runs = []
-    for overrides in (INEXACT, ALONE):
+    for overrides in (BFLOAT16, ALONE):
         setting, text = tiny_context(*overrides)
         runs.append(new_run(setting, text, tmp_path))
         go(setting, runs[-1])
-    inexact, exact = (table(run, "outer").query("outer_step == 1") for run in runs)
-    assert inexact["value"].tolist() == exact["value"].tolist()
-    assert inexact["hypergradient"].tolist() != exact["hypergradient"].tolist()
+    low, exact = (table(run, "outer").query("outer_step == 1") for run in runs)
+    assert low["value"].tolist() == exact["value"].tolist()
+    assert low["hypergradient"].tolist() != exact["hypergradient"].tolist()
     config = load((runs[0].path / ".hydra/config.yaml").read_text())
-    assert (config.hvp.batch_fraction, config.hvp.precision) == (0.25, "bfloat16")
+    assert config.hvp.precision == "bfloat16"
 
 
 def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
-    setting, text = tiny_context(*INEXACT, "epochs=3", "outer.first_horizons=[1,2]")
+    setting, text = tiny_context(*BFLOAT16, "epochs=3", "outer.first_horizons=[1,2]")
     run = new_run(setting, text, tmp_path)
     spent = go(setting, run).progress.spent[0]
     config, method = setting.config, setting.config.method
@@ -130,7 +115,6 @@ def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
             method.clip_products,
             method.truncation,
             config.hvp_strategy,
-            batch_fraction=0.25,
             precision="bfloat16",
         ),
     )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from small import SMALL, assert_same, lead, new_run, results, search, setting
 
-from hypergrad.core.schedule import Schedule
+from hypergrad import load_schedule
 from hypergrad.drivers.search import driver
 from hypergrad.drivers.search.trial import Trainer
 from hypergrad.parallel.worker import WorkerLost
@@ -42,7 +42,7 @@ def test_a_grid_is_searched_chosen_from_and_tested(whole: RunDirectory) -> None:
     assert [s["trials"] for s in summary["spent"]] == [4, 4]
     assert [s["gradients"] for s in summary["spent"]] == [88, 88]
     assert not (whole.path / "claims").exists()
-    schedule = Schedule.load(whole.path, seed=0)
+    schedule = load_schedule(whole.path, seed=0)
     assert schedule.momentum == (0.9,)
     assert len(schedule.learning_rate) == 24  # a step of the final training each
 
@@ -257,7 +257,7 @@ def test_hypergradient_descent_has_its_best_schedule_retrained(tmp_path: Path) -
     assert final.setting == trials["validation_accuracy"].idxmax() or trials[
         "validation_accuracy"
     ].nunique() < len(trials)
-    kept = Schedule.load(run.path)
+    kept = load_schedule(run.path)
     assert len(kept.learning_rate) == len(kept.momentum) == 22
     assert kept.learning_rate[0] == 0.0
 

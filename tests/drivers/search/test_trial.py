@@ -17,7 +17,7 @@ from hypergrad.data import Images, Minibatches
 from hypergrad.drivers.search.candidates import Candidate, candidates
 from hypergrad.drivers.search.trial import Trainer, Trial
 from hypergrad.models import build
-from hypergrad.training.ensemble import EnsembleRun, fastest_size
+from hypergrad.training.ensemble import EnsembleRun, EnsembleSize, fastest_size
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
@@ -180,9 +180,9 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, 3.0)
-    size, seconds = fastest_size(inner, schedule, largest=8)
-    assert (size, list(seconds)) == (1, [1])
-    with pytest.raises(ValueError, match=r"dropout .*: search.ensemble=1"):
+    found = fastest_size(inner, schedule, largest=8)
+    assert (found.size, list(found.seconds)) == (1, [1])
+    with pytest.raises(ValueError, match=r"dropout .*: train one at a time"):
         EnsembleRun(inner, [schedule] * 2)
 
 
@@ -194,8 +194,43 @@ def test_measuring_ensembles_changes_nothing() -> None:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, theta, batches, 1, 3.0)
-    size, seconds = fastest_size(inner, schedule, largest=16)
+    size, seconds, skipped = fastest_size(inner, schedule, largest=16)
     assert size in seconds
+    assert skipped == {}
     assert list(seconds) in ([1, 4], [1, 4, 16])
     assert all(value > 0 for value in seconds.values())
     assert torch.equal(theta, model.theta())
+
+
+class Wrong(torch.nn.Module):
+    """Fails where a batch dimension is hidden, as it is in an ensemble."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.linear, self.text = torch.nn.Linear(64, 10), text
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch._C._functorch.is_batchedtensor(self.linear.weight):
+            raise RuntimeError(self.text)
+        return self.linear(x.flatten(1))
+
+
+def size_with(text: str) -> EnsembleSize:
+    problem = digits_problem("mlp", hidden=8)
+    model = FlatModel(Wrong(text).double())
+    batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "wrong"))
+    schedule = Schedule((0.1,), (0.9,), (0.0,))
+    return fastest_size(model, model.theta(), batches, schedule, 3.0, largest=16)
+
+
+def test_a_limit_that_ends_the_measurement_of_ensembles_is_said() -> None:
+    found = size_with("Batching rule not implemented for aten::thing")
+    assert (found.size, list(found.seconds)) == (1, [1])
+    reason = "not batched by vmap: Batching rule not implemented for aten::thing"
+    assert found.skipped == {4: reason}
+    assert str(found).endswith(f"; 4 skipped: {reason}")
+
+
+def test_a_mistake_in_an_ensemble_is_raised() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        size_with("mat1 and mat2 shapes cannot be multiplied")

@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Piece", "pieces"]
+__all__ = ["VisitStep", "steps"]
 
 PYTHON = sys.executable
 HYPERGRAD = (PYTHON, "-m", "hypergrad")
 BENCHMARKS = (PYTHON, "-m", "benchmarks")
 
 
-class Piece(NamedTuple):
+class VisitStep(NamedTuple):
     """One command of a visit.
 
     Attributes:
@@ -19,7 +19,7 @@ class Piece(NamedTuple):
         command: What to run, from the root of the repository.
         seconds: How long to allow it: it is not begun with less left.
         experiment: For a run that goes on where it was stopped: its folder under the runs. Such a
-            piece is begun with `seconds` left and interrupted when they are over.
+            step is begun with `seconds` left and interrupted when they are over.
     """
 
     name: str
@@ -28,9 +28,9 @@ class Piece(NamedTuple):
     experiment: str | None = None
 
 
-def pieces(
+def steps(
     device: str, scale: str, output: Path, data: Path | None, cifar10: Path | None
-) -> list[Piece]:
+) -> list[VisitStep]:
     """Return what a visit does, in order.
 
     Args:
@@ -41,47 +41,47 @@ def pieces(
         cifar10: Folder of CIFAR-10's images, or None to leave that out.
 
     Returns:
-        The pieces: correctness, speed, Figure 1, and the grid of Figure 5.
+        The steps: correctness, speed, Figure 1, and the grid of Figure 5.
     """
     on = f"device={device}"
     runs = f"outputs={output / 'runs'}"
     root = () if data is None else (f"data.root={data}",)
     digits = ("data=digits", "data.image_size=28", "model=lenet")
 
-    def step(model: str, columns: int, rounds: int, seconds: float) -> Piece:
+    def step(model: str, columns: int, rounds: int, seconds: float) -> VisitStep:
         """One table: called and replayed steps beside the plain loop."""
         command = (
             *(*BENCHMARKS, "step", "--replay", "--device", device, "--models", model),
             *("--columns", str(columns), "--rounds", str(rounds), "--limit", str(seconds / 2)),
             *("--output", str(output / "bench" / f"step_{model}_{columns}")),
         )
-        return Piece(f"step_{model}_{columns}", command, seconds)
+        return VisitStep(f"step_{model}_{columns}", command, seconds)
 
-    def loop(model: str, rounds: int) -> Piece:
+    def loop(model: str, rounds: int) -> VisitStep:
         command = (
             *(*BENCHMARKS, "loop", "--device", device, "--models", model),
             *("--rounds", str(rounds), "--output", str(output / "bench" / f"loop_{model}")),
         )
-        return Piece(f"loop_{model}", command, 240)
+        return VisitStep(f"loop_{model}", command, 240)
 
-    def check(name: str, *overrides: str) -> Piece:
-        return Piece(f"check_{name}", (*HYPERGRAD, "check", "fig1", on, *overrides), 120)
+    def check(name: str, *overrides: str) -> VisitStep:
+        return VisitStep(f"check_{name}", (*HYPERGRAD, "check", "fig1", on, *overrides), 120)
 
     pytest = (PYTHON, "-m", "pytest", "-q", "-rs", "-m", "gpu", "-p", "no:cacheprovider")
     tests = (*pytest, "tests/test_gpu.py", "tests/data/test_batches.py")
     if scale == "smoke":
         grid = ("search.grid={learning_rate: [0.1, 0.2]}", "repeats=1", "search.ensemble=1")
         return [
-            Piece("gpu_tests", tests, 60),
+            VisitStep("gpu_tests", tests, 60),
             check("lenet", *digits)._replace(seconds=60),
             step("mlp", 3, 2, 60),
-            Piece(
+            VisitStep(
                 "fig1",
                 (*HYPERGRAD, "run", "fig1", *digits, "scale=smoke", "epochs=10", on, runs),
                 5,
                 "fig1",
             ),
-            Piece(
+            VisitStep(
                 "grid",
                 (*HYPERGRAD, "baselines", "digits", "scale=smoke", *grid, on, runs),
                 5,
@@ -89,7 +89,7 @@ def pieces(
             ),
         ]
     found = [
-        Piece("gpu_tests", tests, 400),
+        VisitStep("gpu_tests", tests, 400),
         check("lenet", *digits),
         check("wrn", "data=digits", "data.image_size=32"),
         step("lenet", 7, 50, 120),
@@ -99,7 +99,7 @@ def pieces(
         step("wrn_16_1", 32, 10, 300),
         loop("lenet", 11),
         loop("wrn_16_1", 11),
-        Piece(
+        VisitStep(
             "fig1_mnist",
             (*HYPERGRAD, "run", "fig1", "data=mnist", *root, on, runs),
             90,
@@ -109,7 +109,7 @@ def pieces(
     if cifar10 is not None:
         folder = (f"data.path={cifar10}", "data=imagefolder")
         found.append(
-            Piece(
+            VisitStep(
                 "grid_cifar10",
                 (*HYPERGRAD, "baselines", "cifar10", *folder, "data.augment=true", on, runs),
                 90,

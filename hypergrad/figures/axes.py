@@ -1,4 +1,7 @@
-"""An accuracy axis that shows chance and still tells the good runs apart."""
+"""Axes for values of any size: linear, symmetric logarithmic, and an accuracy axis with a knee.
+
+The accuracy axis shows chance and still tells the good runs apart: it is expanded above a knee.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,66 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from hypergrad.figures.style import GREY, tidy_number
+from hypergrad.figures.style import GREY, tidy_number, unit_of
+
+TICKS = 3  # labelled powers of ten at most, on one side of zero
 
 _LOWER_SHARE = 0.34  # of the axis' height, for what lies below the knee
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-_ERRORS = 2.5  # the expanded part reaches down to this multiple of the best error
+_ERRORS = 2.5  # the expanded range reaches down to this multiple of the best error
 _SMALLEST_ERROR = 0.004
 _LOWEST_KNEE = 0.4  # the ticks below it need the room
+
+
+def linear_scale(
+    axis: Axis, low: float, high: float, *, margin: float = 0.07, flat: float = 0.1, ticks: int = 5
+) -> tuple[tuple[float, float], str]:
+    """Set limits around values, with few ticks, in units of a power of ten where that is shorter.
+
+    Args:
+        axis: an x or y axis.
+        low: the smallest value.
+        high: the largest one.
+        margin: room on both sides, as a share of the span.
+        flat: that room where all values are the same.
+        ticks: so many at most.
+
+    Returns:
+        The limits, and what to add to the axis label: ` (×10⁻³)`, or nothing.
+    """
+    room = margin * (high - low) or flat
+    limits = (low - room, high + room)
+    (axis.axes.set_ylim if axis is axis.axes.yaxis else axis.axes.set_xlim)(limits)
+    unit, words = unit_of(max(abs(limits[0]), abs(limits[1])))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tidy_number(value / unit)))
+    axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
+    return limits, words
+
+
+def symlog_scale(axes: Axes, first: int, low: float, high: float, flat: float = 0.6) -> None:
+    """Scale a panel logarithmically on both sides of zero, but for `±10**first` around it.
+
+    That linear range is as high, on one side of zero, as `flat` decades.
+    """
+    edge = 10.0**first
+    low, high = min(low, -edge), max(high, edge)
+    axes.set_yscale("symlog", linthresh=edge, linscale=flat)
+    axes.set_ylim(1.5 * low, 1.5 * high)
+    powers = powers_between(first, math.floor(math.log10(max(-low, high))))
+    ticks = {0.0: "0"}
+    for sign, words, end in ((-1, "-", -low), (1, "", high)):
+        inside = [e for e in powers if 10.0**e <= end * 1.001]
+        ticks |= {sign * 10.0**e: rf"${words}10^{{{e}}}$" for e in inside}
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def powers_between(first: int, last: int, most: int = TICKS) -> list[int]:
+    """At most so many exponents from the first to the last, equally far apart."""
+    return list(range(first, last + 1, max(1, math.ceil((last - first + 1) / most))))
 
 
 class AccuracyAxis(NamedTuple):
@@ -27,14 +81,9 @@ class AccuracyAxis(NamedTuple):
 
 
 def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Expand the part of the axis where runs about as good as the best one lie.
+    """Expand the axis where runs about as good as the best one lie, if that one is good.
 
-    Args:
-        finals: `(K,)` accuracies at the end of each run, fractions, NaN allowed.
-        highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
-
-    Returns:
-        The axis: two-part where the best run is good enough to need it.
+    Of `(K,)` accuracies at the ends of runs; the `highest` drawn anywhere stays inside.
 
     >>> choose_axis(np.array([0.1, 0.9, 0.984]), 0.985).knee
     0.96
@@ -52,15 +101,7 @@ def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
 
 
 def tighten_axis(axis: AccuracyAxis, finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Raise the knee to just below the accuracies of about the best one's size.
-
-    Args:
-        axis: what `choose_axis` found.
-        finals: `(K,)` accuracies to be told apart, fractions.
-        highest: the largest accuracy drawn anywhere, a fraction; it stays inside.
-
-    Returns:
-        The axis, as it is where there is nothing to tell apart, or nothing good.
+    """Raise the knee to just below the accuracies of about the best one's size, if it is good.
 
     >>> tighten_axis(AccuracyAxis(0.7, 0.9), np.array([0.1, 0.826, 0.87]), 0.87).knee
     0.82
@@ -79,15 +120,7 @@ def tighten_axis(axis: AccuracyAxis, finals: np.ndarray, highest: float) -> Accu
 
 
 def apply_axis(axes: Axes, axis: AccuracyAxis) -> str:
-    """Set the scale, limits and ticks.
-
-    Args:
-        axes: the accuracy panel; its values are fractions.
-        axis: what `choose_axis` found.
-
-    Returns:
-        A note for the reader where the scale changes; empty for a plain axis.
-    """
+    """Set scale, limits and ticks; return a note where the scale changes, else nothing."""
     if axis.knee <= 0:
         ticks = [float(tick) for tick in np.linspace(0, axis.top, 6)]
         note = ""
@@ -109,25 +142,25 @@ def apply_axis(axes: Axes, axis: AccuracyAxis) -> str:
 
 
 def height(axis: AccuracyAxis, value: np.ndarray) -> np.ndarray:
-    """The height in [0, 1] at which a two-part axis draws a value.
+    """The height in [0, 1] at which an axis with a knee draws a value.
 
     >>> float(height(AccuracyAxis(0.9, 1.0), np.array(0.9)))
     0.34
     """
     knots = ((0.0, axis.knee, axis.top), (0.0, _LOWER_SHARE, 1.0))
-    return _piecewise(np.asarray(value), *knots)
+    return _two_lines(np.asarray(value), *knots)
 
 
 def value_at(axis: AccuracyAxis, position: np.ndarray) -> np.ndarray:
     """The inverse of `height`."""
     knots = ((0.0, _LOWER_SHARE, 1.0), (0.0, axis.knee, axis.top))
-    return _piecewise(np.asarray(position), *knots)
+    return _two_lines(np.asarray(position), *knots)
 
 
-def _piecewise(
+def _two_lines(
     x: np.ndarray, at: tuple[float, float, float], to: tuple[float, float, float]
 ) -> np.ndarray:
-    # Unlike np.interp, both outer pieces go on beyond the knots, as a scale must.
+    # Unlike np.interp, both lines go on beyond the knots, as a scale must.
     low = to[0] + (x - at[0]) * (to[1] - to[0]) / (at[1] - at[0])
     high = to[1] + (x - at[1]) * (to[2] - to[1]) / (at[2] - at[1])
     return np.where(x < at[1], low, high)

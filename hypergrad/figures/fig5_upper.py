@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm, ListedColormap, Normalize, to_hex
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from hypergrad.figures import style
-from hypergrad.figures.accuracy_axis import AccuracyAxis, height, value_at
+from hypergrad.figures.axes import AccuracyAxis, height, linear_scale, value_at
 from hypergrad.figures.fig5_data import Figure5Data
 
 BEST_WIDTH = 1.9  # points
@@ -21,18 +21,11 @@ _APART = 0.1  # of an axis: how far apart all its values must be for each to be 
 
 
 def draw_schedules(axes: Axes, data: Figure5Data, kind: str, colours: dict[int, str]) -> None:
-    """Draw the schedules of one kind over epochs, the good ones on top of the bad ones.
-
-    Args:
-        axes: the panel.
-        data: the settings.
-        kind: one of `data.kinds`.
-        colours: by setting number.
-    """
-    for setting in sorted(data.settings, key=lambda setting: setting.accuracy):
-        start, end, value = data.steps(setting, kind)
-        colour = colours[setting.number]
-        best = setting.number == data.best
+    """Draw the schedules of one kind over epochs, the good ones on top of the bad ones."""
+    for candidate in sorted(data.candidates, key=lambda candidate: candidate.accuracy):
+        start, end, value = data.steps(candidate, kind)
+        colour = colours[candidate.number]
+        best = candidate.number == data.best
         if data.random and not best:
             # Without flanks, which would all stand at the same few epochs.
             axes.hlines(value, start, end, colors=[colour], linewidth=0.7, alpha=0.75, zorder=2)
@@ -49,39 +42,20 @@ def draw_schedules(axes: Axes, data: Figure5Data, kind: str, colours: dict[int, 
 
 def accuracy_colours(data: Figure5Data, axis: AccuracyAxis) -> dict[int, str]:
     """Colours of settings by number: the darker the better, on the scale of the accuracy axis."""
-    colours = _accuracy_scale(axis).to_rgba(np.array([s.accuracy for s in data.settings]))
-    return {s.number: to_hex(colour) for s, colour in zip(data.settings, colours, strict=True)}
+    colours = accuracy_scale(axis).to_rgba(np.array([s.accuracy for s in data.candidates]))
+    return {s.number: to_hex(colour) for s, colour in zip(data.candidates, colours, strict=True)}
 
 
-def draw_colour_bar(axes: Axes, axis: AccuracyAxis, ticks: np.ndarray) -> None:
-    """Draw the colours of accuracies right of a panel.
-
-    Args:
-        axes: the panel.
-        axis: the accuracy axis.
-        ticks: `(K,)` accuracies to name, fractions.
-    """
-    box = axes.get_position()
-    place = (box.x1 + 0.1 / style.WIDTH, box.y0, 0.08 / style.WIDTH, box.height)
-    bar = axes.figure.colorbar(_accuracy_scale(axis), cax=axes.figure.add_axes(place))
-    bar.set_ticks(list(ticks), labels=[style.tidy_number(100 * tick) for tick in ticks])
-    bar.set_label("accuracy (%)", labelpad=3)
-    bar.ax.tick_params(length=0, labelsize=style.SMALL)
-    bar.minorticks_off()
-    bar.outline.set_visible(False)
-
-
-def _accuracy_scale(axis: AccuracyAxis) -> ScalarMappable:
+def accuracy_scale(axis: AccuracyAxis) -> ScalarMappable:
+    """The colours of accuracies."""
+    norm = Normalize(vmin=0.0, vmax=axis.top)
     if axis.knee > 0:
-        functions = (partial(height, axis), partial(value_at, axis))
-        norm = FuncNorm(functions, vmin=0.0, vmax=axis.top)
-    else:
-        norm = Normalize(vmin=0.0, vmax=axis.top)
+        norm = FuncNorm((partial(height, axis), partial(value_at, axis)), vmin=0.0, vmax=axis.top)
     return ScalarMappable(norm, ListedColormap(style.sequence_colours(256)[::-1]))
 
 
 def _scale_values(axes: Axes, data: Figure5Data, kind: str) -> None:
-    levels = np.unique(np.concatenate([data.steps(s, kind).value for s in data.settings]))
+    levels = np.unique(np.concatenate([data.steps(s, kind).value for s in data.candidates]))
     low, high = float(levels[0]), float(levels[-1])
     if kind == "learning_rate" and not data.random and high > _SPAN * low > 0:
         # On this scale the steps of a decay by a factor are of equal height.
@@ -90,11 +64,9 @@ def _scale_values(axes: Axes, data: Figure5Data, kind: str) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylabel(style.KIND_LABELS[kind])
         return
-    margin = 0.07 * (high - low) or 0.1 * abs(high) or 0.1
-    limits = (low - margin, high + margin)
-    axes.set_ylim(limits)
-    axes.set_ylabel(style.KIND_LABELS[kind] + style.scale_axis(axes.yaxis, limits))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    flat = 0.1 * abs(high) or 0.1
+    _, unit = linear_scale(axes.yaxis, low, high, flat=flat)
+    axes.set_ylabel(style.KIND_LABELS[kind] + unit)
     apart = float(np.diff(levels).min(initial=math.inf))
     if not data.random and apart >= _APART * (high - low):
         axes.set_yticks(levels)

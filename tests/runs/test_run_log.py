@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from hypergrad.runs.csvlog import CsvLog
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.run_log import COLUMNS as FILES
+from hypergrad.runs.run_log import CsvLog, RunLog
 
 COLUMNS = ("step", "loss", "note")
 
@@ -44,7 +47,7 @@ def test_floats_round_trip_exactly_through_pandas(tmp_path: Path) -> None:
     log.append({"x": value} for value in values)
     log.close()
     # From pandas 3.1 every conversion is exact, and the argument is deprecated.
-    exact = tuple(int(part) for part in pd.__version__.split(".")[:2]) >= (3, 1)
+    exact = tuple(int(number) for number in pd.__version__.split(".")[:2]) >= (3, 1)
     precision = None if exact else "round_trip"
     read = pd.read_csv(tmp_path / "x.csv", float_precision=precision)["x"].to_numpy()
     assert read.dtype == np.float64
@@ -128,3 +131,29 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(log: CsvLog) ->
     with pytest.raises(ValueError, match="repeat a name"):
         CsvLog(log.path, ("step", "step"))
     assert log.path.read_text() == "step,loss,note\n0,0.5,\n"
+
+
+def test_loading_cuts_the_files_back_to_the_checkpoint(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "fig1")
+    first = dict.fromkeys(FILES["inner"], 1)
+    log = RunLog(run)
+    log.append("inner", [first])
+    log.save({"theta": torch.ones(2)}, {"step": 1})
+    log.append("inner", [first | {"seed": 2}])
+    log.append("outer", [dict.fromkeys(FILES["outer"], 3)])
+    log.close()
+    again = RunLog(run)
+    checkpoint, remarks = again.load()
+    assert checkpoint is not None
+    assert checkpoint.state["step"] == 1
+    assert remarks == []
+    assert pd.read_csv(run.path / "inner.csv")["seed"].tolist() == [1]
+    assert pd.read_csv(run.path / "outer.csv").empty
+
+
+def test_loading_without_a_checkpoint_empties_the_files(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "fig1")
+    log = RunLog(run)
+    log.append("hd", [dict.fromkeys(FILES["hd"], 1)])
+    assert log.load() == (None, [])
+    assert (run.path / "hd.csv").read_text() == ""

@@ -7,11 +7,10 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import style
-from hypergrad.figures.fig5_data import LAST_RATE, OVERALL, Figure5Data, Setting
-from hypergrad.figures.swarm import swarm
+from hypergrad.figures.axes import linear_scale
+from hypergrad.figures.fig5_data import LAST_RATE, OVERALL, Candidate, Figure5Data
 
 SYMBOLS = {"learning_rate": "α", "factor": "η", "momentum": "β", "weight_decay": "μ"}
 _STRIP_LABELS = {
@@ -38,37 +37,27 @@ BEST_RING = {
     "markeredgecolor": "black",
     "markeredgewidth": 1.2,
 }
-_POINT, _FAR = 0.045, 0.12  # inches: how near two points of a swarm may come; of a few settings
-_REACH = 0.43  # of a category's width: how far its swarm may spread to each side
+_REACH = 0.4  # of a category's width: how far its points are spread to each side
+_GOLDEN = 0.618034  # multiples of it, modulo one, keep the most room between neighbours
 _MANY = 8  # settings whose quarters have medians that say something
 
 
 def draw_strip(axes: Axes, data: Figure5Data, by: str, colours: dict[int, str]) -> None:
-    """Draw a swarm of settings for each value of a hyperparameter, or one of all.
-
-    Args:
-        axes: the panel; its vertical scale is set, for swarms are laid out in inches.
-        data: the settings.
-        by: one of `data.panels`.
-        colours: by setting number.
-    """
+    """Draw a strip of points for each value of a hyperparameter, or one of all; `by` as a panel."""
     values = [None] if by == OVERALL else data.searched(by)
     axes.set_xlim(-0.5, len(values) - 0.5)
-    wide = axes.get_window_extent().width / axes.figure.dpi / len(values)
     for place, value in enumerate(values):
-        group = [s for s in data.settings if value is None or s.value_by(by) == value]
-        accuracies = np.array([setting.accuracy for setting in group])
-        corners = np.column_stack([np.zeros(len(group)), accuracies])
-        heights = axes.transData.transform(corners)[:, 1] / axes.figure.dpi
-        x = place + swarm(heights, _FAR if data.few else _POINT, _REACH * wide) / wide
-        bars = np.array([data.bar(setting) for setting in group])
+        group = [c for c in data.candidates if value is None or c.value_by(by) == value]
+        accuracies = np.array([candidate.accuracy for candidate in group])
+        x = place + spread(accuracies)
+        bars = np.array([data.bar(candidate) for candidate in group])
         if bars.any():
             axes.vlines(x, accuracies - bars, accuracies + bars, colors=style.GREY, linewidth=0.7)
         _draw_points(axes, x, group, data.best, colours)
         if len(group) > 1:
             ends = [place - _REACH, place + _REACH]
             axes.plot(ends, [np.median(accuracies)] * 2, **_median_look(zorder=4))
-        lost = sum(setting.diverged > 0 for setting in group)
+        lost = sum(candidate.diverged > 0 for candidate in group)
         if lost:
             note = {"ha": "center", "fontsize": style.SMALL, "color": style.METHOD_COLOURS["hd"]}
             offset = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
@@ -80,20 +69,24 @@ def draw_strip(axes: Axes, data: Figure5Data, by: str, colours: dict[int, str]) 
     axes.set_xlabel(_STRIP_LABELS[by] + words)
 
 
+def spread(accuracies: np.ndarray) -> np.ndarray:
+    """Move points sideways, the best in the middle and those next to it in height far from it.
+
+    >>> spread(np.array([0.5, 0.9, 0.5])).round(2).tolist()
+    [-0.31, 0.0, 0.19]
+    """
+    order = np.argsort(np.argsort(-accuracies, kind="stable"))
+    return 2 * _REACH * ((order * _GOLDEN + 0.5) % 1 - 0.5)
+
+
 def draw_scatter(axes: Axes, data: Figure5Data, by: str, colours: dict[int, str]) -> None:
     """Draw settings over a hyperparameter, and medians on both sides of its limit.
 
     Without a limit among the values, the medians are those of quarters of the settings.
-
-    Args:
-        axes: the panel; its vertical scale is set.
-        data: the settings.
-        by: one of `data.panels`.
-        colours: by setting number.
     """
-    x = np.array([setting.value_by(by) for setting in data.settings])
-    y = np.array([setting.accuracy for setting in data.settings])
-    _draw_points(axes, x, list(data.settings), data.best, colours)
+    x = np.array([candidate.value_by(by) for candidate in data.candidates])
+    y = np.array([candidate.accuracy for candidate in data.candidates])
+    _draw_points(axes, x, list(data.candidates), data.best, colours)
     low, high = float(x.min()), float(x.max())
     edges = np.quantile(x, [0, 0.25, 0.5, 0.75, 1])
     if by in _LIMITS and low < _LIMITS[by] < high:
@@ -103,12 +96,9 @@ def draw_scatter(axes: Axes, data: Figure5Data, by: str, colours: dict[int, str]
         for left, right in pairwise(edges):
             median = np.median(y[(left <= x) & (x <= right)])
             axes.plot([left, right], [median] * 2, **_median_look(zorder=4))
-    margin = 0.06 * (high - low) or 0.1 * abs(high) or 0.1
-    limits = (low - margin, high + margin)
-    axes.set_xlim(limits)
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    words = style.scale_axis(axes.xaxis, limits)
-    several = by in data.settings[0].values and len(data.settings[0].values[by]) > 1
+    flat = 0.1 * abs(high) or 0.1
+    _, words = linear_scale(axes.xaxis, low, high, margin=0.06, flat=flat, ticks=4)
+    several = by in data.candidates[0].values and len(data.candidates[0].values[by]) > 1
     label = "last learning rate α" if by == LAST_RATE else style.KIND_LABELS[by]
     axes.set_xlabel(("largest " if several else "") + label + words)
 
@@ -117,57 +107,57 @@ def rate_colours(data: Figure5Data) -> dict[int, str]:
     """Colours of settings by number: one for each initial learning rate."""
     rates = data.searched("learning_rate")
     colours = dict(zip(rates, style.sequence_colours(len(rates)), strict=True))
-    return {s.number: colours[s.value_by("learning_rate")] for s in data.settings}
+    return {s.number: colours[s.value_by("learning_rate")] for s in data.candidates}
 
 
 def danger_colours(data: Figure5Data) -> dict[int, str]:
     """Colours of settings by number, by which of their values could ruin a run."""
-    return {setting.number: _DANGERS[_danger(setting)] for setting in data.settings}
+    return {candidate.number: _DANGERS[_danger(candidate)] for candidate in data.candidates}
 
 
 def accuracy_legend(data: Figure5Data) -> list[Line2D]:
     """What the marks in the accuracy panels mean, as far as they are drawn."""
-    settings = data.settings
+    candidates = data.candidates
     mark = {"linestyle": "", "marker": "o", "markersize": 4}
     handles = []
     if data.random:
-        found = {_danger(setting) for setting in settings}
+        found = {_danger(candidate) for candidate in candidates}
         for danger, colour in _DANGERS.items():
             if danger in found:
                 handles.append(Line2D([], [], color=colour, label=danger, **mark))
-    lost = sum(setting.diverged > 0 for setting in settings)
+    lost = sum(candidate.diverged > 0 for candidate in candidates)
     if lost:
-        label = f"a seed diverged ({lost} of {len(settings)})"
+        label = f"a seed diverged ({lost} of {len(candidates)})"
         look = {**mark, "marker": _MARKERS[True], "markersize": 5, "markeredgewidth": 0}
         handles.append(Line2D([], [], color=style.GREY, label=label, **look))
-    if not all(setting.complete for setting in settings):
+    if not all(candidate.complete for candidate in candidates):
         hollow = {**mark, "markerfacecolor": "white", "color": style.GREY}
         handles.append(Line2D([], [], label="seeds missing", **hollow))
-    if len(settings) >= (_MANY if data.random else 2):
+    if len(candidates) >= (_MANY if data.random else 2):
         handles.append(Line2D([], [], label="median", **_median_look()))
     return handles
 
 
-def _danger(setting: Setting) -> str:
-    if setting.value_by("momentum") > _LIMITS["momentum"]:
+def _danger(candidate: Candidate) -> str:
+    if candidate.value_by("momentum") > _LIMITS["momentum"]:
         return _STEEP
-    return _NEGATIVE if setting.value_by(LAST_RATE) < _LIMITS[LAST_RATE] else _SOUND
+    return _NEGATIVE if candidate.value_by(LAST_RATE) < _LIMITS[LAST_RATE] else _SOUND
 
 
 def _draw_points(
-    axes: Axes, x: np.ndarray, settings: list[Setting], best: int | None, colours: dict[int, str]
+    axes: Axes, x: np.ndarray, group: list[Candidate], best: int | None, colours: dict[int, str]
 ) -> None:
-    for place, setting in zip(x, settings, strict=True):
-        colour = colours[setting.number]
-        lost = setting.diverged > 0
+    for place, candidate in zip(x, group, strict=True):
+        colour = colours[candidate.number]
+        lost = candidate.diverged > 0
         look = {"color": colour, "marker": _MARKERS[lost], "markersize": _SIZES[lost]}
         look |= {"markeredgewidth": 0.7, "linestyle": "", "clip_on": False, "zorder": 3}
-        if not setting.complete:
+        if not candidate.complete:
             look["markerfacecolor"] = "white"
-        if setting.number == best:
-            axes.plot([place], [setting.accuracy], **BEST_RING, clip_on=False, zorder=5)
+        if candidate.number == best:
+            axes.plot([place], [candidate.accuracy], **BEST_RING, clip_on=False, zorder=5)
             look["zorder"] = 6
-        axes.plot([place], [setting.accuracy], **look)
+        axes.plot([place], [candidate.accuracy], **look)
 
 
 def _median_look(**more: float) -> dict:

@@ -1,4 +1,4 @@
-"""A CSV file that grows by whole rows and can be cut back to where a checkpoint was taken."""
+"""What a run writes as it goes on: CSV files that only grow, checkpoints in step with them."""
 
 import csv
 import io
@@ -6,9 +6,77 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from hypergrad.runs.atomic import sync_folder
+from torch import Tensor
 
-__all__ = ["CsvLog"]
+from hypergrad.runs.atomic import sync_folder
+from hypergrad.runs.checkpoint import Checkpoint, CheckpointStore
+from hypergrad.runs.directory import RunDirectory
+
+__all__ = ["COLUMNS", "CsvLog", "RunLog"]
+
+Cell = int | float | str | None
+
+COLUMNS = {
+    "inner": (
+        "seed method outer_step epoch step train_loss train_accuracy validation_loss "
+        "validation_accuracy test_accuracy learning_rate momentum weight_decay seconds"
+    ).split(),
+    "outer": (
+        "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
+        "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
+        "not_finite_step"
+    ).split(),
+    "hd": (
+        "seed step epoch learning_rate momentum weight_decay learning_rate_hypergradient "
+        "momentum_hypergradient weight_decay_hypergradient"
+    ).split(),
+}
+
+
+class RunLog:
+    """The files of one run, kept in step with its checkpoints.
+
+    A checkpoint notes how long each CSV file was; resuming cuts them back to there, so that rows
+    written after it appear once, whatever was killed when.
+
+    Args:
+        run: The run, held by this process.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._files = {name: CsvLog(run.path / f"{name}.csv", COLUMNS[name]) for name in COLUMNS}
+        self._store = CheckpointStore(run.path / "checkpoints")
+
+    def append(self, name: str, rows: Iterable[Mapping[str, Cell]]) -> None:
+        """Add rows to `inner`, `outer` or `hd`."""
+        self._files[name].append(rows)
+
+    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
+        """Write a checkpoint that resumes from exactly here."""
+        positions = {name: file.sync() for name, file in self._files.items()}
+        self._store.save(tensors, {**state, "csv": positions})
+
+    def load(self) -> tuple[Checkpoint | None, list[str]]:
+        """Return the newest whole checkpoint, with the CSV files cut back to it, and remarks.
+
+        Returns:
+            The checkpoint, or None if the run never got to its first one (the files are then
+            empty), and a line for each damaged checkpoint that was passed over.
+
+        Raises:
+            ValueError: If the run directory is damaged beyond that.
+        """
+        checkpoint = self._store.load()
+        positions = {} if checkpoint is None else checkpoint.state["csv"]
+        for name, file in self._files.items():
+            file.truncate(positions.get(name, 0))
+        return checkpoint, self._store.skipped
+
+    def close(self) -> None:
+        """Close the CSV files."""
+        for file in self._files.values():
+            file.close()
 
 
 class CsvLog:
@@ -36,7 +104,7 @@ class CsvLog:
         self._file: io.FileIO | None = None
         self._check_header()
 
-    def append(self, rows: Iterable[Mapping[str, int | float | str | None]]) -> None:
+    def append(self, rows: Iterable[Mapping[str, Cell]]) -> None:
         """Add rows at the end, in one write.
 
         Args:
@@ -135,7 +203,7 @@ class CsvLog:
                 "it was written by another version; move it away or start a new run"
             )
 
-    def _cells(self, row: Mapping[str, int | float | str | None]) -> list[str]:
+    def _cells(self, row: Mapping[str, Cell]) -> list[str]:
         if row.keys() != set(self.columns):
             missing = [name for name in self.columns if name not in row]
             unknown = [name for name in row if name not in self.columns]
@@ -146,7 +214,7 @@ class CsvLog:
         return [_cell(name, row[name]) for name in self.columns]
 
 
-def _cell(name: str, value: int | float | str | None) -> str:
+def _cell(name: str, value: Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, float):

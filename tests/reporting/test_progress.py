@@ -7,10 +7,8 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from hypergrad.reporting import pace
-from hypergrad.reporting import run_progress as module
-from hypergrad.reporting.pace import Pace
-from hypergrad.reporting.run_progress import Display
+from hypergrad.reporting import progress as module
+from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.training.inner_run import InnerRun
 
 ROW = {
@@ -29,7 +27,7 @@ INNER = cast(
     SimpleNamespace(
         epoch=1.5,
         horizon=200,
-        minibatches=SimpleNamespace(steps_per_epoch=100),
+        problem=SimpleNamespace(minibatches=SimpleNamespace(steps_per_epoch=100)),
         values=SimpleNamespace(alpha=0.2, beta=0.15, mu=4e-4),
     ),
 )
@@ -48,17 +46,16 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
     monkeypatch.setattr(module, "time", clock)
     return clock
 
 
-def make(total: float, *, terminal: bool = False) -> tuple[Display, io.StringIO]:
+def make(total: float, *, terminal: bool = False) -> tuple[RunProgress, io.StringIO]:
     text = io.StringIO()
     console = Console(
         file=text, force_terminal=terminal, width=80, no_color=True, _environ={"TERM": "xterm"}
     )
-    return Display(total, 10, 2, "scale=smoke is smaller.", console), text
+    return RunProgress(total, 10, 2, "scale=smoke is smaller.", console), text
 
 
 def test_plain_lines_have_all_numbers(clock: Clock) -> None:
@@ -85,7 +82,7 @@ def test_plain_speed_once_a_minute(clock: Clock) -> None:
             display.step(INNER, cost)
             display.row(ROW)
     assert text.getvalue().count("1 steps/s") == 2
-    assert "1 steps/s · 16 min left" in text.getvalue()  # 939 s after 61 of 1000
+    assert "1 steps/s · 0:15:39 left" in text.getvalue()  # 939 s after 61 of 1000
 
 
 def test_non_finite_numbers_are_shown_as_such(clock: Clock) -> None:
@@ -101,7 +98,7 @@ def test_long_run_is_told_once_with_the_smaller_scale(clock: Clock) -> None:
         clock.now += 1
         display.step(INNER, cost)
     assert text.getvalue().count("!") == 1
-    assert "takes about 27 h 46 min. scale=smoke is smaller." in text.getvalue()
+    assert "takes about 1 day, 3:46:19. scale=smoke is smaller." in text.getvalue()
 
 
 def test_short_run_is_not_warned_about(clock: Clock) -> None:
@@ -128,7 +125,7 @@ def test_live_lines_fit_and_an_ended_part_leaves_one(clock: Clock) -> None:
         "  α 0.2 β 0.15 μ 0.0004",
         "  train 0.123 90.0% · val 0.234 80.0% · test 70.0%",
     ]
-    assert "1 % 1 steps/s · 17 min left" in lines[3]
+    assert "1% 1 steps/s · 0:16:31 left" in lines[3]  # 991 s after 9 of 1000
     assert len(lines) == 4
     assert max(map(len, lines)) <= 80
     display.begin(0, "ours", 3, 200)
@@ -138,12 +135,62 @@ def test_live_lines_fit_and_an_ended_part_leaves_one(clock: Clock) -> None:
 
 
 def test_prediction_forgets_the_first_steps(clock: Clock) -> None:
-    pace = Pace(10_000)
+    progress, _ = make(10_000)
     cost = 0.0
     for seconds, gain in ((100, 1.0), (100, 10.0)):
         for _ in range(seconds):
             clock.now += 1
             cost += gain
-            pace.count()
-            pace.update(cost)
-    assert pace.left == pytest.approx((10_000 - cost) / 10)
+            progress.step(INNER, cost)
+    assert progress._cost.time_remaining == (10_000 - cost) / 10
+
+
+def tasks(*, terminal: bool = False) -> tuple[TaskProgress, io.StringIO]:
+    text = io.StringIO()
+    return TaskProgress(Console(file=text, force_terminal=terminal, width=80)), text
+
+
+def test_tasks_are_counted_with_the_time_left(clock: Clock) -> None:
+    progress, text = tasks()
+    with progress:
+        progress.begin(10, 2)
+        for number in range(8):
+            clock.now += 5
+            progress.done(f"trial {number}")
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "2 of 10 are done already"
+    # Five seconds each, and five left after the fifth of ten.
+    assert lines[3] == "5 of 10 · trial 2 · 0:00:25 left"
+    assert lines[-1] == "10 of 10 · trial 7"
+    assert len(lines) == 9
+
+
+def test_tasks_without_a_number_are_shown_by_their_share(clock: Clock) -> None:
+    progress, text = tasks()
+    progress.begin(None, 0, 0.0)
+    for share in (0.25, 0.5):
+        clock.now += 10
+        progress.done("", share=share)
+    assert text.getvalue().splitlines()[-1] == "2 · 50% · 0:00:20 left"
+
+
+def test_plain_lines_about_tasks_come_now_and_then(clock: Clock) -> None:
+    progress, text = tasks()
+    progress.begin(100, 0)
+    for _ in range(99):
+        clock.now += 0.5
+        progress.done("")
+    assert len(text.getvalue().splitlines()) == 19  # one in five: more than two seconds apart
+    progress.done("")
+    assert text.getvalue().splitlines()[-1] == "100 of 100"
+
+
+def test_a_terminal_keeps_only_what_is_said(clock: Clock) -> None:
+    progress, text = tasks(terminal=True)
+    progress.begin(10, 0)
+    progress.done("quiet")
+    assert text.getvalue() == ""
+    progress.say("this stays")
+    progress.note("so does this")
+    assert "this stays" in text.getvalue()
+    assert "! so does this" in text.getvalue()

@@ -1,0 +1,49 @@
+"""What the library calls an argument, and the command line a setting."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypergrad.config.checks import ConfigError
+
+__all__ = ["in_settings", "naming_settings"]
+
+_ARGUMENT = re.compile(r"(?<![\w.])(\w+)=(?:'([^']*)'|(None\b)?)")
+_SETTINGS = {
+    "strategy": "hvp.strategy",
+    "precision": "hvp.precision",
+    "root": "data.root",
+    "path": "data.path",
+    "train_size": "data.train_size",
+    "test_size": "data.test_size",
+    "image_size": "data.image_size",
+}
+
+
+def in_settings(text: str) -> str:
+    """Return a library's message in the words of the command line.
+
+    >>> in_settings("use forward mode with strategy='loop', or precision=None")
+    'use method=shared with hvp.strategy=loop, or hvp.precision=null'
+    """
+
+    def renamed(found: re.Match[str]) -> str:
+        name, quoted, none = found.groups()
+        if name not in _SETTINGS:
+            return found[0]
+        return f"{_SETTINGS[name]}={'null' if none else quoted or ''}"
+
+    return _ARGUMENT.sub(renamed, text.replace("use forward mode", "use method=shared"))
+
+
+@contextmanager
+def naming_settings() -> Iterator[None]:
+    """Let errors of the library that leave this block speak of settings."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        if (text := in_settings(str(error))) != str(error):
+            error.args = (text,)
+        raise

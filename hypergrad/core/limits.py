@@ -1,0 +1,40 @@
+"""Errors that say what PyTorch or this machine cannot do, as opposed to a mistake."""
+
+import re
+
+import torch
+
+__all__ = ["known_limit"]
+
+_LIMITS = {
+    "out of memory": r"out of memory|not enough memory|can't allocate memory",
+    "not batched by vmap": r"vmap|batching rule|functorch|data pointer|aten::item|Tensor\.item\(\)",
+    "no forward-mode derivative": r"forward AD|forward-mode|jvp|save_for_forward",
+    "no second derivative": r"derivative for .* is not implemented|differentiate twice|"
+    r"double backward|once_differentiable",
+}
+_COMPILER = ("torch._dynamo", "torch._inductor")
+
+
+def known_limit(error: RuntimeError) -> str | None:
+    """Return in one line which limit an error is about, or None if it may be a mistake.
+
+    >>> known_limit(NotImplementedError("no such kernel"))
+    'not implemented: no such kernel'
+    >>> known_limit(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        kind = "out of memory"
+    elif isinstance(error, NotImplementedError):
+        kind = "not implemented"
+    elif type(error).__module__.startswith(_COMPILER):
+        kind = "not compiled"
+    else:
+        kinds = (kind for kind, said in _LIMITS.items() if re.search(said, text, re.IGNORECASE))
+        kind = next(kinds, None)
+    return None if kind is None else f"{kind}: {_short(text)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:117]}..."

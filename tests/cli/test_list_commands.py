@@ -1,0 +1,95 @@
+"""`hypergrad plot` as a user meets it: what is drawn, what is said, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from searches import trial, write_search
+
+from hypergrad.cli import list_commands
+from hypergrad.cli.app import _answer
+from hypergrad.runs.errors import RunFailed
+
+Capture = pytest.CaptureFixture[str]
+
+
+def write(run: Path, **summary: object) -> Path:
+    write_search(run, [trial(0, seed, 0.8) for seed in range(3)])
+    old = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**old, **summary}))
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").write_text("name: mine\n")
+    return run
+
+
+def plot(*names: str, run: Path | None = None, outputs: Path = Path("nowhere")) -> int:
+    return _answer(lambda: list_commands.plot(names, run, outputs))
+
+
+def test_a_run_without_a_configuration_is_drawn_elsewhere(tmp_path: Path, capsys: Capture) -> None:
+    run = write_search(tmp_path / "run", [trial(0, seed, 0.8) for seed in range(3)])
+    before = sorted(run.rglob("*"))
+    list_commands.plot([], run, tmp_path, tmp_path / "drawn")
+    assert capsys.readouterr().out == f"fig5: {tmp_path}/drawn/fig5.png\n"
+    assert sorted(run.rglob("*")) == before
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        *("fig5.csv", "fig5.pdf", "fig5.png")
+    ]
+
+
+def test_the_newest_run_of_any_name_is_drawn(tmp_path: Path, capsys: Capture) -> None:
+    for name in ("2025-01-01_000000_aaaaaa", "2025-01-02_000000_aaaaaa"):
+        write(tmp_path / "mine" / name, experiment="mine", figures=["fig5"])
+    assert plot(outputs=tmp_path) == 0
+    assert capsys.readouterr().out.startswith(f"fig5: {tmp_path}/mine/2025-01-02_")
+
+
+@pytest.mark.parametrize("names", [(), ("fig5",)])
+def test_a_run_found_and_nothing_drawn_is_a_failure(
+    tmp_path: Path, capsys: Capture, names: tuple[str, ...]
+) -> None:
+    run = write(tmp_path / "run")
+    (run / "trials.csv").write_text((run / "trials.csv").read_text().splitlines()[0] + "\n")
+    assert plot(*names, run=run) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hypergrad: fig5: not drawn: ")
+    assert "no finished trial yet" in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_that_has_no_figure_says_so(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", experiment="mine", figures=[])
+    with pytest.raises(RunFailed, match="nothing drawn: .*run is drawn as none of fig1, fig2"):
+        list_commands.plot([], run, tmp_path)
+    table = write(tmp_path / "table", figures=["table1"])
+    with pytest.raises(RunFailed, match="nothing drawn: `hypergrad table .*table` prints"):
+        list_commands.plot([], table, tmp_path)
+    with pytest.raises(RunFailed, match="fig1: not drawn: .*it is drawn as table1"):
+        list_commands.plot(["fig1"], table, tmp_path)
+
+
+def test_runs_without_data_yet_are_a_failure(tmp_path: Path, capsys: Capture) -> None:
+    run = write(tmp_path / "mine" / "run", figures=["fig5"])
+    (run / "trials.csv").unlink()
+    assert plot(outputs=tmp_path) == 1
+    assert "no run under" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "run", "message"),
+    [
+        (["fig9"], None, "unknown figure fig9: use one of fig1"),
+        (["fig1"], None, "to draw fig1 from: start one"),
+        ([], None, "start one with `hypergrad run quickstart`"),
+        (
+            [],
+            Path("nowhere"),
+            "no run directory at nowhere: `hypergrad runs` lists the runs there are",
+        ),
+    ],
+)
+def test_what_there_is_not_is_bad_usage(
+    tmp_path: Path, names: list[str], run: Path | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        list_commands.plot(names, run, tmp_path)
