@@ -55,7 +55,7 @@ class Diagnostics(NamedTuple):
 
     @classmethod
     def start(cls, theta: Tensor, count: int) -> "Diagnostics":
-        """Return the tally of `count` rows before the first step, beside `theta`."""
+        """Return the counts of `count` rows before the first step, beside `theta`."""
         zeros = torch.zeros(count, dtype=torch.float64, device=theta.device)
         return cls(0, zeros.new_zeros(()), zeros, (0,) * count, zeros.clone())
 

@@ -17,15 +17,14 @@ from typing import NamedTuple
 from rich.console import Console
 
 from hypergrad.config import composition as configs
-from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
-from hypergrad.drivers.context import LAYOUTS, check_ranks, prepare
+from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import again, execute, new_run
+from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one_line
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.parallel.pool import spread
-from hypergrad.parallel.ranks import current_ranks
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.multirun_report import (
     NOT_ASKED,
@@ -48,18 +47,6 @@ LOSSES = 3  # times that a member may lose its process before it counts as faile
 LOG = "log.txt"  # of a member in a process: what it would have said on the terminal
 
 
-class FirstLook(NamedTuple):
-    """What can be said of members before any of them begins.
-
-    Attributes:
-        refused: Those that cannot begin, and why.
-        costs: Gradient evaluations of the others, 0 where a budget ends them.
-    """
-
-    refused: dict[str, ValueError]
-    costs: dict[str, float]
-
-
 def start_multirun(
     whole: Member, command: Sequence[str], *, jobs: int = 1, sweep: bool = False
 ) -> int:
@@ -78,9 +65,9 @@ def start_multirun(
         ValueError: If no member can begin; nothing is written then.
         RunFailed: If every member failed.
     """
-    look = _look_at(whole.members, jobs)
+    look = look_at(whole.members, jobs)
     if len(look.refused) == len(whole.members):
-        raise _nothing_to_run(look.refused)
+        raise nothing_to_run(look.refused)
     listed = {"sweep": sweep, "jobs": jobs, "members": [as_entry(each) for each in whole.members]}
     run = new_run(whole.config, whole.text, whole.overrides, members=listed)
     return MultiRun(run, command).drive(look)
@@ -129,7 +116,7 @@ class MultiRun:
             Exit code, as for `start_multirun`.
         """
         left = [member for name, member in self._members.items() if not self._is_done(name)]
-        refused, costs = _look_at(left, self._jobs) if look is None else look
+        refused, costs = look_at(left, self._jobs) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]
@@ -166,9 +153,9 @@ class MultiRun:
         for name, error in refused.items():
             subject = _subject(self._members[name].config)
             if isinstance(error, DataError) and subject not in able:
-                missing[subject] = _one_line(error)
+                missing[subject] = one_line(error)
             else:
-                failed[name] = _one_line(error)
+                failed[name] = one_line(error)
                 print(f"hypergrad: {name}: {failed[name]}", file=sys.stderr)
         known = self._run.read_summary().get("costs", {})
         costs = {**known, **costs}
@@ -323,7 +310,7 @@ def run_member(task: MemberTask) -> str:
     except (RunFailed, ValueError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        return _one_line(error)
+        return one_line(error)
     if code == SOME_FAILED:
         return "some of its members failed"
     if code:
@@ -345,88 +332,9 @@ def run_member_in_worker(task: MemberTask) -> str:
             return f"was stopped by {interrupt.requested}"
 
 
-def _look_at(members: Sequence[Member], jobs: int) -> FirstLook:
-    """Try every data set, and every way to use it, once, before any member begins."""
-    ranks = current_ranks()
-    if jobs > 1 and ranks.size > 1:
-        raise ConfigError(
-            f"jobs={jobs}: members in processes of their own cannot be shared among {ranks.size} "
-            "ranks too: drop jobs, or torchrun"
-        )
-    for config in _configs(members):
-        check_ranks(config, ranks)
-    look = FirstLook({}, {})
-    seen: dict[tuple[str, str], int | DataError] = {}
-    for member in members:
-        try:
-            look.costs[member.name] = _try(member, seen)
-        except ValueError as error:
-            look.refused[member.name] = error
-    return look
-
-
-def _configs(members: Sequence[Member]) -> Iterator[RunConfig]:
-    """The configurations of all runs that are not made of runs themselves."""
-    for member in members:
-        if member.members:
-            yield from _configs(member.members)
-        else:
-            yield member.config
-
-
-def _try(member: Member, seen: dict[tuple[str, str], int | DataError]) -> float:
-    """Return the gradient evaluations of a member, 0 where a budget ends it.
-
-    Args:
-        member: Which.
-        seen: Training images of each data set and driver, or why there are none; added to.
-
-    Raises:
-        ValueError: If it cannot begin.
-    """
-    if member.members:
-        costs, errors = [], []
-        for own in member.members:
-            try:
-                costs.append(_try(own, seen))
-            except ValueError as error:
-                errors.append(error)
-        if not costs:
-            raise errors[0]
-        return sum(costs)
-    config = member.config
-    key = repr(config.data), config.driver
-    if key not in seen:
-        try:
-            seen[key] = len(prepare(config).data.train)
-        except DataError as error:
-            seen[key] = error
-    images = seen[key]
-    if isinstance(images, DataError):
-        raise images
-    if config.budget is not None:
-        return 0.0
-    repeats = 1 if config.driver == "hypervariance" else len(config.seeds)
-    return repeats * LAYOUTS[config.driver](config, images, 1).cost
-
-
-def _nothing_to_run(refused: Mapping[str, ValueError]) -> ValueError:
-    """What to say when no member can begin: the reason, or that there are several."""
-    reasons = {name: _one_line(error) for name, error in refused.items()}
-    if len(set(reasons.values())) == 1:
-        return next(iter(refused.values()))
-    for name, why in reasons.items():
-        print(f"hypergrad: {name}: {why}", file=sys.stderr)
-    return ConfigError(f"{len(refused)} of {len(refused)} failed: {', '.join(refused)}")
-
-
 def _subject(config: RunConfig) -> str:
     """What a member is about: its data set, or its column of a table."""
     return config.table_column or config.data.name
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ class SearchProgress:
             return
         best = f"best {self._best[0]:.2%} of validation" if self._best[0] > -math.inf else ""
         lost = f"{self._diverged} diverged" if self._diverged else ""
-        text = " · ".join(part for part in (best, lost) if part)
+        text = " · ".join(text for text in (best, lost) if text)
         self._display.done(text, len(trials), self._fraction(self.finished()))
         if write and time.monotonic() - self._gathered > self._config.checkpoint_seconds:
             self.gather()
