@@ -33,8 +33,8 @@ from hypergrad.reporting.multirun_report import (
     report_multirun,
     write_members,
 )
-from hypergrad.reporting.run_report import report
 from hypergrad.reporting.progress import TaskProgress
+from hypergrad.reporting.run_report import report
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals

@@ -7,7 +7,7 @@ import pytest
 from searches import trial, write_search
 
 from hypergrad.cli import list_commands
-from hypergrad.cli.app import _answer
+from hypergrad.cli.app import _complain
 from hypergrad.runs.errors import RunFailed
 
 Capture = pytest.CaptureFixture[str]
@@ -23,7 +23,11 @@ def write(run: Path, **summary: object) -> Path:
 
 
 def plot(*names: str, run: Path | None = None, outputs: Path = Path("nowhere")) -> int:
-    return _answer(lambda: list_commands.plot(names, run, outputs))
+    try:
+        list_commands.plot(names, run, outputs)
+    except (ValueError, RunFailed) as error:
+        return _complain(error)
+    return 0
 
 
 def test_a_run_without_a_configuration_is_drawn_elsewhere(tmp_path: Path, capsys: Capture) -> None:

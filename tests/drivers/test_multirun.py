@@ -15,7 +15,7 @@ from hypergrad.drivers.members import as_entry, compose_member, compose_sweep
 from hypergrad.drivers.multirun import MultiRun, start_multirun
 from hypergrad.parallel.worker import WorkerLost
 from hypergrad.reporting.multirun_report import members_table
-from hypergrad.reporting.task_progress import TaskProgress
+from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 
 SMALL = (
