@@ -7,11 +7,13 @@ whole goes on from wherever it was stopped, in any number of processes.
 
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -48,6 +50,43 @@ LOSSES = 3  # times that a member may lose its process before it counts as faile
 LOG = "log.txt"  # of a member in a process: what it would have said on the terminal
 
 
+class Pool(NamedTuple):
+    """Where members are run.
+
+    Attributes:
+        jobs: Members at once; with Ray and 1: as many as there is room for.
+        executor: `local`, processes of this machine if `jobs` is above 1; or `ray`.
+        gpus: Of a machine of Ray's, for each member.
+    """
+
+    jobs: int = 1
+    executor: str = "local"
+    gpus: float = 0.0
+
+    @property
+    def is_used(self) -> bool:
+        """Whether members get processes of their own."""
+        return self.jobs > 1 or self.executor == "ray"
+
+    def having(self, typed: Mapping[str, str]) -> "Pool":
+        """Return the same but for what was typed.
+
+        Raises:
+            ConfigError: For a value that cannot be.
+        """
+        if not re.fullmatch(r"[1-9]\d*", jobs := typed.get("jobs", str(self.jobs))):
+            raise ConfigError(f"jobs={jobs}: say how many members run at once, as in jobs=2")
+        if not re.fullmatch(r"\d*\.?\d+", gpus := typed.get("gpus", str(self.gpus))):
+            raise ConfigError(f"gpus={gpus}: give a share of one GPU, or whole ones")
+        pool = Pool(int(jobs), typed.get("executor", self.executor), float(gpus))
+        pool.of(threads=None)  # checks the rest
+        return pool
+
+    def of(self, threads: int | None) -> Executor:
+        """Return the executor of processes that compute with so many threads."""
+        return Executor(self.executor, self.jobs, self.gpus, threads, GRACE)
+
+
 class FirstLook(NamedTuple):
     """What can be said of members before any of them begins.
 
@@ -61,14 +100,14 @@ class FirstLook(NamedTuple):
 
 
 def start_multirun(
-    whole: Member, command: Sequence[str], *, jobs: int = 1, sweep: bool = False
+    whole: Member, command: Sequence[str], pool: Pool, *, sweep: bool = False
 ) -> int:
     """Begin a run that is made of runs, and see it through.
 
     Args:
         whole: What it is, and its members.
         command: The command line, for the record.
-        jobs: Members at once, each in a process of its own if there are several.
+        pool: Where they are run.
         sweep: Its members are runs of their own, which draw and report; else it does that.
 
     Returns:
@@ -78,12 +117,18 @@ def start_multirun(
         ValueError: If no member can begin; nothing is written then.
         RunFailed: If every member failed.
     """
-    look = _look_at(whole.members, jobs)
+    look = _look_at(whole.members, pool)
     if len(look.refused) == len(whole.members):
         raise _nothing_to_run(look.refused)
-    listed = {"sweep": sweep, "jobs": jobs, "members": [as_entry(each) for each in whole.members]}
+    listed = _listed(whole.members, pool, sweep)
     run = new_run(whole.config, whole.text, whole.overrides, members=listed)
     return MultiRun(run, command).drive(look)
+
+
+def _listed(members: Sequence[Member], pool: Pool, sweep: bool) -> dict[str, object]:
+    """What `members.json` says."""
+    entries = [as_entry(member) for member in members]
+    return {"sweep": sweep, "pool": pool._asdict(), "members": entries}
 
 
 def is_multirun(run: RunDirectory) -> bool:
@@ -97,7 +142,7 @@ class MultiRun:
     Args:
         run: Its directory.
         command: The command line, for the record.
-        jobs: Members at once; None for as many as it was begun with.
+        pool: What was typed of where members are run; the rest is as it was begun.
         member: It is itself a member of another, which says how to resume.
     """
 
@@ -105,8 +150,8 @@ class MultiRun:
         self,
         run: RunDirectory,
         command: Sequence[str],
+        pool: Mapping[str, str] = MappingProxyType({}),
         *,
-        jobs: int | None = None,
         member: bool = False,
     ) -> None:
         listed = run.read_json("members.json")
@@ -114,7 +159,7 @@ class MultiRun:
         self._config = configs.load(run.config_text())
         self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
         self._sweep: bool = listed["sweep"]
-        self._jobs: int = jobs or listed["jobs"]
+        self._pool = Pool(**listed["pool"]).having(pool)
         self._command = list(command)
         self._member = member
         self._costs: dict[str, float] = {}  # of members that can begin
@@ -129,17 +174,17 @@ class MultiRun:
             Exit code, as for `start_multirun`.
         """
         left = [member for name, member in self._members.items() if not self._is_done(name)]
-        refused, costs = _look_at(left, self._jobs) if look is None else look
+        refused, costs = _look_at(left, self._pool) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]
             # Members of this process have live lines of their own.
-            live = None if self._jobs > 1 else False
+            live = None if self._pool.is_used else False
             try:
                 with TaskProgress(Console(stderr=True, force_terminal=live)) as display:
                     done = len(self._members) - len(left)
                     display.begin(len(self._members), done, self._share())
-                    go = self._in_processes if self._jobs > 1 else self._here
+                    go = self._in_processes if self._pool.is_used else self._here
                     for name, trouble in go(going, interrupt, display):
                         if trouble:
                             failed[name] = trouble
@@ -225,7 +270,7 @@ class MultiRun:
         self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
     ) -> Iterator[tuple[str, str]]:
         """Take members to their end in several processes; yield each with what went wrong."""
-        executor = Executor(jobs=self._jobs, threads=self._config.threads or 1, grace=GRACE)
+        executor = self._pool.of(threads=self._config.threads or 1)
         left = {member.name: member for member in members}
         losses: Counter[str] = Counter()
         running: list[str] = []
@@ -310,8 +355,7 @@ def run_member(task: MemberTask) -> str:
     run = RunDirectory(task.parent).member(member.name)
     if not (run.path / ".hydra" / "config.yaml").is_file():
         if member.members:
-            own = [as_entry(each) for each in member.members]
-            run.write_json("members.json", {"sweep": False, "jobs": 1, "members": own})
+            run.write_json("members.json", _listed(member.members, Pool(), sweep=False))
         run.write_config(member.text, member.overrides)
     try:
         if member.members:
@@ -345,13 +389,13 @@ def run_member_in_worker(task: MemberTask) -> str:
             return f"was stopped by {interrupt.requested}"
 
 
-def _look_at(members: Sequence[Member], jobs: int) -> FirstLook:
+def _look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
     """Try every data set, and every way to use it, once, before any member begins."""
     ranks = current_ranks()
-    if jobs > 1 and ranks.size > 1:
+    if pool.is_used and ranks.size > 1:
         raise ConfigError(
-            f"jobs={jobs}: members in processes of their own cannot be shared among {ranks.size} "
-            "ranks too: drop jobs, or torchrun"
+            f"jobs={pool.jobs} executor={pool.executor}: members in processes of their own cannot "
+            f"be shared among {ranks.size} ranks too: drop both, or torchrun"
         )
     for config in _configs(members):
         check_ranks(config, ranks)
