@@ -190,7 +190,9 @@ class MultiRun:
                             failed[name] = trouble
                             print(f"hypergrad: {name}: {trouble}", file=sys.stderr)
             except Interrupted:
-                self._run.update_summary({"status": "interrupted", "message": "on request"})
+                self._run.update_summary(
+                    {"status": "interrupted", "message": str(interrupt.requested)}
+                )
                 if not self._member:
                     print(f"interrupted; go on with: {again(self._run)}", file=sys.stderr)
                 return interrupt.exit_code
