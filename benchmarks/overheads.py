@@ -118,7 +118,7 @@ def shares(run: str, device: str, clock: str = "wall") -> Mapping[str, float]:
         directory.write_config(text, overrides)
         began = CLOCKS[clock]()
         with watch.watching(WATCHED):
-            execute(context, directory, ["benchmarks"], part=True)
+            execute(context, directory, ["benchmarks"], member=True)
         whole = CLOCKS[clock]() - began
     return {"training": whole - sum(watch.seconds.values()), **watch.seconds}
 

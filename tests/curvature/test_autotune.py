@@ -156,7 +156,7 @@ def test_a_run_says_what_it_chose_and_keeps_it(
         "Hessian products by loop (stacked 2 s, fused 2 s, vmap 2 s, loop 1 s); "
         "hvp.strategy=loop skips the trial"
     ]
-    assert run.read_json("summary.json")["curvature"] == {
+    assert run.read_json("summary.json")["hvp"] == {
         "strategy": "loop",
         "seconds": {"stacked": 2.0, "fused": 2.0, "vmap": 2.0, "loop": 1.0},
         "skipped": {},

@@ -220,7 +220,8 @@ def size_with(text: str) -> EnsembleSize:
     model = FlatModel(Wrong(text).double())
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "wrong"))
     schedule = Schedule((0.1,), (0.9,), (0.0,))
-    return fastest_size(model, model.theta(), batches, schedule, 3.0, largest=16)
+    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, 3.0)
+    return fastest_size(inner, schedule, largest=16)
 
 
 def test_a_limit_that_ends_the_measurement_of_ensembles_is_said() -> None:
