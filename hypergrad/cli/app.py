@@ -128,7 +128,7 @@ def baselines(
         "search": search,
         "jobs": jobs,
         "search.ensemble": ensemble,
-        "search.executor": executor,
+        "executor": executor,
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"

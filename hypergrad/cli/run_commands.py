@@ -73,11 +73,12 @@ def start(
         return _show_cost(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
     if config.is_multirun:
+        from hypergrad.drivers.member_pool import Pool
         from hypergrad.drivers.members import compose_member
         from hypergrad.drivers.multirun import start_multirun
 
         whole = compose_member("", experiment, overrides)
-        return start_multirun(whole, command, jobs=config.jobs)
+        return start_multirun(whole, command, Pool(config.jobs, config.executor, config.gpus))
     from hypergrad.drivers.context import prepare
     from hypergrad.drivers.execute import execute, new_run
 
@@ -89,19 +90,20 @@ def _sweep(
     experiment: str, overrides: Sequence[str], command: Sequence[str], *, dry_run: bool
 ) -> int:
     """Run every member of a sweep, `jobs=N` of them at once, or only show what each costs."""
-    from hypergrad.drivers.members import compose_sweep, split_jobs
+    from hypergrad.drivers.members import compose_sweep, split_pool
 
-    jobs, own = split_jobs(overrides)
+    typed, own = split_pool(overrides)
     whole = compose_sweep(experiment, own)
     if dry_run:
         for member in whole.members:
             print(f"{member.name}: {experiment} {' '.join(member.overrides)}", file=sys.stderr)
             _show_cost(experiment, member.overrides)
         return 0
+    from hypergrad.drivers.member_pool import Pool
     from hypergrad.drivers.multirun import start_multirun
 
     whole = whole._replace(overrides=list(overrides))
-    return start_multirun(whole, command, jobs=jobs or 1, sweep=True)
+    return start_multirun(whole, command, Pool().having(typed), sweep=True)
 
 
 def _resume(
@@ -110,7 +112,7 @@ def _resume(
     """Go on with a run.
 
     It keeps its configuration; only a search may grow (see `GROWING`), and a multi-run may go on
-    with another `jobs`.
+    with other `jobs`, `executor` and `gpus`.
     """
     run = RunDirectory.open(path)
     config = configs.load(run.config_text())
@@ -118,15 +120,15 @@ def _resume(
         raise ConfigError(f"{path} is a run of {config.experiment}, not of {experiment}")
     from hypergrad.drivers.context import prepare
     from hypergrad.drivers.execute import execute
-    from hypergrad.drivers.members import split_jobs
+    from hypergrad.drivers.members import split_pool
     from hypergrad.drivers.multirun import MultiRun, is_multirun
 
     multirun = is_multirun(run)
-    jobs, others = split_jobs(overrides) if multirun else (None, list(overrides))
+    pool, others = split_pool(overrides) if multirun else ({}, list(overrides))
     if others and (multirun or config.driver != "search"):
         raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
     if multirun:
-        return MultiRun(run, command, jobs=jobs).drive()
+        return MultiRun(run, command, pool).drive()
     if others:
         return _grow(run, config, others, command)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()

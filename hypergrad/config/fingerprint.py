@@ -12,16 +12,15 @@ __all__ = ["GROWING", "digest", "settings_without"]
 
 # What a search that has begun may change: none of it changes what a trial comes to.
 GROWING = (
-    *("repeats", "budget", "jobs", "checkpoint_seconds", "outputs"),
-    *("search.grid", "search.trials", "search.ensemble", "search.executor", "search.gpus"),
+    *("repeats", "budget", "jobs", "executor", "gpus", "checkpoint_seconds", "outputs"),
+    *("search.grid", "search.trials", "search.ensemble"),
 )
 
 # What a result depends on only in its last bits, or not at all; and where named data sets lie.
 _NOT_IN_DIGEST = (
     *("experiment", "name", "scale", "figures", "table_column", "smoke_repeats"),
     *("seed", "repeats", "budget", "jobs", "threads", "replay", "outputs", "checkpoint_seconds"),
-    *("search.ensemble", "search.executor", "search.gpus", "search.trials", "outer.steps"),
-    "data.root",
+    *("executor", "gpus", "search.ensemble", "search.trials", "outer.steps", "data.root"),
 )
 
 

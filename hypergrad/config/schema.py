@@ -184,6 +184,8 @@ class RunConfig:
     threads: Count | None
     replay: Annotated[str, one_of("auto", "always", "never")]
     jobs: Count
+    executor: Annotated[str, one_of("local", "ray")]
+    gpus: NotNegative
     outputs: str
     checkpoint_seconds: NotNegative
     budget: Annotated[str, a_budget] | None
@@ -245,6 +247,8 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         )
     if learns and config.jobs > 1 and not config.members:
         yield f"jobs={config.jobs}: this experiment's steps follow one another; use threads=N"
+    if learns and config.executor != "local" and not config.members:
+        yield f"executor={config.executor}: this experiment's steps follow one another; drop it"
     if config.hypervariance.windows > config.hypervariance.steps:
         yield (
             f"hypervariance.windows={config.hypervariance.windows}: at most "

@@ -93,8 +93,6 @@ class SearchConfig:
     ensemble: Annotated[
         str, matches(r"auto|[1-9]\d*", "use auto, or how many trials train together")
     ]
-    executor: Annotated[str, one_of("local", "ray")]
-    gpus: NotNegative
 
 
 @dataclass

@@ -8,6 +8,7 @@ from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import LAYOUTS, check_ranks, prepare
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member
 from hypergrad.parallel.ranks import current_ranks
 
@@ -26,13 +27,13 @@ class FirstLook(NamedTuple):
     costs: dict[str, float]
 
 
-def look_at(members: Sequence[Member], jobs: int) -> FirstLook:
+def look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
     """Try every data set, and every way to use it, once, before any member begins."""
     ranks = current_ranks()
-    if jobs > 1 and ranks.size > 1:
+    if pool.is_used and ranks.size > 1:
         raise ConfigError(
-            f"jobs={jobs}: members in processes of their own cannot be shared among {ranks.size} "
-            "ranks too: drop jobs, or torchrun"
+            f"jobs={pool.jobs} executor={pool.executor}: members in processes of their own cannot "
+            f"be shared among {ranks.size} ranks too: drop both, or torchrun"
         )
     for config in _configs(members):
         check_ranks(config, ranks)

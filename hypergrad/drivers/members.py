@@ -6,13 +6,13 @@ from itertools import product
 from typing import NamedTuple
 
 from hypergrad.config import composition as configs
-from hypergrad.config.checks import ConfigError
 from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
 from hypergrad.drivers.table1 import table_members
 
-__all__ = ["Member", "as_entry", "compose_member", "compose_sweep", "from_entry", "split_jobs"]
+__all__ = ["Member", "as_entry", "compose_member", "compose_sweep", "from_entry", "split_pool"]
 
+POOL = ("jobs", "executor", "gpus")  # how members are run, not what they are
 LONGEST = 100  # characters in the name of a sweep's member: it names a folder
 
 
@@ -52,9 +52,8 @@ def compose_member(name: str, experiment: str, overrides: Sequence[str]) -> Memb
     elif config.members:
         typed = dict(override.split("=", 1) for override in overrides)
         ways = [[typed[key]] if key in typed else names for key, names in config.members.items()]
-        kept = [
-            text for text in overrides if text.split("=", 1)[0] not in (*config.members, "jobs")
-        ]
+        others = (*config.members, *POOL)
+        kept = [text for text in overrides if text.split("=", 1)[0] not in others]
         for names in product(*ways):
             chosen = [f"{key}={name}" for key, name in zip(config.members, names, strict=True)]
             listed.append(("_".join(names), experiment, kept + chosen))
@@ -86,25 +85,20 @@ def compose_sweep(experiment: str, overrides: Sequence[str]) -> Member:
     return Member("", list(overrides), first.config, first.text, tuple(members))
 
 
-def split_jobs(overrides: Sequence[str]) -> tuple[int | None, list[str]]:
-    """Split `jobs=N` off what was typed for a multi-run: it is not its members'.
+def split_pool(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Split off what was typed for a multi-run and is not its members': where they are run.
 
     Args:
         overrides: Hydra overrides.
 
     Returns:
-        How many members to run at once, None if that was not typed; and the other overrides.
+        `jobs`, `executor` and `gpus`, as far as they were typed; and the other overrides.
 
-    >>> split_jobs(["seed=0,1", "jobs=2"])
-    (2, ['seed=0,1'])
+    >>> split_pool(["seed=0,1", "jobs=2"])
+    ({'jobs': '2'}, ['seed=0,1'])
     """
-    typed = [text for text in overrides if text.startswith("jobs=")]
-    if not typed:
-        return None, list(overrides)
-    number = typed[-1].removeprefix("jobs=")
-    if not re.fullmatch(r"[1-9]\d*", number):
-        raise ConfigError(f"{typed[-1]}: say how many members run at once, as in jobs=2")
-    return int(number), [text for text in overrides if text not in typed]
+    own = [text for text in overrides if text.partition("=")[0] in POOL]
+    return dict(text.split("=", 1) for text in own), [t for t in overrides if t not in own]
 
 
 def as_entry(member: Member) -> dict[str, object]:

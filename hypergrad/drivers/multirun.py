@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -22,10 +23,11 @@ from hypergrad.data import DataError
 from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import again, execute, new_run
 from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one_line
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.parallel.pool import spread
-from hypergrad.parallel.worker import Executor, WorkerLost
+from hypergrad.parallel.worker import WorkerLost
 from hypergrad.reporting.multirun_report import (
     NOT_ASKED,
     multirun_headline,
@@ -41,21 +43,20 @@ from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 __all__ = ["MultiRun", "is_multirun", "start_multirun"]
 
 SOME_FAILED = 3
-GRACE = 30.0  # seconds that members in processes have for their checkpoints
 LOOK = 0.5  # seconds between two looks at how far they are
 LOSSES = 3  # times that a member may lose its process before it counts as failed
 LOG = "log.txt"  # of a member in a process: what it would have said on the terminal
 
 
 def start_multirun(
-    whole: Member, command: Sequence[str], *, jobs: int = 1, sweep: bool = False
+    whole: Member, command: Sequence[str], pool: Pool, *, sweep: bool = False
 ) -> int:
     """Begin a run that is made of runs, and see it through.
 
     Args:
         whole: What it is, and its members.
         command: The command line, for the record.
-        jobs: Members at once, each in a process of its own if there are several.
+        pool: Where they are run.
         sweep: Its members are runs of their own, which draw and report; else it does that.
 
     Returns:
@@ -65,12 +66,18 @@ def start_multirun(
         ValueError: If no member can begin; nothing is written then.
         RunFailed: If every member failed.
     """
-    look = look_at(whole.members, jobs)
+    look = look_at(whole.members, pool)
     if len(look.refused) == len(whole.members):
         raise nothing_to_run(look.refused)
-    listed = {"sweep": sweep, "jobs": jobs, "members": [as_entry(each) for each in whole.members]}
+    listed = _listed(whole.members, pool, sweep)
     run = new_run(whole.config, whole.text, whole.overrides, members=listed)
     return MultiRun(run, command).drive(look)
+
+
+def _listed(members: Sequence[Member], pool: Pool, sweep: bool) -> dict[str, object]:
+    """What `members.json` says."""
+    entries = [as_entry(member) for member in members]
+    return {"sweep": sweep, "pool": pool._asdict(), "members": entries}
 
 
 def is_multirun(run: RunDirectory) -> bool:
@@ -84,7 +91,7 @@ class MultiRun:
     Args:
         run: Its directory.
         command: The command line, for the record.
-        jobs: Members at once; None for as many as it was begun with.
+        pool: What was typed of where members are run; the rest is as it was begun.
         member: It is itself a member of another, which says how to resume.
     """
 
@@ -92,8 +99,8 @@ class MultiRun:
         self,
         run: RunDirectory,
         command: Sequence[str],
+        pool: Mapping[str, str] = MappingProxyType({}),
         *,
-        jobs: int | None = None,
         member: bool = False,
     ) -> None:
         listed = run.read_json("members.json")
@@ -101,7 +108,7 @@ class MultiRun:
         self._config = configs.load(run.config_text())
         self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
         self._sweep: bool = listed["sweep"]
-        self._jobs: int = jobs or listed["jobs"]
+        self._pool = Pool(**listed["pool"]).having(pool)
         self._command = list(command)
         self._member = member
         self._costs: dict[str, float] = {}  # of members that can begin
@@ -116,23 +123,25 @@ class MultiRun:
             Exit code, as for `start_multirun`.
         """
         left = [member for name, member in self._members.items() if not self._is_done(name)]
-        refused, costs = look_at(left, self._jobs) if look is None else look
+        refused, costs = look_at(left, self._pool) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]
             # Members of this process have live lines of their own.
-            live = None if self._jobs > 1 else False
+            live = None if self._pool.is_used else False
             try:
                 with TaskProgress(Console(stderr=True, force_terminal=live)) as display:
                     done = len(self._members) - len(left)
                     display.begin(len(self._members), done, self._share())
-                    go = self._in_processes if self._jobs > 1 else self._here
+                    go = self._in_processes if self._pool.is_used else self._here
                     for name, trouble in go(going, interrupt, display):
                         if trouble:
                             failed[name] = trouble
                             print(f"hypergrad: {name}: {trouble}", file=sys.stderr)
             except Interrupted:
-                self._run.update_summary({"status": "interrupted", "message": "on request"})
+                self._run.update_summary(
+                    {"status": "interrupted", "message": str(interrupt.requested)}
+                )
                 if not self._member:
                     print(f"interrupted; go on with: {again(self._run)}", file=sys.stderr)
                 return interrupt.exit_code
@@ -212,7 +221,7 @@ class MultiRun:
         self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
     ) -> Iterator[tuple[str, str]]:
         """Take members to their end in several processes; yield each with what went wrong."""
-        executor = Executor(jobs=self._jobs, threads=self._config.threads or 1, grace=GRACE)
+        executor = self._pool.of(threads=self._config.threads or 1)
         left = {member.name: member for member in members}
         losses: Counter[str] = Counter()
         running: list[str] = []
@@ -297,8 +306,7 @@ def run_member(task: MemberTask) -> str:
     run = RunDirectory(task.parent).member(member.name)
     if not (run.path / ".hydra" / "config.yaml").is_file():
         if member.members:
-            own = [as_entry(each) for each in member.members]
-            run.write_json("members.json", {"sweep": False, "jobs": 1, "members": own})
+            run.write_json("members.json", _listed(member.members, Pool(), sweep=False))
         run.write_config(member.text, member.overrides)
     try:
         if member.members:

@@ -9,7 +9,10 @@ from hypergrad.config.schema import RunConfig
 __all__ = ["table_members"]
 
 # Said by the table for all of its cells, not by each of them.
-_OF_THE_TABLE = ("table.", "repeats", "seed", "budget", "jobs", "outputs", "test_curves")
+_OF_THE_TABLE = (
+    *("table.", "repeats", "seed", "budget", "jobs=", "executor=", "gpus=", "outputs"),
+    "test_curves",
+)
 # With a budget, nothing else ends a search.
 _UNTIL_SPENT = {
     "random": ("search.trials=null",),

@@ -195,7 +195,7 @@ def _count(executor: Executor) -> int:
     room = sum(_room(node["Resources"], executor.gpus) for node in ray.nodes() if node["Alive"])
     if room == 0:
         raise ValueError(
-            f"no machine of the Ray cluster has a CPU and {executor.gpus:g} GPUs: see search.gpus"
+            f"no machine of the Ray cluster has a CPU and {executor.gpus:g} GPUs: see gpus"
         )
     return executor.jobs if executor.jobs > 1 else room
 

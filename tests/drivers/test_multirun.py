@@ -11,6 +11,7 @@ import pytest
 from commands import Call, only_run
 from tiny import everything
 
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import as_entry, compose_member, compose_sweep
 from hypergrad.drivers.multirun import MultiRun, start_multirun
 from hypergrad.parallel.worker import WorkerLost
@@ -165,7 +166,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     """What the members of the small Figure 3 come to."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     whole = compose_member("", "fig3", [*SMALL, f"outputs={outputs}"])
-    assert start_multirun(whole, []) == 0
+    assert start_multirun(whole, [], Pool()) == 0
     return contents(only_run(outputs))
 
 
@@ -338,3 +339,25 @@ def test_names_of_swept_members_are_names_of_folders() -> None:
         "3_data.path=_c,model.options.hidden=8",
     ]
     assert [member.name for member in compose_sweep("quickstart", ["seed=1"]).members] == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "remedy"),
+    [
+        ("jobs=some", "as in jobs=2"),
+        ("executor=slurm", "use local or ray"),
+        ("gpus=1", "use executor ray, or 0"),
+        ("gpus=all", "give a share of one GPU"),
+    ],
+)
+def test_where_members_cannot_be_run(call: Call, tmp_path: Path, typed: str, remedy: str) -> None:
+    answer = call("run", *SWEEP, "-m", "seed=0,1", typed, f"outputs={tmp_path}")
+    assert (answer.code, remedy in answer.err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_typed_for_the_pool_is_not_the_members(tmp_path: Path) -> None:
+    typed = ["jobs=2", "executor=ray", "gpus=0.5", "data=mnist", "method=shared"]
+    (member,) = compose_member("", "fig3", typed).members
+    assert (member.config.jobs, member.config.executor, member.config.gpus) == (1, "local", 0)
+    assert member.overrides == ["data=mnist", "method=shared"]

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 import small
+from commands import only_run
 from places import ROOT, TESTS
+from tiny import everything
 
+from hypergrad.drivers.member_pool import Pool
+from hypergrad.drivers.members import compose_member
+from hypergrad.drivers.multirun import start_multirun
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.runs.interrupt import Interrupt, Interrupted
@@ -97,7 +102,7 @@ def test_errors_threads_and_requests(nodes: object, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         list(spread(sleep_for, [600], EVERYWHERE, Interrupt("SIGTERM"), begin, (tmp_path,)))
     shares = Executor("ray", gpus=0.5)
-    with pytest.raises(ValueError, match=r"has a CPU and 0\.5 GPUs: see search\.gpus"):
+    with pytest.raises(ValueError, match=r"has a CPU and 0\.5 GPUs: see gpus"):
         list(spread(sleep_for, [600], shares, Interrupt(), begin, (tmp_path,)))
 
 
@@ -204,7 +209,7 @@ def test_a_search_outlives_a_machine(
     alone = small.new_run(given, text, tmp_path)
     small.lead(given, alone)
     doomed = nodes.add_node(num_cpus=1)
-    given, text = small.setting("epochs=60", "search.executor=ray")
+    given, text = small.setting("epochs=60", "executor=ray")
     run = small.new_run(given, text, tmp_path)
 
     def kill_a_machine() -> None:
@@ -216,3 +221,16 @@ def test_a_search_outlives_a_machine(
     small.lead(given, run)
     killer.join()
     small.assert_same(run, alone)
+
+
+@pytest.mark.fault
+def test_members_of_a_run_over_machines(nodes: object, tmp_path: Path) -> None:
+    found = {}
+    for pool in (Pool(), Pool(executor="ray")):
+        outputs = tmp_path / pool.executor
+        typed = ["data=digits", "model=mlp", "scale=smoke", "outer.steps=1", f"outputs={outputs}"]
+        assert start_multirun(compose_member("", "fig3", typed), [], pool) == 0
+        run = only_run(outputs)
+        found[pool.executor] = {path.name: everything(path) for path in run.glob("digits_*")}
+        assert len(list(run.glob("*/log.txt"))) == (3 if pool.is_used else 0)
+    assert found["ray"] == found["local"]

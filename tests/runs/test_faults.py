@@ -2,6 +2,7 @@
 
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -136,3 +137,45 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_resume(
     assert f"--resume {run}" in errors.read_text().splitlines()[-1]
     assert list((run / "checkpoints").glob("*.json"))
     assert '"status": "interrupted"' in (run / "summary.json").read_text()
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_members_in_processes_write_checkpoints_when_their_parent_is_stopped_or_dies(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    errors = tmp_path / "errors.txt"
+    command = [*RUN, "quickstart", "-m", *OVERRIDES, "seed=0,1", "epochs=60", "repeats=1"]
+    command += ["checkpoint_seconds=1000"]  # none but the one that is asked for
+    whole = start(errors, *command, f"outputs={tmp_path / 'whole'}")
+    assert whole.wait() == 0, errors.read_text()
+    process = start(errors, *command, "jobs=2", f"outputs={tmp_path / 'stopped'}")
+    wait_for(tmp_path / "stopped" / "quickstart", process)
+    run = the_run(tmp_path / "stopped")
+    names = ("0_seed=0", "1_seed=1")
+    for name in names:
+        wait_for(run / name / "inner.csv", process)
+    workers = children_of(process)
+    process.send_signal(number)
+    assert process.wait() == code
+    until = time.monotonic() + 30
+    while any(alive(pid) for pid in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert [pid for pid in workers if alive(pid)] == []
+    for name in names:
+        assert list((run / name / "checkpoints").glob("*.json"))
+        assert '"status": "interrupted"' in (run / name / "summary.json").read_text()
+    if number != signal.SIGKILL:
+        assert f"--resume {run}" in errors.read_text().splitlines()[-1]
+    again = start(errors, *RUN, "--resume", str(run))
+    assert again.wait() == 0, errors.read_text()
+    for name in names:
+        assert everything(run / name) == everything(the_run(tmp_path / "whole") / name)
+
+
+def children_of(process: subprocess.Popen) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]

@@ -82,8 +82,9 @@ class HypervarianceDriver:
 
     def _work(self, left: list[Task]) -> Iterator[tuple[Task, Measurement]]:
         config = self._context.config
-        if config.jobs > 1 and len(left) > 1:
-            executor = Executor(jobs=min(config.jobs, len(left)), threads=config.threads)
+        if (config.jobs > 1 or config.executor == "ray") and len(left) > 1:
+            jobs = min(config.jobs, len(left))
+            executor = Executor(config.executor, jobs, config.gpus, config.threads)
             yield from spread(work, left, executor, self._interrupt, begin, (config,))
             return
         model = make_model(config, self._context.data, config.seed)

@@ -128,12 +128,12 @@ class SearchDriver:
     ) -> Iterator[tuple[list[Trial], list[TrialResult]]]:
         """Train groups of trials here, one after another, or in worker processes."""
         config = self._config
-        if config.jobs == 1 and config.search.executor == "local":
+        if config.jobs == 1 and config.executor == "local":
             return ((trials, self._trainer.train(trials, self._tick)) for trials in groups)
         executor = Executor(
-            name=config.search.executor,
+            name=config.executor,
             jobs=config.jobs,
-            gpus=config.search.gpus,
+            gpus=config.gpus,
             threads=config.threads,
         )
         return spread(work, groups, executor, self._interrupt, begin, (config,))

@@ -204,6 +204,7 @@ def test_what_is_not_finite_is_said_by_name(
         (("precision=float64", "hvp.precision=bfloat16"), "use hvp.precision=null"),
         (("hvp.precision=tf32", "device=cpu"), "needs a CUDA device"),
         (("jobs=2",), "use threads=N"),
+        (("executor=ray",), "drop it"),
         (("method=unshared", "reverse.memory_gb=1e-9"), "raise it"),
         (("outer.patience=0",), "at least 1"),
         (("method.name=other",), "use one of shared, unshared, hd"),

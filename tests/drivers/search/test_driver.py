@@ -269,7 +269,7 @@ def test_a_search_that_cannot_be(tmp_path: Path) -> None:
         ("search.grid.momenta=[0.1]", "use learning_rate, factor, momentum or weight_decay"),
         ("search.grid.momentum=[1.5]", "search.grid.momentum=1.5: must be in"),
         ("search.ensemble=0", "use auto, or how many"),
-        ("search.executor=slurm", "use one of local, ray"),
+        ("executor=slurm", "use one of local, ray"),
         ("search.kind=lattice", "use one of grid, random, hd, ours"),
         ("budget=2h", "a grid is searched whole"),
         ("budget=soon", "'soon' is no budget"),
