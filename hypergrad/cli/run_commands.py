@@ -73,8 +73,9 @@ def start(
         return _show_cost(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
     if config.is_multirun:
+        from hypergrad.drivers.member_pool import Pool
         from hypergrad.drivers.members import compose_member
-        from hypergrad.drivers.multirun import Pool, start_multirun
+        from hypergrad.drivers.multirun import start_multirun
 
         whole = compose_member("", experiment, overrides)
         return start_multirun(whole, command, Pool(config.jobs, config.executor, config.gpus))
@@ -98,7 +99,8 @@ def _sweep(
             print(f"{member.name}: {experiment} {' '.join(member.overrides)}", file=sys.stderr)
             _show_cost(experiment, member.overrides)
         return 0
-    from hypergrad.drivers.multirun import Pool, start_multirun
+    from hypergrad.drivers.member_pool import Pool
+    from hypergrad.drivers.multirun import start_multirun
 
     whole = whole._replace(overrides=list(overrides))
     return start_multirun(whole, command, Pool().having(typed), sweep=True)

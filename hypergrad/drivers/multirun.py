@@ -7,7 +7,6 @@ whole goes on from wherever it was stopped, in any number of processes.
 
 import contextlib
 import os
-import re
 import sys
 import threading
 from collections import Counter
@@ -19,16 +18,16 @@ from typing import NamedTuple
 from rich.console import Console
 
 from hypergrad.config import composition as configs
-from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
-from hypergrad.drivers.context import LAYOUTS, check_ranks, prepare
+from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import again, execute, new_run
+from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one_line
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.parallel.pool import spread
-from hypergrad.parallel.ranks import current_ranks
-from hypergrad.parallel.worker import Executor, WorkerLost
+from hypergrad.parallel.worker import WorkerLost
 from hypergrad.reporting.multirun_report import (
     NOT_ASKED,
     multirun_headline,
@@ -44,59 +43,9 @@ from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 __all__ = ["MultiRun", "is_multirun", "start_multirun"]
 
 SOME_FAILED = 3
-GRACE = 30.0  # seconds that members in processes have for their checkpoints
 LOOK = 0.5  # seconds between two looks at how far they are
 LOSSES = 3  # times that a member may lose its process before it counts as failed
 LOG = "log.txt"  # of a member in a process: what it would have said on the terminal
-
-
-class Pool(NamedTuple):
-    """Where members are run.
-
-    Attributes:
-        jobs: Members at once; with Ray and 1: as many as there is room for.
-        executor: `local`, processes of this machine if `jobs` is above 1; or `ray`.
-        gpus: Of a machine of Ray's, for each member.
-    """
-
-    jobs: int = 1
-    executor: str = "local"
-    gpus: float = 0.0
-
-    @property
-    def is_used(self) -> bool:
-        """Whether members get processes of their own."""
-        return self.jobs > 1 or self.executor == "ray"
-
-    def having(self, typed: Mapping[str, str]) -> "Pool":
-        """Return the same but for what was typed.
-
-        Raises:
-            ConfigError: For a value that cannot be.
-        """
-        if not re.fullmatch(r"[1-9]\d*", jobs := typed.get("jobs", str(self.jobs))):
-            raise ConfigError(f"jobs={jobs}: say how many members run at once, as in jobs=2")
-        if not re.fullmatch(r"\d*\.?\d+", gpus := typed.get("gpus", str(self.gpus))):
-            raise ConfigError(f"gpus={gpus}: give a share of one GPU, or whole ones")
-        pool = Pool(int(jobs), typed.get("executor", self.executor), float(gpus))
-        pool.of(threads=None)  # checks the rest
-        return pool
-
-    def of(self, threads: int | None) -> Executor:
-        """Return the executor of processes that compute with so many threads."""
-        return Executor(self.executor, self.jobs, self.gpus, threads, GRACE)
-
-
-class FirstLook(NamedTuple):
-    """What can be said of members before any of them begins.
-
-    Attributes:
-        refused: Those that cannot begin, and why.
-        costs: Gradient evaluations of the others, 0 where a budget ends them.
-    """
-
-    refused: dict[str, ValueError]
-    costs: dict[str, float]
 
 
 def start_multirun(
@@ -117,9 +66,9 @@ def start_multirun(
         ValueError: If no member can begin; nothing is written then.
         RunFailed: If every member failed.
     """
-    look = _look_at(whole.members, pool)
+    look = look_at(whole.members, pool)
     if len(look.refused) == len(whole.members):
-        raise _nothing_to_run(look.refused)
+        raise nothing_to_run(look.refused)
     listed = _listed(whole.members, pool, sweep)
     run = new_run(whole.config, whole.text, whole.overrides, members=listed)
     return MultiRun(run, command).drive(look)
@@ -174,7 +123,7 @@ class MultiRun:
             Exit code, as for `start_multirun`.
         """
         left = [member for name, member in self._members.items() if not self._is_done(name)]
-        refused, costs = _look_at(left, self._pool) if look is None else look
+        refused, costs = look_at(left, self._pool) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]
@@ -213,9 +162,9 @@ class MultiRun:
         for name, error in refused.items():
             subject = _subject(self._members[name].config)
             if isinstance(error, DataError) and subject not in able:
-                missing[subject] = _one_line(error)
+                missing[subject] = one_line(error)
             else:
-                failed[name] = _one_line(error)
+                failed[name] = one_line(error)
                 print(f"hypergrad: {name}: {failed[name]}", file=sys.stderr)
         known = self._run.read_summary().get("costs", {})
         costs = {**known, **costs}
@@ -369,7 +318,7 @@ def run_member(task: MemberTask) -> str:
     except (RunFailed, ValueError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        return _one_line(error)
+        return one_line(error)
     if code == SOME_FAILED:
         return "some of its members failed"
     if code:
@@ -391,88 +340,9 @@ def run_member_in_worker(task: MemberTask) -> str:
             return f"was stopped by {interrupt.requested}"
 
 
-def _look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
-    """Try every data set, and every way to use it, once, before any member begins."""
-    ranks = current_ranks()
-    if pool.is_used and ranks.size > 1:
-        raise ConfigError(
-            f"jobs={pool.jobs} executor={pool.executor}: members in processes of their own cannot "
-            f"be shared among {ranks.size} ranks too: drop both, or torchrun"
-        )
-    for config in _configs(members):
-        check_ranks(config, ranks)
-    look = FirstLook({}, {})
-    seen: dict[tuple[str, str], int | DataError] = {}
-    for member in members:
-        try:
-            look.costs[member.name] = _try(member, seen)
-        except ValueError as error:
-            look.refused[member.name] = error
-    return look
-
-
-def _configs(members: Sequence[Member]) -> Iterator[RunConfig]:
-    """The configurations of all runs that are not made of runs themselves."""
-    for member in members:
-        if member.members:
-            yield from _configs(member.members)
-        else:
-            yield member.config
-
-
-def _try(member: Member, seen: dict[tuple[str, str], int | DataError]) -> float:
-    """Return the gradient evaluations of a member, 0 where a budget ends it.
-
-    Args:
-        member: Which.
-        seen: Training images of each data set and driver, or why there are none; added to.
-
-    Raises:
-        ValueError: If it cannot begin.
-    """
-    if member.members:
-        costs, errors = [], []
-        for own in member.members:
-            try:
-                costs.append(_try(own, seen))
-            except ValueError as error:
-                errors.append(error)
-        if not costs:
-            raise errors[0]
-        return sum(costs)
-    config = member.config
-    key = repr(config.data), config.driver
-    if key not in seen:
-        try:
-            seen[key] = len(prepare(config).data.train)
-        except DataError as error:
-            seen[key] = error
-    images = seen[key]
-    if isinstance(images, DataError):
-        raise images
-    if config.budget is not None:
-        return 0.0
-    repeats = 1 if config.driver == "hypervariance" else len(config.seeds)
-    return repeats * LAYOUTS[config.driver](config, images, 1).cost
-
-
-def _nothing_to_run(refused: Mapping[str, ValueError]) -> ValueError:
-    """What to say when no member can begin: the reason, or that there are several."""
-    reasons = {name: _one_line(error) for name, error in refused.items()}
-    if len(set(reasons.values())) == 1:
-        return next(iter(refused.values()))
-    for name, why in reasons.items():
-        print(f"hypergrad: {name}: {why}", file=sys.stderr)
-    return ConfigError(f"{len(refused)} of {len(refused)} failed: {', '.join(refused)}")
-
-
 def _subject(config: RunConfig) -> str:
     """What a member is about: its data set, or its column of a table."""
     return config.table_column or config.data.name
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ import pytest
 from commands import Call, only_run
 from tiny import everything
 
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import as_entry, compose_member, compose_sweep
-from hypergrad.drivers.multirun import MultiRun, Pool, start_multirun
+from hypergrad.drivers.multirun import MultiRun, start_multirun
 from hypergrad.parallel.worker import WorkerLost
 from hypergrad.reporting.multirun_report import members_table
 from hypergrad.reporting.progress import TaskProgress
@@ -81,7 +82,7 @@ def test_a_data_set_that_is_not_there_is_named_and_the_rest_is_drawn(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hypergrad.data import DataError
-    from hypergrad.drivers import multirun
+    from hypergrad.drivers import first_look, multirun
 
     original = multirun.prepare
 
@@ -91,12 +92,14 @@ def test_a_data_set_that_is_not_there_is_named_and_the_rest_is_drawn(
         digits = replace(config.data, name="digits", image_size=None)
         return original(replace(config, data=digits), **options)
 
+    monkeypatch.setattr(first_look, "prepare", prepare)
     monkeypatch.setattr(multirun, "prepare", prepare)
     answer = call("run", "fig3", "method=hd", *SMALL[1:], f"outputs={tmp_path}")
     assert answer.code == 3, answer.err
     assert "fig3: without svhn: svhn cannot be had here" in answer.err.splitlines()[-1]
     run = only_run(tmp_path)
     assert (run / "figures" / "fig3.png").is_file()
+    monkeypatch.setattr(first_look, "prepare", lambda config: prepare_none())
     monkeypatch.setattr(multirun, "prepare", lambda config: prepare_none())
 
     def prepare_none() -> None:

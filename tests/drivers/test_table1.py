@@ -131,7 +131,7 @@ def test_the_table_is_filled_cell_by_cell_and_a_lost_cell_alone_is_done_again(
 def test_a_column_without_data_is_named_and_the_rest_is_filled(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hypergrad.drivers import multirun
+    from hypergrad.drivers import first_look, multirun
 
     original = multirun.prepare
 
@@ -140,6 +140,7 @@ def test_a_column_without_data_is_named_and_the_rest_is_filled(
             raise DataError("svhn cannot be had here")
         return original(config, **options)
 
+    monkeypatch.setattr(first_look, "prepare", prepare)
     monkeypatch.setattr(multirun, "prepare", prepare)
     rows = ("table.rows=[random]", "table.columns=[digits,svhn]", "budget=2trials", "repeats=1")
     answer = call("run", "table1", *TINY, *rows, f"outputs={tmp_path}")

@@ -14,8 +14,9 @@ from commands import only_run
 from places import ROOT, TESTS
 from tiny import everything
 
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import compose_member
-from hypergrad.drivers.multirun import Pool, start_multirun
+from hypergrad.drivers.multirun import start_multirun
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.runs.interrupt import Interrupt, Interrupted
