@@ -1,4 +1,4 @@
-"""A look at a multi-run's members before any of them begins: which can, and at what cost."""
+"""A look at the members of a multi-run before any of them begins: which can, and what they cost."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,15 @@ class FirstLook(NamedTuple):
 
 
 def look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
-    """Try every data set, and every way to use it, once, before any member begins."""
+    """Try every data set, and every way to use it, once, before any member begins.
+
+    Args:
+        members: Those that are left to run.
+        pool: Where they are going to be run.
+
+    Raises:
+        ConfigError: If ranks have nothing to share in them.
+    """
     ranks = current_ranks()
     if pool.is_used and ranks.size > 1:
         raise ConfigError(
@@ -41,7 +49,7 @@ def look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
     seen: dict[tuple[str, str], int | DataError] = {}
     for member in members:
         try:
-            look.costs[member.name] = _cost_of(member, seen)
+            look.costs[member.name] = _try(member, seen)
         except ValueError as error:
             look.refused[member.name] = error
     return look
@@ -56,7 +64,7 @@ def _configs(members: Sequence[Member]) -> Iterator[RunConfig]:
             yield member.config
 
 
-def _cost_of(member: Member, seen: dict[tuple[str, str], int | DataError]) -> float:
+def _try(member: Member, seen: dict[tuple[str, str], int | DataError]) -> float:
     """Return the gradient evaluations of a member, 0 where a budget ends it.
 
     Args:
@@ -70,7 +78,7 @@ def _cost_of(member: Member, seen: dict[tuple[str, str], int | DataError]) -> fl
         costs, errors = [], []
         for own in member.members:
             try:
-                costs.append(_cost_of(own, seen))
+                costs.append(_try(own, seen))
             except ValueError as error:
                 errors.append(error)
         if not costs:
@@ -93,7 +101,11 @@ def _cost_of(member: Member, seen: dict[tuple[str, str], int | DataError]) -> fl
 
 
 def nothing_to_run(refused: Mapping[str, ValueError]) -> ValueError:
-    """What to say when no member can begin: the reason, or that there are several."""
+    """Return what to raise when no member can begin: the reason, or that there are several.
+
+    Args:
+        refused: All members, and why each cannot.
+    """
     reasons = {name: one_line(error) for name, error in refused.items()}
     if len(set(reasons.values())) == 1:
         return next(iter(refused.values()))
@@ -103,5 +115,5 @@ def nothing_to_run(refused: Mapping[str, ValueError]) -> ValueError:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error as one line."""
+    """Return what an error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Where the members of a multi-run are run: here, in processes, or on the machines of a cluster."""
+"""Where the members of a multi-run are run: here, in processes, or over a Ray cluster."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypergrad.config.checks import ConfigError
 from hypergrad.parallel.worker import Executor
 
-__all__ = ["GRACE", "Pool"]
+__all__ = ["Pool"]
 
 GRACE = 30.0  # seconds that members in processes have for their checkpoints
 

@@ -92,15 +92,15 @@ def test_a_data_set_that_is_not_there_is_named_and_the_rest_is_drawn(
         digits = replace(config.data, name="digits", image_size=None)
         return original(replace(config, data=digits), **options)
 
-    for module in (first_look, multirun):
-        monkeypatch.setattr(module, "prepare", prepare)
+    monkeypatch.setattr(first_look, "prepare", prepare)
+    monkeypatch.setattr(multirun, "prepare", prepare)
     answer = call("run", "fig3", "method=hd", *SMALL[1:], f"outputs={tmp_path}")
     assert answer.code == 3, answer.err
     assert "fig3: without svhn: svhn cannot be had here" in answer.err.splitlines()[-1]
     run = only_run(tmp_path)
     assert (run / "figures" / "fig3.png").is_file()
-    for module in (first_look, multirun):
-        monkeypatch.setattr(module, "prepare", lambda config: prepare_none())
+    monkeypatch.setattr(first_look, "prepare", lambda config: prepare_none())
+    monkeypatch.setattr(multirun, "prepare", lambda config: prepare_none())
 
     def prepare_none() -> None:
         raise DataError("nothing is here")

@@ -140,8 +140,8 @@ def test_a_column_without_data_is_named_and_the_rest_is_filled(
             raise DataError("svhn cannot be had here")
         return original(config, **options)
 
-    for module in (first_look, multirun):
-        monkeypatch.setattr(module, "prepare", prepare)
+    monkeypatch.setattr(first_look, "prepare", prepare)
+    monkeypatch.setattr(multirun, "prepare", prepare)
     rows = ("table.rows=[random]", "table.columns=[digits,svhn]", "budget=2trials", "repeats=1")
     answer = call("run", "table1", *TINY, *rows, f"outputs={tmp_path}")
     assert answer.code == 3, answer.err
