@@ -356,3 +356,10 @@ def test_dry_run_needs_no_data(call: Call) -> None:
     assert "cifar10 is not here yet" in answer.err
     assert "83,435" in answer.out  # inner steps of ten outer ones
     assert "175,066 parameters; 7 tangents, whatever the horizon: 23.4 MiB" in answer.out
+
+
+def test_help_of_check_says_what_it_compares(call: Call) -> None:
+    answer = call("check", "--help")
+    text = " ".join(answer.out.split())
+    assert "with autograd through the unrolled loop" in text
+    assert "forward mode, or reverse mode with method=unshared" in text
