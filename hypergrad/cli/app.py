@@ -97,7 +97,7 @@ def baselines(
     ] = None,
     overrides: Overrides = None,
     search: Annotated[
-        str | None, typer.Option(help="grid, random, hd: hypergradient descent begun anew, or ours.")
+        str | None, typer.Option(help="grid, random, hd (hypergradient descent), or ours.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, in processes.")] = None,
     ensemble: Annotated[
