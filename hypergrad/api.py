@@ -140,6 +140,8 @@ def learn_schedule(
             )
     if epochs < 1 or outer_steps < 1:
         raise ValueError(f"{epochs=}, {outer_steps=}: both must be at least 1")
+    if patience is not None and patience < 1:
+        raise ValueError(f"{patience=}: must be at least 1; None never stops early")
     if any(not isinstance(horizon, int) or horizon < 1 for horizon in first_horizons):
         raise ValueError(f"first_horizons={first_horizons}: epochs are whole numbers from 1 on")
     if counts is None and (isinstance(options, ForwardOptions) or any(first_horizons)):

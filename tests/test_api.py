@@ -157,6 +157,8 @@ def test_learning_ends_with_a_budget_or_without_progress() -> None:
     assert still[-1].ended == "no better validation accuracy in 2 outer steps"
     with pytest.raises(ValueError, match="'much' is no budget"):
         learn(budget="much")
+    with pytest.raises(ValueError, match="patience=0: must be at least 1"):
+        learn(patience=0)
 
 
 def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:

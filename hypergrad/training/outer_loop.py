@@ -88,7 +88,8 @@ class OuterOptions:
         assert progress.state is not None
         if outer_optimizer.has_converged(progress.state, self.tolerance):
             return f"converged after {number} outer steps"
-        if self.patience and best is not None and number - 1 - best.number >= self.patience:
+        stale = 0 if best is None else number - 1 - best.number
+        if self.patience is not None and stale >= self.patience:
             return f"no better validation accuracy in {self.patience} outer steps"
         # The first one has no products, and says nothing about the others.
         if self.budget is not None and number > 1:
