@@ -5,7 +5,8 @@ running statistics that evaluation needs are updated beside it, as an ordinary t
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,25 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from hypergrad.core.batches import example_count
+from hypergrad.core.objective import Batch, Criterion, Loss, Objective, supervised
+
 __all__ = ["Batch", "FlatModel"]
 
-Batch = tuple[Tensor, Tensor]  # inputs and labels
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Values = Mapping[str, Tensor]
+NO_VALUES: Values = {}
+
+
+class _Call(nn.Module):
+    """A network inside its loss, so that a loss may call it as it likes."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, loss: Loss, batch: Batch, values: Values) -> tuple[Tensor, Any]:
+        result = loss(self.net, batch, values)
+        return result if isinstance(result, tuple) else (result, None)
 
 
 class FlatModel:
@@ -26,16 +42,20 @@ class FlatModel:
     Args:
         module: Any twice differentiable module. It is copied, and left as it is: mode, weights
             and buffers. Parameters with `requires_grad=False` are constants.
-        criterion: Maps (predictions, labels) to the mean loss of a batch.
+        objective: What it is trained for; or a criterion, which maps (predictions, labels) to the
+            mean loss of a batch, for a network of one input, judged by its accuracy.
 
     Raises:
         ValueError: If the module has no trainable parameters.
     """
 
-    def __init__(self, module: nn.Module, criterion: Criterion = F.cross_entropy) -> None:
+    def __init__(
+        self, module: nn.Module, objective: Objective | Criterion = F.cross_entropy
+    ) -> None:
         self.module = module
-        self.criterion = criterion
+        self.objective = objective if isinstance(objective, Objective) else supervised(objective)
         self._net = copy.deepcopy(module)
+        self._call = _Call(self._net)
         parameters = {n: p for n, p in self._net.named_parameters() if p.requires_grad}
         if not parameters:
             raise ValueError(
@@ -83,7 +103,7 @@ class FlatModel:
         """Return the same network and loss in another precision; it is made once."""
         if dtype not in self._others:
             module = copy.deepcopy(self.module).to(dtype)
-            self._others[dtype] = FlatModel(module, self.criterion)
+            self._others[dtype] = FlatModel(module, self.objective)
         return self._others[dtype]
 
     def parameters(self, theta: Tensor) -> dict[str, Tensor]:
@@ -98,45 +118,71 @@ class FlatModel:
         """Copy `theta` and `buffers` into the module itself, for use outside this library."""
         self.module.load_state_dict({**self.parameters(theta), **buffers}, strict=False)
 
+    def mask(self, where: Callable[[str, nn.Parameter], bool]) -> Tensor:
+        """Return the `(D,)` mask of some parameters: 1 for those, 0 for the others.
+
+        Args:
+            where: Maps the name of a parameter and the parameter to whether it is one of them.
+        """
+        own = dict(self.module.named_parameters())
+        return torch.cat(
+            [torch.full_like(own[n], float(where(n, own[n]))).reshape(-1) for n in self._names]
+        ).detach()
+
     def loss(
-        self, theta: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor] | None = None
+        self,
+        theta: Tensor,
+        batch: Batch,
+        buffers: dict[str, Tensor] | None = None,
+        values: Values = NO_VALUES,
     ) -> Tensor:
-        """Return the loss of a batch as a pure function of `theta`.
+        """Return the training loss of a batch as a pure function of `theta` and `values`.
 
         Normalisation uses batch statistics; dropout is off.
 
         Args:
             theta: `(D,)` parameters.
-            x: `(B, ...)` inputs.
-            y: `(B,)` labels.
+            batch: Any nest of tensors that the loss takes.
             buffers: What other layers keep in buffers; not changed. Default: the module's own.
+            values: Of the loss's hyperparameters.
 
         Returns:
             Scalar loss.
         """
         self._set_mode("pure")
         kept = self.buffers() if buffers is None else _copies(buffers)
-        state = {**self.parameters(theta), **kept}
-        return self.criterion(functional_call(self._net, state, (x,)), y)
+        return self._evaluate(self.objective.loss, theta, batch, kept, values)[0]
+
+    def validation_loss(
+        self, theta: Tensor, batch: Batch, buffers: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the validation loss of a batch, as `loss` does that of training."""
+        self._set_mode("pure")
+        kept = self.buffers() if buffers is None else _copies(buffers)
+        return self._evaluate(self._validation, theta, batch, kept)[0]
 
     def tracked_loss(
-        self, theta: Tensor, x: Tensor, y: Tensor, buffers: dict[str, Tensor]
+        self,
+        theta: Tensor,
+        batch: Batch,
+        buffers: dict[str, Tensor],
+        values: Values = NO_VALUES,
     ) -> tuple[Tensor, Tensor]:
-        """Return the training loss and the predictions, updating `buffers` in place.
+        """Return the training loss and the score, updating `buffers` in place.
 
         Args:
             theta: `(D,)` parameters.
-            x: `(B, ...)` inputs.
-            y: `(B,)` labels.
+            batch: As for `loss`.
             buffers: The running statistics, updated as by `module.train()`.
+            values: As for `loss`.
 
         Returns:
-            Scalar loss, and `(B, classes)` predictions.
+            Scalar loss, and the metric's sum over the examples (NaN without a metric).
         """
         self._set_mode("training")
-        state = {**self.parameters(theta), **buffers}
-        predictions = functional_call(self._net, state, (x,))
-        return self.criterion(predictions, y), predictions
+        loss, output = self._evaluate(self.objective.loss, theta, batch, buffers, values)
+        with torch.no_grad():
+            return loss, self._score(loss, output, batch)
 
     @torch.no_grad()
     def evaluate(
@@ -145,28 +191,50 @@ class FlatModel:
         buffers: dict[str, Tensor],
         batches: Iterable[Batch],
     ) -> tuple[float, float]:
-        """Return mean loss and accuracy over labelled batches, with running statistics.
+        """Return mean validation loss and metric over batches, with running statistics.
 
         Args:
             theta: `(D,)` parameters.
             buffers: Running statistics.
-            batches: (inputs, labels) pairs; the last one may be short.
+            batches: As for `loss`; the last one may be short.
 
         Returns:
-            Mean loss and accuracy in [0, 1] over all examples.
+            Means over all examples: of the loss, and of the metric (accuracy: in [0, 1]).
         """
         self._set_mode("evaluation")
-        state = {**self.parameters(theta), **buffers}
         total = torch.zeros(2, dtype=torch.float64)
         count = 0
-        for x, y in batches:
-            predictions = functional_call(self._net, state, (x,))
-            loss = self.criterion(predictions, y) * len(y)
-            correct = (predictions.argmax(1) == y).sum()
-            total = total.to(loss.device) + torch.stack([loss.double(), correct.double()])
-            count += len(y)
-        loss, accuracy = (total / count).tolist()
-        return loss, accuracy
+        for batch in batches:
+            size = example_count(batch)
+            loss, output = self._evaluate(self._validation, theta, batch, buffers)
+            score = self._score(loss, output, batch)
+            total = total.to(loss.device) + torch.stack([(loss * size).double(), score.double()])
+            count += size
+        loss, score = (total / count).tolist()
+        return loss, score
+
+    @property
+    def _validation(self) -> Loss:
+        return self.objective.validation_loss or self.objective.loss
+
+    def _evaluate(
+        self,
+        loss: Loss,
+        theta: Tensor,
+        batch: Batch,
+        buffers: dict[str, Tensor],
+        values: Values = NO_VALUES,
+    ) -> tuple[Tensor, Any]:
+        state = {**self.parameters(theta), **buffers}
+        inside = {f"net.{name}": tensor for name, tensor in state.items()}
+        return functional_call(self._call, inside, (loss, batch, values))
+
+    def _score(self, loss: Tensor, output: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+        """The metric's sum over a batch."""
+        if self.objective.metric is None:
+            return torch.full_like(loss, torch.nan)
+        score = self.objective.metric(output, batch)
+        return score.sum() if score.dim() else score * example_count(batch)
 
     def _set_mode(self, mode: str) -> None:
         if mode == self._mode:

@@ -2,13 +2,15 @@
 
     lambda_i <- lambda_i - gamma_i sign(h_i)
 
-`h_i` is the hypergradient of value `i`. `gamma_i` is halved before the move whenever the sign of
+on the scale of its hyperparameter, within its bounds. `h_i` is the hypergradient of value `i`. `gamma_i` is halved before the move whenever the sign of
 `h_i` differs from its last one; a zero or not finite `h_i` moves nothing and is no flip.
 """
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from hypergrad.core.hyperparameters import Hyperparameter
 
 __all__ = [
     "OuterState",
@@ -23,14 +25,17 @@ __all__ = [
 ]
 
 
+UNBOUNDED = Hyperparameter("value")
+
+
 class OuterState(NamedTuple):
-    """Values and step sizes of all hyperparameters, in the order of the columns of Z.
+    """Values and step sizes of all coefficients, in the order of the columns of Z.
 
     Attributes:
-        values: `lambda`, one a hyperparameter.
-        step_sizes: `gamma`, likewise.
+        values: `lambda`, one a coefficient.
+        step_sizes: `gamma`, likewise, on the scale of each.
         signs: Last sign that moved each value: -1, 1, or 0 before the first move.
-        moves: What the last step added to each value.
+        moves: By how much the last step moved each value, on its scale.
     """
 
     values: tuple[float, ...]
@@ -39,29 +44,33 @@ class OuterState(NamedTuple):
     moves: tuple[float, ...]
 
 
-def start(counts: Sequence[int], step_sizes: Sequence[float]) -> OuterState:
-    """Return the state before the first outer step: all values zero.
+Columns = Sequence[Hyperparameter]
+
+
+def start(hyperparameters: Sequence[Hyperparameter]) -> tuple[OuterState, Columns]:
+    """Return the state before the first outer step, and whose each of its entries is.
 
     Args:
-        counts: Values of each kind, (N_alpha, N_beta, N_mu).
-        step_sizes: Initial `gamma` of each kind.
+        hyperparameters: All that are learned.
 
     Returns:
-        The initial state.
+        The initial state, and one hyperparameter a coefficient.
     """
-    gammas = tuple(
-        gamma for count, gamma in zip(counts, step_sizes, strict=True) for _ in range(count)
-    )
-    zeros = (0.0,) * len(gammas)
-    return OuterState(zeros, gammas, (0,) * len(gammas), zeros)
+    columns = [each for each in hyperparameters for _ in each.coefficients]
+    values = tuple(value for each in hyperparameters for value in each.coefficients)
+    gammas = tuple(each.first_move for each in columns)
+    return OuterState(values, gammas, (0,) * len(values), (0.0,) * len(values)), columns
 
 
-def sign_descent(state: OuterState, hypergradients: Sequence[float]) -> OuterState:
+def sign_descent(
+    state: OuterState, hypergradients: Sequence[float], columns: Columns = ()
+) -> OuterState:
     """Take one outer step.
 
     Args:
         state: Values, step sizes and last signs.
         hypergradients: One a value; only signs matter.
+        columns: Whose each value is; linear and unbounded unless given.
 
     Returns:
         The state after the step.
@@ -70,20 +79,25 @@ def sign_descent(state: OuterState, hypergradients: Sequence[float]) -> OuterSta
     OuterState(values=(0.1,), step_sizes=(0.1,), signs=(-1,), moves=(0.1,))
     """
     values, step_sizes, signs, moves = [], [], [], []
-    for value, gamma, last, h in zip(
-        state.values, state.step_sizes, state.signs, hypergradients, strict=True
+    for value, gamma, last, h, whose in zip(
+        state.values,
+        state.step_sizes,
+        state.signs,
+        hypergradients,
+        _whose(state, columns),
+        strict=True,
     ):
         sign = sign_of(h)
         if sign * last < 0:
             gamma = gamma / 2
-        values.append(value - gamma * sign)
+        values.append(whose.moved(value, -gamma * sign))
         step_sizes.append(gamma)
         signs.append(sign or last)
-        moves.append(values[-1] - value)
+        moves.append(whose.distance(value, values[-1]))
     return OuterState(tuple(values), tuple(step_sizes), tuple(signs), tuple(moves))
 
 
-def backtrack(state: OuterState) -> OuterState:
+def backtrack(state: OuterState, columns: Columns = ()) -> OuterState:
     """Take back half of the last move, after an inner run that has no hypergradient.
 
     The step size of what had moved becomes half of what is left of the move, so that the next
@@ -91,6 +105,7 @@ def backtrack(state: OuterState) -> OuterState:
 
     Args:
         state: The state whose values made training diverge.
+        columns: As for `sign_descent`.
 
     Returns:
         Values half a step back; repeated, they approach those before the move.
@@ -99,7 +114,10 @@ def backtrack(state: OuterState) -> OuterState:
     OuterState(values=(0.5,), step_sizes=(0.125,), signs=(-1,), moves=(0.25,))
     """
     halves = tuple(move / 2 for move in state.moves)
-    values = tuple(value - half for value, half in zip(state.values, halves, strict=True))
+    values = tuple(
+        whose.moved(value, -half)
+        for value, half, whose in zip(state.values, halves, _whose(state, columns), strict=True)
+    )
     step_sizes = tuple(
         abs(half) / 2 if half else gamma
         for half, gamma in zip(halves, state.step_sizes, strict=True)
@@ -107,20 +125,23 @@ def backtrack(state: OuterState) -> OuterState:
     return OuterState(values, step_sizes, state.signs, halves)
 
 
-def step(state: OuterState, hypergradients: Sequence[float] | None) -> OuterState:
+def step(
+    state: OuterState, hypergradients: Sequence[float] | None, columns: Columns = ()
+) -> OuterState:
     """End an outer step: sign descent, or half a step back where there is nothing to descend along.
 
     Args:
         state: The state whose values the inner run used.
         hypergradients: What it found, one a value; None if its weights did not stay finite.
+        columns: As for `sign_descent`.
 
     Returns:
         The state for the next outer step. Where hypergradients were lost and none is left to
         follow, standing still would only repeat the run that lost them.
     """
     if hypergradients is None or all_lost(hypergradients):
-        return backtrack(state)
-    return sign_descent(state, hypergradients)
+        return backtrack(state, columns)
+    return sign_descent(state, hypergradients, columns)
 
 
 def all_lost(hypergradients: Sequence[float]) -> bool:
@@ -132,31 +153,42 @@ def selection_key(accuracy: float, loss: float) -> tuple[float, float]:
     """Return what orders outer steps: validation accuracy; the lower loss decides a draw.
 
     Args:
-        accuracy: On the validation images.
+        accuracy: On the validation data, or another metric; NaN where there is none: then the loss
+            alone decides.
         loss: Likewise; one that is not finite ranks last.
 
     Returns:
         A key; the greatest is the best.
     """
+    accuracy = 0.0 if math.isnan(accuracy) else accuracy
     return (accuracy, -loss) if math.isfinite(loss) else (-math.inf, -math.inf)
 
 
-def has_converged(state: OuterState, tolerance: float) -> bool:
+def has_converged(state: OuterState, tolerance: float, columns: Columns = ()) -> bool:
     """Whether every step size is under `tolerance` times the magnitude of its value.
+
+    On a `log` or `logit` scale a step size is relative already.
 
     Args:
         state: Values and step sizes.
         tolerance: Fraction, for example 0.05.
+        columns: As for `sign_descent`.
 
     Returns:
         True when the next steps can hardly change the schedule.
     """
     return all(
-        gamma < tolerance * abs(value)
-        for value, gamma in zip(state.values, state.step_sizes, strict=True)
+        gamma < tolerance * (abs(value) if whose.scale == "linear" else 1.0)
+        for value, gamma, whose in zip(
+            state.values, state.step_sizes, _whose(state, columns), strict=True
+        )
     )
 
 
 def sign_of(h: float) -> int:
     """Return the sign of a hypergradient: 0 if it is zero or not finite."""
     return 0 if h == 0 or not math.isfinite(h) else (1 if h > 0 else -1)
+
+
+def _whose(state: OuterState, columns: Columns) -> Columns:
+    return columns or (UNBOUNDED,) * len(state.values)

@@ -1,143 +1,107 @@
-"""Schedules: values of the three hyperparameters, each shared over a window of contiguous steps.
-
-Symbols: `alpha` learning rate, `beta` momentum, `mu` weight decay, `N` values of a kind, `T` inner
-steps (the horizon). Step `t` (0-based) of `T` uses value `floor(N t / T)` of its kind, so value `i`
-is in use from step `ceil(i T / N)` up to, not including, step `ceil((i + 1) T / N)`.
-"""
+"""Schedules: the values of hyperparameters over the inner steps of a training run."""
 
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
 
-__all__ = [
-    "KINDS",
-    "Schedule",
-    "StepValues",
-    "Window",
-    "contributing_steps",
-    "truncated_steps",
-    "windows",
-]
+from hypergrad.core import basis as bases_
+from hypergrad.core.basis import Basis, Windows
+from hypergrad.core.rules.torch_optim import Settable, set_values
 
-KINDS = ("learning_rate", "momentum", "weight_decay")
+__all__ = ["Schedule", "contributing_steps"]
+
+Value = float | tuple[float, ...]
 
 
-class Window(NamedTuple):
-    """Inner steps `start <= t < stop` that share one value."""
+class Schedule(Mapping[str, tuple[float, ...]]):
+    """The coefficients of every hyperparameter, and the basis that makes them a value a step.
 
-    start: int
-    stop: int
-
-
-class StepValues(NamedTuple):
-    """What one inner step uses: the three values, and which value of its kind each one is."""
-
-    alpha: float
-    beta: float
-    mu: float
-    indices: tuple[int, int, int]
-
-
-class _Optimizer(Protocol):
-    param_groups: list[dict]
-
-
-def windows(count: int, horizon: int) -> list[Window]:
-    """Return the windows of `count` values over `horizon` inner steps.
+    It has no horizon: the same schedule stretches to any number of steps. A hyperparameter without
+    coefficients is neither learned nor set: it stays at its optimiser's default.
 
     Args:
-        count: `N`, values of the kind; at most `horizon`, so that no window is empty. 0 for a kind
-            that is not learned, which has no windows.
-        horizon: `T`, inner steps.
-
-    Returns:
-        `count` windows, contiguous from 0 to `horizon`.
+        values: Coefficients by name, in the order of the columns of Z.
+        bases: Of those that are not windows, by name.
 
     Raises:
-        ValueError: If a window would be empty.
+        ValueError: If a basis has another number of coefficients, or belongs to no value.
 
-    >>> windows(2, 5)
-    [Window(start=0, stop=3), Window(start=3, stop=5)]
+    >>> Schedule({"learning_rate": (0.1, 0.01), "momentum": (0.9,)}).at(5, horizon=10)
+    {'learning_rate': 0.01, 'momentum': 0.9}
     """
-    if not 0 <= count <= horizon:
-        raise ValueError(
-            f"{count} windows do not fit {horizon} inner steps: use at most {horizon} values"
+
+    def __init__(
+        self, values: Mapping[str, Sequence[float]], bases: Mapping[str, Basis] | None = None
+    ) -> None:
+        self._values = {name: tuple(map(float, own)) for name, own in values.items()}
+        self._bases = {name: Windows(len(own)) for name, own in self._values.items()} | dict(
+            bases or {}
         )
-    if count == 0:
-        return []
-    edges = [-(-i * horizon // count) for i in range(count + 1)]
-    return [Window(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        for name, basis in self._bases.items():
+            if name not in self._values:
+                raise ValueError(f"a basis for {name!r}, which is not among {list(self._values)}")
+            given, wanted = len(self._values[name]), basis.count * basis.size
+            if given != wanted:
+                raise ValueError(f"{given} values of {name} for a basis of {wanted}: give {wanted}")
 
+    def __getitem__(self, name: str) -> tuple[float, ...]:
+        return self._values[name]
 
-@dataclass(frozen=True)
-class Schedule:
-    """Values of learning rate, momentum and weight decay over the windows of a training run.
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
-    It has no horizon: the same schedule stretches to any number of steps. A kind without values is
-    zero throughout, and not learned.
+    def __len__(self) -> int:
+        return len(self._values)
 
-    Attributes:
-        learning_rate: `N_alpha` values.
-        momentum: `N_beta` values.
-        weight_decay: `N_mu` values, per step as in `v <- beta v + g + mu theta`.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return list(self.items()) == list(other.items()) and self._bases == other._bases
 
-    >>> Schedule((0.1, 0.01), (0.9,), (0.0,)).at(5, horizon=10)
-    StepValues(alpha=0.01, beta=0.9, mu=0.0, indices=(1, 0, 0))
-    """
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
 
-    learning_rate: tuple[float, ...]
-    momentum: tuple[float, ...]
-    weight_decay: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for kind in KINDS:
-            values = tuple(float(value) for value in getattr(self, kind))
-            object.__setattr__(self, kind, values)
-        if not self.learning_rate:
-            raise ValueError("learning_rate has no value: give at least one")
+    def __repr__(self) -> str:
+        bases = {
+            name: basis for name, basis in self._bases.items() if not isinstance(basis, Windows)
+        }
+        return f"Schedule({self._values}{f', {bases}' if bases else ''})"
 
     @classmethod
-    def zeros(cls, counts: Sequence[int]) -> "Schedule":
-        """Return the all-zero schedule with `counts` = (N_alpha, N_beta, N_mu) values."""
-        n_alpha, n_beta, n_mu = counts
-        return cls((0.0,) * n_alpha, (0.0,) * n_beta, (0.0,) * n_mu)
+    def from_flat(cls, values: Sequence[float], bases: Mapping[str, Basis]) -> "Schedule":
+        """Return the schedule whose coefficients, one hyperparameter after another, are `values`.
 
-    @classmethod
-    def from_flat(cls, values: Sequence[float], counts: Sequence[int]) -> "Schedule":
-        """Return the schedule whose values, kind after kind, are `values`."""
-        if len(values) != sum(counts):
-            raise ValueError(f"{len(values)} values given for {sum(counts)} hyperparameters")
-        kinds, start = [], 0
-        for count in counts:
-            kinds.append(tuple(values[start : start + count]))
-            start += count
-        return cls(*kinds)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Sequence[float]]) -> "Schedule":
-        """Return the schedule in a mapping from kind to values, as `schedule.json` holds it."""
-        missing = [kind for kind in KINDS if kind not in values]
-        if missing:
-            raise ValueError(f"no {', '.join(missing)} among {sorted(values)}: give all of {KINDS}")
-        return cls(*(tuple(values[kind]) for kind in KINDS))
+        Raises:
+            ValueError: If there are more or fewer of them.
+        """
+        total = sum(basis.count * basis.size for basis in bases.values())
+        if len(values) != total:
+            raise ValueError(f"{len(values)} values given for {total} hyperparameters")
+        own, start = {}, 0
+        for name, basis in bases.items():
+            own[name] = tuple(values[start : start + basis.count * basis.size])
+            start += basis.count * basis.size
+        return cls(own, bases)
 
     @property
-    def counts(self) -> tuple[int, int, int]:
-        """(N_alpha, N_beta, N_mu)."""
-        return len(self.learning_rate), len(self.momentum), len(self.weight_decay)
+    def bases(self) -> dict[str, Basis]:
+        """The basis of every hyperparameter."""
+        return dict(self._bases)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Coefficients of every hyperparameter."""
+        return {name: len(own) for name, own in self._values.items()}
 
     @property
     def flat(self) -> tuple[float, ...]:
-        """All values, kind after kind: the order of the columns of Z."""
-        return self.learning_rate + self.momentum + self.weight_decay
+        """All coefficients: the order of the columns of Z."""
+        return tuple(value for own in self._values.values() for value in own)
 
     def as_dict(self) -> dict[str, list[float]]:
-        """Return a mapping from kind to values, ready for JSON."""
-        return {kind: list(getattr(self, kind)) for kind in KINDS}
+        """Return a mapping from name to coefficients, ready for JSON."""
+        return {name: list(own) for name, own in self._values.items()}
 
-    def at(self, step: int, horizon: int) -> StepValues:
+    def at(self, step: int, horizon: int) -> dict[str, Value]:
         """Return the values in use at one inner step.
 
         Args:
@@ -145,79 +109,70 @@ class Schedule:
             horizon: `T`, inner steps.
 
         Returns:
-            The values, and the index of each within its kind (0 for a kind without values).
+            A number by name, or a tuple of them where the basis is of a vector.
 
         Raises:
             ValueError: If `step` is outside the horizon.
         """
         if not 0 <= step < horizon:
             raise ValueError(f"step {step} is outside the horizon 0..{horizon - 1}")
-        a, b, m = (count * step // horizon for count in self.counts)
-        beta = self.momentum[b] if self.momentum else 0.0
-        mu = self.weight_decay[m] if self.weight_decay else 0.0
-        return StepValues(self.learning_rate[a], beta, mu, indices=(a, b, m))
+        return {
+            name: _value(own, self._bases[name], step, horizon)
+            for name, own in self._values.items()
+            if own
+        }
 
-    def apply(self, optimizer: _Optimizer, step: int, horizon: int) -> None:
-        """Set `lr`, `momentum` and `weight_decay` of a `torch.optim.SGD` for one inner step.
-
-        SGD without dampening or Nesterov is the inner optimiser here, so a learned schedule can
-        be used in any PyTorch training loop: call this before every `optimizer.step()`.
+    def apply(self, optimizer: Settable, step: int, horizon: int) -> None:
+        """Set the values of one step in an optimiser of PyTorch: call it before every `step()`.
 
         Args:
-            optimizer: Every parameter group is set.
+            optimizer: Of the kind that the schedule was learned for (SGD without dampening or
+                Nesterov unless another was asked for); every parameter group is set.
             step: 0-based step of that loop.
-            horizon: Its number of steps; the windows stretch to it.
+            horizon: Its number of steps; the schedule stretches to it.
+
+        Raises:
+            ValueError: For values that it does not take.
         """
-        values = self.at(step, horizon)
-        momentum = values.beta
-        if momentum == 0 and any(self.momentum):
-            # At exactly zero torch leaves its velocity as it was, stale for a later window.
-            momentum = sys.float_info.min
-        for group in optimizer.param_groups:
-            group["lr"], group["momentum"] = values.alpha, momentum
-            group["weight_decay"] = values.mu
+        used = {name for name, own in self.items() if any(own)}
+        set_values(optimizer, self.at(step, horizon), used)
 
     def columns(self) -> Iterator[tuple[str, int, float]]:
-        """Yield (kind, index within the kind, value) in the order of the columns of Z."""
-        for kind in KINDS:
-            for index, value in enumerate(getattr(self, kind)):
-                yield kind, index, value
-
-    def with_values(self, kind: str, values: Sequence[float]) -> "Schedule":
-        """Return a copy with other values for one kind."""
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind {kind!r}: use one of {KINDS}")
-        return replace(self, **{kind: tuple(values)})
+        """Yield (name, index, coefficient) in the order of the columns of Z."""
+        for name, own in self._values.items():
+            for index, value in enumerate(own):
+                yield name, index, value
 
     def is_finite(self) -> bool:
-        """Whether every value is a finite number."""
-        return all(math.isfinite(value) for value in self.flat)
+        """Whether every coefficient is a finite number."""
+        return all(map(math.isfinite, self.flat))
 
 
 def contributing_steps(
-    counts: Sequence[int], horizon: int, truncation: float = 0.0
-) -> tuple[int, ...]:
-    """Return how many steps contribute to each value's hypergradient.
+    bases: Mapping[str, Basis], horizon: int, truncation: float = 0.0
+) -> tuple[float, ...]:
+    """Return by what each coefficient's hypergradient is divided, hyperparameter by hyperparameter.
 
     Args:
-        counts: Values of each kind, (N_alpha, N_beta, N_mu).
+        bases: By name, in the order of `Schedule.columns`.
         horizon: `T`, inner steps.
         truncation: `tau` in [0, 1).
 
-    Returns:
-        One count a value, in the order of `Schedule.columns`; at least 1 each.
-
     Raises:
-        ValueError: If a kind has more values than there are steps.
+        ValueError: If a basis has more functions than there are steps.
     """
     return tuple(
-        window.stop - window.start - truncated_steps(window, truncation)
-        for count in counts
-        for window in windows(count, horizon)
+        steps
+        for basis in bases.values()
+        for steps in bases_.contributing_steps(basis, horizon, truncation)
     )
 
 
-def truncated_steps(window: Window, truncation: float) -> int:
-    """Return how many steps at the start of a window truncation leaves out."""
-    # The margin keeps 0.29 of 100 steps, 28.999999999999996 in floating point, at 29.
-    return int(truncation * (window.stop - window.start) + 1e-9)
+def _value(own: tuple[float, ...], basis: Basis, step: int, horizon: int) -> Value:
+    weights = basis.weights(step, horizon)
+    if basis.size > 1 or isinstance(basis, bases_.Vector):
+        size = basis.size
+        return tuple(sum(w * own[i * size + j] for i, w in weights) for j in range(size))
+    if len(weights) == 1 and weights[0][1] == 1:
+        return own[weights[0][0]]
+    return sum(weight * own[i] for i, weight in weights)

@@ -1,14 +1,16 @@
 """Which way to compute Hessian products suits a network: what it refuses, and what is fastest."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hypergrad.core.batches import first_examples, tensors_in
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.limits import known_limit
+from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import (
     NoCompilerError,
     check_stackable,
@@ -48,13 +50,16 @@ class Choice(NamedTuple):
         return f"Hessian products by {self.strategy} ({times}){skipped}"
 
 
-def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
+def check_strategy(
+    model: FlatModel, strategy: str, batch: Batch, values: Mapping[str, Tensor] | None = None
+) -> None:
     """Refuse a network whose Hessian products a strategy cannot compute, or would get wrong.
 
     Args:
         model: The network and its loss.
         strategy: As in `ForwardOptions`.
-        batch: Any inputs and labels, two of which are tried.
+        batch: A minibatch, of which two examples are tried.
+        values: Of the loss's hyperparameters.
 
     Raises:
         ValueError: For dropout with `vmap`, which would draw another mask than the gradient did;
@@ -62,28 +67,34 @@ def check_strategy(model: FlatModel, strategy: str, batch: Batch) -> None:
             no compiler.
     """
     if strategy == "compiled":
-        compiled(batch[0].device.type)
+        compiled(next(tensors_in(batch)).device.type)
     if strategy == "vmap" and model.has_dropout:
         raise ValueError(
             "the network has dropout, and strategy vmap would draw another mask for the Hessian "
             "products than for the gradient: use strategy='loop'"
         )
     if strategy == "stacked":
-        x, y = batch
-        buffers = model.buffers()
+        two, buffers = first_examples(micro_batches(batch)[0], 2), model.buffers()
         check_stackable(
-            lambda theta: model.tracked_loss(theta, x[:2], y[:2], buffers)[0], model.theta()
+            lambda theta: model.tracked_loss(theta, two, buffers, values or {})[0], model.theta()
         )
 
 
-def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -> Choice:
+def choose_strategy(
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    count: int,
+    values: Mapping[str, Tensor] | None = None,
+) -> Choice:
     """Time all strategies that fit a network on one batch, and return the fastest.
 
     Args:
         model: The network and its loss.
         theta: `(D,)` parameters.
-        batch: `(B, ...)` inputs and `(B,)` labels, as many as in training.
+        batch: A minibatch, as large as in training.
         count: `N`, tangents to carry.
+        values: Of the loss's hyperparameters.
 
     Returns:
         The fastest; of those within a margin of it, the first in a fixed order.
@@ -91,12 +102,12 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
     Raises:
         RuntimeError: For whatever the network raises that is not a known limit of a strategy.
     """
-    x, y = batch
-    buffers = model.buffers()
+    given, buffers = values or {}, model.buffers()
+    batch = micro_batches(batch)[0]
     Z = torch.ones(count, len(theta), dtype=theta.dtype, device=theta.device)
 
     def training_loss(point: Tensor) -> Tensor:
-        return model.tracked_loss(point, x, y, buffers)[0]
+        return model.tracked_loss(point, batch, buffers, given)[0]
 
     def fits(strategy: str) -> bool:
         if strategy == "compiled":
@@ -104,14 +115,14 @@ def choose_strategy(model: FlatModel, theta: Tensor, batch: Batch, count: int) -
         if strategy in BATCHED and large:
             return False
         try:
-            check_strategy(model, strategy, batch)
+            check_strategy(model, strategy, batch, given)
         except ValueError:
             return False
         return True
 
     def products(strategy: str) -> None:
         gradient_and_products(
-            lambda point: model.loss(point, x, y, buffers),
+            lambda point: model.loss(point, batch, buffers, given),
             theta,
             Z,
             strategy,

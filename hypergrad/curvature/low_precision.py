@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
+from hypergrad.core.batches import cast_floating, first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import gradient_and_products
 
 __all__ = [
@@ -33,7 +35,7 @@ def in_precision(
     Args:
         model: The network and its loss.
         theta: `(D,)` parameters.
-        batch: `(B, ...)` inputs and `(B,)` labels.
+        batch: A minibatch.
         precision: As in `ForwardOptions`.
 
     Returns:
@@ -41,10 +43,8 @@ def in_precision(
     """
     if precision != "bfloat16":
         return model, theta, batch
-    x, y = batch
     dtype = torch.bfloat16
-    # An input of token numbers, say, stays as it is.
-    return model.to(dtype), theta.to(dtype), (x.to(dtype) if x.is_floating_point() else x, y)
+    return model.to(dtype), theta.to(dtype), cast_floating(batch, dtype)
 
 
 def products_in_precision(
@@ -65,7 +65,7 @@ def products_in_precision(
         model: The network and its loss.
         theta: `(D,)` parameters.
         Z: `(N, D)`, one tangent a row, `N > 0`.
-        batch: `(B, ...)` inputs and `(B,)` labels.
+        batch: A minibatch.
         buffers: What layers keep in buffers; not changed.
         strategy: One of `curvature.STRATEGIES`.
         precision: As in `ForwardOptions`.
@@ -73,14 +73,14 @@ def products_in_precision(
     Returns:
         `(N, D)` products in the precision of `Z`.
     """
-    low, point, (x, y) = in_precision(model, theta, batch, precision)
+    low, point, batch = in_precision(model, theta, batch, precision)
     kept = {
         name: buffer.to(point.dtype) if buffer.is_floating_point() else buffer
         for name, buffer in buffers.items()
     }
     with tensor_cores() if precision == "tf32" else nullcontext():
         HZ = gradient_and_products(
-            lambda point: low.loss(point, x, y, kept), point, Z.to(point.dtype), strategy
+            lambda point: low.loss(point, batch, kept), point, Z.to(point.dtype), strategy
         )[1]
     return HZ.to(Z.dtype)
 
@@ -149,11 +149,11 @@ def check_precision(
         raise ValueError(
             "precision='tf32' needs a CUDA device: use precision='bfloat16' or precision=None"
         )
-    x, y = batch
+    two = first_examples(micro_batches(batch)[0], 2)
     how = "loop" if strategy == "auto" else strategy
     Z = torch.ones_like(theta)[None]
     try:
-        products_in_precision(model, theta, Z, (x[:2], y[:2]), model.buffers(), how, precision)
+        products_in_precision(model, theta, Z, two, model.buffers(), how, precision)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(

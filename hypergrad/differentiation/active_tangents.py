@@ -5,34 +5,51 @@ There are few different plans in a run, a window or two each, so whatever is pre
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from hypergrad.core.schedule import KINDS, Schedule, Window, truncated_steps
+from hypergrad.core.basis import Basis, Windows, span, truncated_steps
+from hypergrad.core.inner_optimizer import BoundOptimizer
+from hypergrad.core.schedule import Schedule
 
-__all__ = ["ActiveTangents", "active_tangents_at", "spans"]
+__all__ = ["ActiveTangents", "Direct", "active_tangents_at", "spans"]
+
+
+class Direct(NamedTuple):
+    """A row whose coefficient the step's values depend on directly.
+
+    Attributes:
+        row: Of the tangents.
+        name: Of the hyperparameter.
+        entry: Of its value, where that is a vector.
+    """
+
+    row: int
+    name: str
+    entry: int
 
 
 class ActiveTangents(NamedTuple):
-    """Rows of `Z` and `C`, which stand for the values of a schedule.
+    """Rows of the tangents, which stand for the coefficients of a schedule.
 
     Attributes:
-        alpha: Row of the learning rate in use; None where its kind is truncated or has no values.
-        beta: Row of the momentum in use, likewise.
-        mu: Row of the weight decay in use, likewise.
+        direct: Those that the step's values depend on.
+        weights: By how much, one a direct row.
         moving: Rows that the recursion moves; later windows have not begun.
-        live: Those among them whose Hessian product can differ from zero.
+        live: Those among them that need a product with the Hessian, or one with the mixed
+            derivatives of the loss by the parameters and its hyperparameters.
         reached: For each row, whether Z can differ from zero after the step.
     """
 
-    alpha: int | None
-    beta: int | None
-    mu: int | None
+    direct: tuple[Direct, ...]
+    weights: tuple[float, ...]
     moving: tuple[int, ...]
     live: tuple[int, ...]
     reached: tuple[bool, ...]
 
 
 def active_tangents_at(
+    optimizer: BoundOptimizer,
     schedule: Schedule,
     step: int,
     horizon: int,
@@ -43,44 +60,51 @@ def active_tangents_at(
     """Return what an inner step touches.
 
     Args:
+        optimizer: Says what each hyperparameter sets.
         schedule: The values in use.
         step: 0-based inner step.
         horizon: `T`, inner steps.
-        truncation: `tau`: the first `floor(tau n)` of a window's `n` steps leave its kind alone.
+        truncation: `tau`: the first `floor(tau n)` of a window's `n` steps leave its hyperparameter
+            alone.
         reached: For each row, whether Z can differ from zero before the step.
-        share: The values that `Z` and `C` have rows for, where others carry the rest; all unless
+        share: The coefficients that there are rows for, where others carry the rest; all unless
             given. Rows are counted within it, as `reached` is.
 
     Returns:
         The rows in use, those that move, and those that need a product.
     """
     place = None if share is None else {value: row for row, value in enumerate(share)}
-    in_use: list[int | None] = []
+    direct: list[Direct] = []
+    weights: list[float] = []
     moving: list[int] = []
     first = 0
-    values = schedule.at(step, horizon)
-    for _, count, index in zip(KINDS, schedule.counts, values.indices, strict=True):
-        if count == 0:
-            in_use.append(None)
-            continue
-        start, stop = -(-index * horizon // count), -(-(index + 1) * horizon // count)
-        truncated = step - start < truncated_steps(Window(start, stop), truncation)
-        in_use.append(None if truncated else first + index)
-        if not truncated:
-            moving.extend(range(first, first + index + 1))
-        first += count
+    for name, own in schedule.items():
+        basis, size = schedule.bases[name], schedule.bases[name].size
+        if own and not _is_truncated(basis, step, horizon, truncation):
+            for function, weight in basis.weights(step, horizon):
+                for entry in range(size):
+                    direct.append(Direct(first + function * size + entry, name, entry))
+                    weights.append(weight)
+            for function, start in enumerate(_starts(basis, horizon)):
+                if start <= step:
+                    moving.extend(range(first + function * size, first + (function + 1) * size))
+        first += len(own)
     if place is not None:
-        in_use = [None if value is None else place.get(value) for value in in_use]
+        kept = [number for number, each in enumerate(direct) if each.row in place]
+        weights = [weights[number] for number in kept]
+        direct = [direct[number]._replace(row=place[direct[number].row]) for number in kept]
         moving = [place[value] for value in moving if value in place]
-    alpha, beta, mu = in_use
-    # While every learning rate is zero, C cannot reach Z: the first outer step needs no product.
-    curved = any(schedule.learning_rate)
+    # While every learning rate is zero nothing can reach Z: the first outer step needs no product.
+    curved = optimizer.can_move(schedule)
+    moves = optimizer.moves(schedule, step, horizon)
+    at_once = {each.row for each in direct if optimizer.is_rate(each.name)}
+    of_loss = {each.row for each in direct if optimizer.by_name[each.name].of_loss}
+    movers = set(moving)
     after = tuple(
-        was or row == alpha or (row in moving and values.alpha != 0)
-        for row, was in enumerate(reached)
+        was or row in at_once or (row in movers and moves) for row, was in enumerate(reached)
     )
-    live = tuple(row for row in moving if reached[row]) if curved else ()
-    return ActiveTangents(alpha, beta, mu, tuple(moving), live, after)
+    live = tuple(row for row in moving if reached[row] or row in of_loss) if curved else ()
+    return ActiveTangents(tuple(direct), tuple(weights), tuple(moving), live, after)
 
 
 def spans(rows: Sequence[int]) -> list[slice]:
@@ -96,3 +120,16 @@ def spans(rows: Sequence[int]) -> list[slice]:
         else:
             found.append(slice(row, row + 1))
     return found
+
+
+def _is_truncated(basis: Basis, step: int, horizon: int, truncation: float) -> bool:
+    if not isinstance(basis, Windows) or truncation == 0:
+        return False
+    window = basis.window(basis.count * step // horizon, horizon)
+    return step - window.start < truncated_steps(window, truncation)
+
+
+@lru_cache(maxsize=64)
+def _starts(basis: Basis, horizon: int) -> tuple[int, ...]:
+    """The first step at which each function of a basis is not zero."""
+    return tuple(span(basis, function, horizon).start for function in range(basis.count))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 
 __all__ = ["Trajectory", "checkpoint_interval", "state_bytes"]
 
@@ -93,5 +93,4 @@ def checkpoint_interval(horizon: int, size: int, memory_gb: float) -> int:
 
 def state_bytes(state: InnerState) -> int:
     """Return the memory of one state, in bytes."""
-    buffers = sum(buffer.nbytes for buffer in state.buffers.values())
-    return state.theta.nbytes + state.v.nbytes + buffers
+    return sum(tensor.nbytes for tensor in state.tensors())

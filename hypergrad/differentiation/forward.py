@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.inner_optimizer import BoundOptimizer, InnerOptimizer
 from hypergrad.core.schedule import Schedule, contributing_steps
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.recursion import Tangents, advance
@@ -26,6 +27,7 @@ def forward_step(
     state: InnerState,
     tangents: Tangents,
     batch: Batch,
+    optimizer: BoundOptimizer,
     schedule: Schedule,
     step: int,
     horizon: int,
@@ -36,9 +38,10 @@ def forward_step(
 
     Args:
         model: The network and its loss.
-        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
-        tangents: `Z_{t-1}`, `C_{t-1}`.
-        batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
+        state: Where it starts; its buffers are updated in place.
+        tangents: Of that state.
+        batch: The step's minibatch.
+        optimizer: The inner optimiser.
         schedule: The values in use.
         step: 0-based inner step.
         horizon: `T`, inner steps.
@@ -46,12 +49,15 @@ def forward_step(
         ranks: Who else takes the step, with other tangents; all leave it with one state.
 
     Returns:
-        The next state, the next tangents, the loss (scalar) and the predictions on the minibatch.
+        The next state, the next tangents, the loss (scalar) and the score (summed) on the
+        minibatch.
     """
-    share = ranks.share(sum(schedule.counts))
-    rows = active_tangents_at(schedule, step, horizon, options.truncation, tangents.reached, share)
-    values = schedule.at(step, horizon)
-    taken = advance(model, state, tangents, batch, values, rows, options)
+    share = ranks.share(len(schedule.flat))
+    rows = active_tangents_at(
+        optimizer, schedule, step, horizon, options.truncation, tangents.reached, share
+    )
+    values = optimizer.step_values(optimizer.given(schedule, step, horizon), state.theta)
+    taken = advance(model, state, tangents, batch, optimizer, values, step, rows, options)
     ranks.broadcast_tensors(taken[0].tensors())
     return taken
 
@@ -65,8 +71,9 @@ def hypergradients(
     horizon: int,
     options: ForwardOptions = ForwardOptions(),  # noqa: B008 (frozen)
     ranks: Ranks = ALONE,
+    optimizer: InnerOptimizer = InnerOptimizer(),  # noqa: B008 (frozen)
 ) -> Hypergradients:
-    """Train for `horizon` steps and return the hypergradient of every value of the schedule.
+    """Train for `horizon` steps and return the hypergradient of every coefficient of the schedule.
 
     Args:
         model: The network and its loss.
@@ -75,25 +82,28 @@ def hypergradients(
         validation: Batches of validation data.
         schedule: The values in use.
         horizon: `T`, inner steps.
-        options: Clipping, truncation, strategy; exact by default.
+        options: Clipping of products, truncation, strategy; exact by default.
         ranks: Processes that share the tangents, from `join_ranks`; each calls this with the same
             network, data and values, and all get the same result.
+        optimizer: The inner optimiser; SGD unless given.
 
     Returns:
         Hypergradients, contributing steps, and the final inner state.
 
     Raises:
-        ValueError: If a kind has more values than there are steps, or the strategy does not fit
-            the network.
+        ValueError: If a hyperparameter has more coefficients than there are steps, the strategy
+            does not fit the network, or the schedule not the optimiser.
     """
-    contributing = contributing_steps(schedule.counts, horizon, options.truncation)
-    options = settle(model, theta, batch_at(0), len(contributing), options, ranks)
-    state = InnerState.start(theta, model.buffers())
+    bound = optimizer.bind(model, schedule)
+    contributing = contributing_steps(schedule.bases, horizon, options.truncation)
+    options = settle(model, theta, batch_at(0), len(contributing), options, ranks, bound, schedule)
+    slots = len(bound.rule.slots)
+    state = InnerState.start(theta, slots, model.buffers())
     ranks.synchronise(state.tensors())
-    tangents = Tangents.start(theta, len(ranks.share(len(contributing))))
+    tangents = Tangents.start(theta, slots, len(ranks.share(len(contributing))))
     for step in range(horizon):
         state, tangents, _, _ = forward_step(
-            model, state, tangents, batch_at(step), schedule, step, horizon, options, ranks
+            model, state, tangents, batch_at(step), bound, schedule, step, horizon, options, ranks
         )
     return project(model, state, tangents, validation, contributing, ranks)
 
@@ -103,7 +113,7 @@ def project(
     state: InnerState,
     tangents: Tangents,
     validation: Iterable[Batch],
-    contributing: tuple[int, ...],
+    contributing: tuple[float, ...],
     ranks: Ranks = ALONE,
 ) -> Hypergradients:
     """Return `Z_T g`, each entry divided by its number of contributing steps.
@@ -113,7 +123,7 @@ def project(
         state: Where the inner loop ended.
         tangents: Its tangents there.
         validation: Batches of validation data; `g` is the gradient of their mean loss.
-        contributing: Contributing steps, one count a value.
+        contributing: By what each coefficient's hypergradient is divided.
         ranks: Who carries the tangents; each gets the hypergradients of all.
 
     Returns:

@@ -1,21 +1,23 @@
-"""Hypergradient descent (HD): one value a kind, updated online from one-step hypergradients.
+"""Hypergradient descent (HD): one value a hyperparameter, moved online, from one step ahead.
 
-After inner step `t`, with `theta_{t-1}` and `v_{t-1}` taken as constants and the validation
-gradient of a minibatch at `theta_t`:
+After inner step `t`, with everything before the step taken as a constant and the validation gradient
+of a minibatch at `theta_t`,
 
-    d_alpha = -g_val . v_t    d_beta = -alpha g_val . v_{t-1}    d_mu = -alpha g_val . theta_{t-1}
+    d_value = g_val . (d theta_t / d value_t)
 
-each clipped, then one step of SGD on the value itself (Appendix B, Figure 1).
+clipped, then one step of SGD on the value itself (Appendix B, Figure 1).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.schedule import StepValues
-from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.inner_optimizer import BoundOptimizer
+from hypergrad.core.rules import State
+from hypergrad.core.training_step import InnerState, training_gradient
 from hypergrad.curvature import gradient
 
 __all__ = ["HypergradientDescentStep", "hypergradient_descent_step"]
@@ -26,58 +28,66 @@ class HypergradientDescentStep(NamedTuple):
 
     Attributes:
         state: Inner state after the step.
-        values: alpha, beta, mu for the next step.
-        hypergradients: Their one-step hypergradients, before clipping.
+        values: For the next step, by name.
+        hypergradients: One step ahead, before clipping, by name.
         loss: Training loss of the minibatch, a scalar.
-        predictions: `(B, classes)` on the minibatch.
+        score: Summed score on the minibatch, a scalar.
     """
 
     state: InnerState
-    values: tuple[float, float, float]
-    hypergradients: tuple[float, float, float]
+    values: dict[str, float]
+    hypergradients: dict[str, float]
     loss: Tensor
-    predictions: Tensor
+    score: Tensor
 
 
 def hypergradient_descent_step(
     model: FlatModel,
     state: InnerState,
-    values: tuple[float, float, float],
-    batch: tuple[Tensor, Tensor],
-    validation_batch: tuple[Tensor, Tensor],
+    values: Mapping[str, float],
+    step: int,
+    batch: Batch,
+    validation_batch: Batch,
+    optimizer: BoundOptimizer,
     *,
     learning_rate: float,
     clip: float,
-    clip_gradient: float | None,
-    learned: tuple[bool, bool, bool] = (True, True, True),
+    learned: Mapping[str, bool],
 ) -> HypergradientDescentStep:
-    """Take one inner step, then one outer step on alpha, beta and mu.
+    """Take one inner step, then one outer step on the values.
 
     Args:
         model: The network and its loss.
-        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
-        values: alpha, beta, mu of this step.
+        state: Where it starts; its buffers are updated in place.
+        values: Of this step, by name: one a hyperparameter of the rule.
+        step: 0-based.
         batch: Training minibatch.
         validation_batch: Validation minibatch.
+        optimizer: The inner optimiser.
         learning_rate: Of the outer SGD.
         clip: Elementwise limit on the hypergradients.
-        clip_gradient: `c_g`, or None.
-        learned: Which of alpha, beta and mu move; the others stay.
+        learned: Which of them move; the others stay.
 
     Returns:
         The state and the values after the step.
     """
-    alpha, beta, mu = values
-    step_values = StepValues(alpha, beta, mu, indices=(0, 0, 0))
-    after, loss, predictions = train_step(model, state, batch, step_values, clip_gradient)
-    g = gradient(lambda theta: model.loss(theta, *validation_batch, after.buffers), after.theta)
-    raw = -torch.stack([g @ after.v, alpha * (g @ state.v), alpha * (g @ state.theta)])
-    # Read in one go: the device waits once.
-    (h_alpha, h_beta, h_mu), moves = torch.stack([raw, raw.clamp(-clip, clip)]).tolist()
-    d_alpha, d_beta, d_mu = (d if moved else 0.0 for d, moved in zip(moves, learned, strict=True))
-    moved = (
-        alpha - learning_rate * d_alpha,
-        beta - learning_rate * d_beta,
-        mu - learning_rate * d_mu,
+    used = optimizer.step_values(values, state.theta)
+    g, loss, score = training_gradient(model, state, batch, optimizer.named(used.loss))
+    g = optimizer.transform(g)
+    after = State(*optimizer.rule.update(g, *state.optimized, used.rule, step))
+    taken = InnerState(after.theta, after.slots, state.buffers)
+    g_val = gradient(
+        lambda theta: model.validation_loss(theta, validation_batch, taken.buffers), after.theta
     )
-    return HypergradientDescentStep(after, moved, (h_alpha, h_beta, h_mu), loss, predictions)
+    names = list(values)
+    targets = [optimizer.by_name[name].target for name in names]
+    raw = optimizer.rule.ahead(g_val, state.optimized, g, after, used.rule, step, targets)
+    # Read in one go: the device waits once.
+    found, moves = torch.stack([raw, raw.clamp(-clip, clip)]).tolist()
+    moved = {
+        name: values[name] - learning_rate * (d if learned[name] else 0.0)
+        for name, d in zip(names, moves, strict=True)
+    }
+    return HypergradientDescentStep(
+        taken, moved, dict(zip(names, found, strict=True)), loss, score
+    )

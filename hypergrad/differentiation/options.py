@@ -1,17 +1,23 @@
 """How forward mode computes hypergradients: what is asked for, and what fits the network."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from hypergrad.core.batches import first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.inner_optimizer import BoundOptimizer
+from hypergrad.core.schedule import Schedule
+from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import STRATEGIES
 from hypergrad.curvature.autotune import Choice, check_strategy, choose_strategy
 from hypergrad.curvature.low_precision import PRECISIONS, check_precision, in_precision
 from hypergrad.parallel.ranks import ALONE, Ranks
 
-__all__ = ["ForwardOptions", "choose", "settle"]
+__all__ = ["ForwardOptions", "check_loss", "choose", "settle"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,6 @@ class ForwardOptions:
     """How hypergradients are computed; the defaults are exact.
 
     Attributes:
-        clip_gradient: `c_g`, elementwise limit on the training gradient, or None.
         clip_products: `c_HZ`, elementwise limit on the Hessian products, or None.
         truncation: `tau` in [0, 1): the first `floor(tau n)` of a window's `n` steps leave the
             tangents of its kind untouched and do not count in the average.
@@ -29,17 +34,15 @@ class ForwardOptions:
             precision. None is that of the parameters.
     """
 
-    clip_gradient: float | None = None
     clip_products: float | None = None
     truncation: float = 0.0
     strategy: str = "loop"
     precision: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("clip_gradient", "clip_products"):
-            limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{name}={limit} must be above zero; None switches clipping off")
+        limit = self.clip_products
+        if limit is not None and not limit > 0:
+            raise ValueError(f"clip_products={limit} must be above zero; None switches it off")
         if not 0 <= self.truncation < 1:
             raise ValueError(f"truncation={self.truncation} must be in [0, 1); 0 is exact")
         known = ("auto", *STRATEGIES)
@@ -58,6 +61,8 @@ def settle(
     count: int,
     options: ForwardOptions,
     ranks: Ranks = ALONE,
+    optimizer: BoundOptimizer | None = None,
+    schedule: Schedule | None = None,
 ) -> ForwardOptions:
     """Return options whose strategy fits the network: `auto` is replaced by the fastest.
 
@@ -68,6 +73,8 @@ def settle(
         count: `N`, tangents to carry.
         options: What is asked for.
         ranks: Who carries them; rank 0 decides.
+        optimizer: The inner optimiser, where the loss has hyperparameters.
+        schedule: Gives their values.
 
     Returns:
         The same, with another strategy at most.
@@ -76,13 +83,19 @@ def settle(
         ValueError: For a strategy that does not fit, or a precision that cannot be had: see
             `check_strategy` and `check_precision`.
     """
-    check_strategy(model, options.strategy, batch)
+    values = check_loss(model, optimizer, schedule, theta, batch)
+    if values and options.precision is not None:
+        raise ValueError(
+            f"precision={options.precision!r} with hyperparameters of the loss "
+            f"({', '.join(values)}): use precision=None"
+        )
+    check_strategy(model, options.strategy, batch, values)
     check_precision(model, theta, batch, options.strategy, options.precision)
     if options.strategy != "auto":
         return options
     strategy = None
     if ranks.rank == 0:
-        choice = choose(model, theta, batch, count, options, ranks)
+        choice = choose(model, theta, batch, count, options, ranks, values)
         strategy = choice.strategy
         if choice.skipped:
             warnings.warn(str(choice), stacklevel=2)
@@ -96,6 +109,7 @@ def choose(
     count: int,
     options: ForwardOptions,
     ranks: Ranks = ALONE,
+    values: Mapping[str, Tensor] | None = None,
 ) -> Choice:
     """Return the fastest strategy for the products that one rank computes.
 
@@ -106,9 +120,69 @@ def choose(
         count: `N`, tangents to carry, on all ranks together.
         options: Say in what precision.
         ranks: Who carries them.
+        values: Of the loss's hyperparameters.
 
     Returns:
         The strategy, and what each that fits takes.
     """
     given = in_precision(model, theta, batch, options.precision)
-    return choose_strategy(*given, len(ranks.share(count)))
+    return choose_strategy(*given, len(ranks.share(count)), values)
+
+
+class _Asked(dict):
+    """Values of a loss that note which of them it asks for."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def check_loss(
+    model: FlatModel,
+    optimizer: BoundOptimizer | None,
+    schedule: Schedule | None,
+    theta: Tensor,
+    batch: Batch,
+) -> dict[str, Tensor]:
+    """Return the first step's values of the loss's hyperparameters, all of which it asks for.
+
+    Args:
+        model: The network and its loss.
+        optimizer: The inner optimiser.
+        schedule: The values.
+        theta: `(D,)` parameters.
+        batch: A minibatch of the training.
+
+    Raises:
+        ValueError: For one that the loss does not ask for, and that is none of the optimiser's:
+            a name that is mistyped, say. If autocast is on around the loss.
+    """
+    if torch.is_autocast_enabled(theta.device.type):
+        raise ValueError(
+            "autocast is on around the derivatives, which would go through it in part: switch it "
+            "on inside the loss, where it is differentiated through"
+        )
+    if optimizer is None or schedule is None or not optimizer.loss_size:
+        return {}
+    given = optimizer.given(schedule, 0, len(schedule.flat))
+    values = optimizer.named(optimizer.step_values(given, theta).loss)
+    asked = _Asked(values)
+    micro = micro_batches(batch)[0]
+    with torch.random.fork_rng([theta.device] if theta.is_cuda else []), torch.no_grad():
+        model.loss(theta, first_examples(micro, 2), None, asked)
+    unknown = [name for name in values if name not in asked.names]
+    if unknown:
+        takes = ", ".join(optimizer.rule.defaults)
+        raise ValueError(
+            f"neither the loss asks for {', '.join(unknown)} nor does {optimizer.rule.name} take "
+            f"it: the optimizer takes {takes}"
+        )
+    return values

@@ -1,18 +1,18 @@
 """The tangents of an inner step: what forward mode carries along, and how one step moves it.
 
-Notation (Appendix A, stacked over all `N = N_alpha + N_beta + N_mu` values; one row of `Z` and `C`
-a value, so both are `(N, D)`):
+For any rule (see `core.rules.rule`), any transformation of the gradient and any hyperparameters of
+the rule and of the loss, with one row a coefficient `lambda`:
 
-    Z_t = d theta_t / d lambda        C_t = d v_t / d lambda        Z_0 = C_0 = 0
+    Z = d theta / d lambda        S = d slots / d lambda        Z_0 = S_0 = 0
 
-    C_t = beta_t C_{t-1} + mu_t Z_{t-1} + clip(H Z_{t-1}, ±c_HZ) + v_{t-1} e_beta + theta_{t-1} e_mu
-    Z_t = Z_{t-1} - alpha_t C_t - v_t e_alpha
-    h   = (d L_val / d theta_T) Z_T, divided by the number of steps that contributed
+    G_t = J_transform (H Z_{t-1} + M e_t)        then clipped to ±c_HZ
+    (Z_t, S_t) = the rule's own derivative of (g_t, theta_{t-1}, slots_{t-1}, values_t)
+    h = (d L_val / d theta_T) Z_T, divided by the number of steps that contributed
 
-`H` is the Hessian of the training loss on the step's minibatch, with zero rows where the gradient
-clip bites, and `e_alpha`, `e_beta`, `e_mu` select the value in use at step `t`. The appendix prints
-`v_t` in place of `v_{t-1}` in `C_t^beta`; that is a misprint: `d v_t / d beta_t = v_{t-1}`.
-Memory does not depend on the horizon.
+`H` is the Hessian of the training loss on the step's minibatch, `M` its mixed derivative by the
+parameters and the values of the loss, and `e_t` the derivative of those values by `lambda`: both
+together are one product with the Hessian over `(theta, values)`. Memory does not depend on the
+horizon.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,10 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.functional_model import Batch, FlatModel
-from hypergrad.core.sgd import InnerState, Rates, clip_gradient, sgd_step, share_above
+from hypergrad.core.gradient_transforms import share_above
+from hypergrad.core.inner_optimizer import BoundOptimizer, StepValues
+from hypergrad.core.rules import Injection, Rows, State
+from hypergrad.core.training_step import Gradient, InnerState, mean_gradient, micro_batches
 from hypergrad.curvature import gradient, gradient_and_products
 from hypergrad.curvature.low_precision import products_in_precision
 from hypergrad.differentiation.active_tangents import ActiveTangents, spans
@@ -32,27 +35,28 @@ __all__ = ["Tangents", "advance"]
 
 
 class Tangents(NamedTuple):
-    """Derivatives of the inner state with respect to every value of the schedule.
+    """Derivatives of the inner state with respect to every coefficient of the schedule.
 
     Where several ranks carry them, `N` is the number of those in this rank's share.
 
     Attributes:
         Z: `(N, D)` derivatives of theta.
-        C: `(N, D)` derivatives of v.
-        reached: For each row, whether Z can differ from zero: only these need a product.
+        S: `(N, D)` derivatives of each slot.
+        reached: For each row, whether Z can differ from zero.
         diagnostics: What has happened to them.
     """
 
     Z: Tensor
-    C: Tensor
+    S: tuple[Tensor, ...]
     reached: tuple[bool, ...]
     diagnostics: Diagnostics
 
     @classmethod
-    def start(cls, theta: Tensor, count: int) -> "Tangents":
-        """Return the all-zero tangents of `count` values at `theta` of shape `(D,)`."""
+    def start(cls, theta: Tensor, slots: int, count: int) -> "Tangents":
+        """Return the all-zero tangents of `count` coefficients at `theta` of shape `(D,)`."""
         Z = theta.new_zeros(count, theta.numel())
-        return cls(Z, torch.zeros_like(Z), (False,) * count, Diagnostics.start(theta, count))
+        S = tuple(torch.zeros_like(Z) for _ in range(slots))
+        return cls(Z, S, (False,) * count, Diagnostics.start(theta, count))
 
 
 def advance(
@@ -60,105 +64,130 @@ def advance(
     state: InnerState,
     tangents: Tangents,
     batch: Batch,
-    values: Rates,
+    optimizer: BoundOptimizer,
+    values: StepValues,
+    step: int | Tensor,
     rows: ActiveTangents,
     options: ForwardOptions,
+    weights: Tensor | None = None,
 ) -> tuple[InnerState, Tangents, Tensor, Tensor]:
     """Do the arithmetic of `forward_step`; no number is read back from the device.
 
     Args:
         model: The network and its loss.
-        state: `theta_{t-1}`, `v_{t-1}`; its buffers are updated in place.
-        tangents: `Z_{t-1}`, `C_{t-1}`.
-        batch: The step's minibatch: `(B, ...)` inputs and `(B,)` labels.
-        values: `alpha_t`, `beta_t`, `mu_t`: numbers, or scalars on the device.
+        state: Where the step starts; its buffers are updated in place.
+        tangents: Of that state.
+        batch: The step's minibatch.
+        optimizer: The inner optimiser.
+        values: What it and the loss use: numbers, or tensors on the device.
+        step: 0-based, likewise.
         rows: What the step touches.
         options: Clipping, and how Hessian products are computed.
+        weights: `rows.weights` on the device, where steps are recorded.
 
     Returns:
         As `forward_step`.
     """
-    x, y = batch
+    direct = list(zip(rows.direct, rows.weights if weights is None else weights, strict=True))
     live = spans(rows.live)
+    E = _loss_directions(rows.live, direct, optimizer, values.loss)
+    found = [
+        _gradient_and_products(model, state, tangents.Z, live, E, micro, optimizer, values, options)
+        for micro in micro_batches(batch)
+    ]
+    g, loss, score = mean_gradient([each for each, _ in found])
+    HZ = found[0][1] if len(found) == 1 else torch.stack([own for _, own in found]).mean(dim=0)
+    g, multiply, clipped = optimizer.transform.with_derivative(g)
+    G = multiply(HZ)
+    limit = options.clip_products
+    touched = share_above(G, limit)
+    if limit is not None:
+        G = G.clamp(-limit, limit)
+    rule, before = optimizer.rule, state.optimized
+    after = State(*rule.update(g, *before, values.rule, step))
+    injected = [
+        Injection(each.row, assigned.target, weight, assigned.mask)
+        for each, weight in direct
+        if not (assigned := optimizer.by_name[each.name]).of_loss
+    ]
+    Z, S = rule.push(
+        State(tangents.Z, tangents.S),
+        G,
+        before,
+        g,
+        after,
+        values.rule,
+        step,
+        Rows(spans(rows.moving), live, injected),
+    )
+    diagnostics = tangents.diagnostics.after(Z, rows.live, clipped, touched)
+    return (
+        InnerState(after.theta, after.slots, state.buffers),
+        Tangents(Z, S, rows.reached, diagnostics),
+        loss,
+        score,
+    )
+
+
+def _gradient_and_products(
+    model: FlatModel,
+    state: InnerState,
+    Z: Tensor,
+    live: list[slice],
+    E: Tensor | None,
+    batch: Batch,
+    optimizer: BoundOptimizer,
+    values: StepValues,
+    options: ForwardOptions,
+) -> tuple[Gradient, Tensor]:
+    """Gradient of one minibatch, and the products of its Hessian with the live rows."""
+    size = len(state.theta)
     noted: list[Tensor] = []
     # The training step updates the buffers; its Hessian is that of the loss before.
     buffers = {name: buffer.clone() for name, buffer in state.buffers.items()} if live else {}
 
-    def primal(theta: Tensor) -> Tensor:
-        loss, predictions = model.tracked_loss(theta, x, y, state.buffers)
-        noted.extend((loss.detach(), predictions.detach()))
+    def pure(point: Tensor) -> Tensor:
+        return model.loss(point[:size], batch, buffers, optimizer.named(point[size:]))
+
+    def primal(point: Tensor) -> Tensor:
+        own = optimizer.named(point[size:])
+        loss, score = model.tracked_loss(point[:size], batch, state.buffers, own)
+        noted.extend((loss.detach(), score.detach()))
         return loss
 
-    Z = _gathered(tangents.Z, live)
+    point, rows = state.theta, _gathered(Z, live)
+    if len(values.loss):
+        point = torch.cat([point, values.loss])
+        if E is not None:
+            rows = torch.cat([rows, E], dim=1)
     if options.precision is not None:
         # The same gradient with and without products: ranks differ in what they carry.
-        g, HZ = gradient(primal, state.theta), Z
+        g, HZ = gradient(primal, point), rows
         if live:
-            given = model, state.theta, Z, batch, buffers, options.strategy
+            given = model, state.theta, rows, batch, buffers, options.strategy
             HZ = products_in_precision(*given, options.precision)
     else:
-        g, HZ = gradient_and_products(
-            lambda theta: model.loss(theta, x, y, buffers),
-            state.theta,
-            Z,
-            options.strategy,
-            primal,
-        )
-    clipped = share_above(g, options.clip_gradient)
-    g, passes = clip_gradient(g, options.clip_gradient)
-    if passes is not None:
-        HZ = torch.where(passes, HZ, 0.0)  # zero, even where the product overflowed
-    limit = options.clip_products
-    touched = share_above(HZ, limit)
-    if limit is not None:
-        HZ = HZ.clamp(-limit, limit)
-    theta, v = sgd_step(state.theta, state.v, g, values)
-
-    Z, C = _recursion(tangents, HZ, state, v, values, rows)
-    loss, predictions = noted
-    return (
-        InnerState(theta, v, state.buffers),
-        Tangents(Z, C, rows.reached, tangents.diagnostics.after(Z, rows.live, clipped, touched)),
-        loss,
-        predictions,
-    )
+        g, HZ = gradient_and_products(pure, point, rows, options.strategy, primal)
+    loss, score = noted
+    return Gradient(g[:size], loss, score), HZ[:, :size]
 
 
-def _recursion(
-    tangents: Tangents,
-    HZ: Tensor,
-    state: InnerState,
-    v: Tensor,
-    values: Rates,
-    rows: ActiveTangents,
-) -> tuple[Tensor, Tensor]:
-    """Return the next `Z` and `C`, by the equations at the top; few sweeps over the memory."""
-    still = len(rows.moving) < len(tangents.Z)
-    Z, C = (t.clone() if still else torch.empty_like(t) for t in (tangents.Z, tangents.C))
-    moving = spans(rows.moving)
-    for span in moving:
-        torch.mul(tangents.C[span], values.beta, out=C[span])
-        _add_multiple(C[span], tangents.Z[span], values.mu, C[span])
-    live = spans(rows.live)
-    for span, product in zip(live, HZ.split([s.stop - s.start for s in live]), strict=True):
-        C[span] += product
-    if rows.beta is not None:
-        C[rows.beta] += state.v
-    if rows.mu is not None:
-        C[rows.mu] += state.theta
-    for span in moving:
-        _add_multiple(tangents.Z[span], C[span], -values.alpha, Z[span])
-    if rows.alpha is not None:
-        Z[rows.alpha] -= v
-    return Z, C
-
-
-def _add_multiple(t: Tensor, more: Tensor, factor: float | Tensor, out: Tensor) -> None:
-    """Write `t + factor more` to `out`: the same bits for a number and for a scalar tensor."""
-    if isinstance(factor, Tensor):
-        torch.addcmul(t, more, factor, out=out)
-    else:
-        torch.add(t, more, alpha=factor, out=out)
+def _loss_directions(
+    live: tuple[int, ...],
+    direct: list,
+    optimizer: BoundOptimizer,
+    loss_values: Tensor,
+) -> Tensor | None:
+    """`(live, M)` derivatives of the loss's values by the coefficients behind the live rows."""
+    if not len(loss_values):
+        return None
+    E = loss_values.new_zeros(len(live), len(loss_values))
+    place = {row: number for number, row in enumerate(live)}
+    for each, weight in direct:
+        entries = optimizer.loss_entries.get(each.name)
+        if entries is not None and each.row in place:
+            E[place[each.row], entries.start + each.entry] += weight
+    return E
 
 
 def _gathered(Z: Tensor, live: list[slice]) -> Tensor:

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hypergrad.core.batches import example_count
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 from hypergrad.curvature import gradient
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 
@@ -25,15 +27,15 @@ class Hypergradients(NamedTuple):
     """What one inner run says about its schedule.
 
     Attributes:
-        values: One a hyperparameter, averaged over the steps that contributed, in the order of
+        values: One a coefficient, averaged over the steps that contributed, in the order of
             `Schedule.columns`.
-        contributing: How many steps that was.
+        contributing: By what each was divided for that: the steps of a window.
         state: Where the inner run ended.
         diagnostics: How far to trust each.
     """
 
     values: tuple[float, ...]
-    contributing: tuple[int, ...]
+    contributing: tuple[float, ...]
     state: InnerState
     diagnostics: tuple[HypergradientDiagnostics, ...]
 
@@ -67,14 +69,15 @@ def validation_gradients(
     Args:
         model: The network and its loss.
         theta: `(D,)` parameters.
-        batches: (inputs, labels) pairs.
+        batches: Of validation data.
         buffers: As for `FlatModel.loss`.
 
     Yields:
         Number of examples, and the `(D,)` gradient of their mean loss.
     """
-    for x, y in batches:
-        yield len(y), gradient(lambda point, x=x, y=y: model.loss(point, x, y, buffers), theta)
+    for batch in batches:
+        loss = partial(model.validation_loss, batch=batch, buffers=buffers)
+        yield example_count(batch), gradient(loss, theta)
 
 
 def validation_gradient(
@@ -88,7 +91,7 @@ def validation_gradient(
     Args:
         model: The network and its loss.
         theta: `(D,)` parameters.
-        batches: (inputs, labels) pairs.
+        batches: Of validation data.
         buffers: As for `FlatModel.loss`.
 
     Returns:

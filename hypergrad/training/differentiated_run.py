@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, contributing_steps
-from hypergrad.core.sgd import InnerState, add_scores, train_step
+from hypergrad.core.training_step import InnerState, add_scores, train_step
 from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.diagnostics import Diagnostics
 from hypergrad.differentiation.forward import project
-from hypergrad.differentiation.options import ForwardOptions, settle
+from hypergrad.differentiation.options import ForwardOptions, check_loss, settle
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.differentiation.reverse import (
@@ -34,7 +34,7 @@ __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
 
 # Of a snapshot; one entry a value.
-ROWS = ("Z", "C", "diagnostics.clipped_products", "diagnostics.finite")
+ROWS = ("Z", "diagnostics.clipped_products", "diagnostics.finite")
 
 
 def _ignore(steps: int) -> None: ...
@@ -44,7 +44,7 @@ class ForwardRun(ScheduledRun):
     """Train with a schedule and carry its tangents along.
 
     Args:
-        problem: What is trained; its gradient clip is that of the options.
+        problem: What is trained.
         schedule: The values.
         options: Clipping, truncation, strategy.
         replay: As for `ScheduledRun`.
@@ -59,15 +59,14 @@ class ForwardRun(ScheduledRun):
         replay: Replay | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        assert problem.clip_gradient == options.clip_gradient, "one clip, however it is asked for"
         super().__init__(problem, schedule, replay)
-        self.contributing = contributing_steps(schedule.counts, self.horizon, options.truncation)
+        self.contributing = contributing_steps(schedule.bases, self.horizon, options.truncation)
         count = len(self.contributing)
         self._ranks, self._share = ranks, ranks.share(count)
-        self._options = settle(
-            problem.model, problem.theta, problem.minibatches.at(0), count, options, ranks
-        )
-        self._tangents = Tangents.start(problem.theta, len(self._share))
+        given = problem.model, problem.theta, problem.minibatches.at(0), count, options, ranks
+        self._options = settle(*given, self._optimizer, schedule)
+        slots = len(self._optimizer.rule.slots)
+        self._tangents = Tangents.start(problem.theta, slots, len(self._share))
         self._place_tangents()
         ranks.synchronise(self.state.tensors())
 
@@ -89,7 +88,9 @@ class ForwardRun(ScheduledRun):
         """
         state = self.state
         if self._replay is not None:  # the next run steps on the same tensors
-            state = InnerState(state.theta.clone(), state.v.clone(), state.buffers).copied()
+            state = InnerState(
+                state.theta.clone(), tuple(s.clone() for s in state.slots), state.buffers
+            ).copied()
         given = validation, self.contributing, self._ranks
         return project(self.problem.model, state, self._tangents, *given)
 
@@ -99,9 +100,10 @@ class ForwardRun(ScheduledRun):
         With several ranks that is rank 0's snapshot, which has the rows of all.
         """
         tensors, scalars = super().snapshot()
-        ranks, (Z, C, reached, diagnostics) = self._ranks, self._tangents
-        rows = Z, C, diagnostics.clipped_products, diagnostics.finite
-        tensors |= {name: ranks.gather(own) for name, own in zip(ROWS, rows, strict=True)}
+        ranks, (Z, S, reached, diagnostics) = self._ranks, self._tangents
+        rows = Z, diagnostics.clipped_products, diagnostics.finite, *S
+        names = *ROWS, *self._tangent_names
+        tensors |= {name: ranks.gather(own) for name, own in zip(names, rows, strict=True)}
         tensors["diagnostics.clipped_gradients"] = diagnostics.clipped_gradients.clone()
         lists = {"reached": ranks.collect(reached), "products": ranks.collect(diagnostics.products)}
         return tensors, scalars | lists
@@ -110,7 +112,7 @@ class ForwardRun(ScheduledRun):
         """Continue from a snapshot, which need not be of the same number of ranks."""
         share = list(self._share)
         device = self.state.theta.device
-        rows = {name: tensors[name][share].to(device) for name in ROWS}
+        rows = {name: tensors[name][share].to(device) for name in (*ROWS, *self._tangent_names)}
         super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
         reached, products = scalars["reached"], scalars["products"]
         assert isinstance(reached, list)
@@ -123,8 +125,13 @@ class ForwardRun(ScheduledRun):
             rows["diagnostics.finite"],
         )
         own = tuple(reached[row] for row in share)
-        self._tangents = Tangents(rows["Z"], rows["C"], own, diagnostics)
+        S = tuple(rows[name] for name in self._tangent_names)
+        self._tangents = Tangents(rows["Z"], S, own, diagnostics)
         self._place_tangents()
+
+    @property
+    def _tangent_names(self) -> list[str]:
+        return [f"tangents.{name}" for name in self._slot_names]
 
     def _place_tangents(self) -> None:
         if self._replay is not None:
@@ -135,17 +142,25 @@ class ForwardRun(ScheduledRun):
         step, batch = self._begin_step()
         horizon, options = self.horizon, self._options
         active = active_tangents_at(
-            self._schedule, step, horizon, options.truncation, self._tangents.reached, self._share
+            self._optimizer,
+            self._schedule,
+            step,
+            horizon,
+            options.truncation,
+            self._tangents.reached,
+            self._share,
         )
-        values = self._schedule.at(step, horizon)
+        given = self._optimizer.given(self._schedule, step, horizon)
         if self._replay is None:
-            self.state, self._tangents, loss, predictions = advance(
-                self.problem.model, self.state, self._tangents, batch, values, active, options
+            values = self._optimizer.step_values(given, self.state.theta)
+            taken = batch, self._optimizer, values, step, active, options
+            self.state, self._tangents, loss, score = advance(
+                self.problem.model, self.state, self._tangents, *taken
             )
-            add_scores(self._sums, loss, predictions, batch[1])
+            add_scores(self._sums, loss, score, batch)
         else:
             assert self._replay.state is self.state, "another run has taken the tensors over"
-            self._replay.forward(batch, values, active, options)
+            self._replay.forward(batch, given, step, active, options)
             diagnostics = self._tangents.diagnostics.counted(active.live)
             self._tangents = self._tangents._replace(
                 reached=active.reached, diagnostics=diagnostics
@@ -157,7 +172,7 @@ class ReverseRun(ScheduledRun):
     """Train with a schedule, then go back through the whole of it.
 
     Args:
-        problem: What is trained; its gradient clip is that of the options.
+        problem: What is trained.
         schedule: The values.
         options: Clipping and memory.
     """
@@ -169,11 +184,43 @@ class ReverseRun(ScheduledRun):
         options: ReverseOptions,
     ) -> None:
         check_reversible(problem.model)
-        assert problem.clip_gradient == options.clip_gradient, "one clip, however it is asked for"
         super().__init__(problem, schedule)
+        check_loss(
+            problem.model, self._optimizer, schedule, problem.theta, problem.minibatches.at(0)
+        )
         self._options = options
-        self.contributing = contributing_steps(schedule.counts, self.horizon)
+        self.contributing = contributing_steps(schedule.bases, self.horizon)
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
+        self._back = 0, 0
+
+    def cost(self) -> tuple[int, int]:
+        """Gradient evaluations and Hessian products so far, there and back."""
+        gradients, products = self._back
+        return self.step + gradients, products
+
+    def hypergradients(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> Hypergradients:
+        """Return the hypergradients of the validation loss at the weights reached; once.
+
+        Args:
+            validation: Batches of validation data.
+            tick: Is called with the number of steps gone back, after each.
+
+        Returns:
+            One averaged hypergradient a value.
+        """
+        return gather(self.per_step(validation, tick), self._schedule, self.state)
+
+    def per_step(
+        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
+    ) -> PerStep:
+        """Return the hypergradients of every single step's values; as `hypergradients`."""
+        assert self.done, "the way back begins at the end"
+        # Each step is taken once more for its graph, and before that once from its checkpoint.
+        again = 1 + (self._trajectory.interval > 1)
+        curved = self._optimizer.can_move(self._schedule)
+        products = self.horizon * self._options.validation_chunks if curved else 0
         self._back = 0, 0
 
     def cost(self) -> tuple[int, int]:
@@ -210,6 +257,7 @@ class ReverseRun(ScheduledRun):
             self.state,
             self.problem.minibatches.at,
             validation,
+            self._optimizer,
             self._schedule,
             self.horizon,
             self._options,
@@ -219,12 +267,16 @@ class ReverseRun(ScheduledRun):
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, which holds no trajectory: the steps so far are taken again."""
         super().restore(tensors, scalars)
-        model, theta, minibatches, _, clip = self.problem
-        state = InnerState.start(theta, model.buffers())
+        model, theta, minibatches, _, optimizer = self.problem
+        state = InnerState.start(theta, len(optimizer.rule.slots), model.buffers())
         for step in range(self.step):
             self._trajectory.note(step, state)
-            values = self._schedule.at(step, self.horizon)
-            state, _, _ = train_step(model, state, minibatches.at(step), values, clip)
+            values = self._optimizer.step_values(
+                self._optimizer.given(self._schedule, step, self.horizon), theta
+            )
+            state, _, _ = train_step(
+                model, state, minibatches.at(step), self._optimizer, values, step
+            )
         self.state = state
 
     def advance(self) -> None:
@@ -243,7 +295,7 @@ def differentiated(
     """Return the inner run that the options ask for.
 
     Args:
-        problem: What is trained; its gradient clip is that of the options.
+        problem: What is trained.
         schedule: The values.
         options: Of forward mode, or of reverse mode.
         replay: Takes the steps of forward mode.

@@ -14,10 +14,16 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.limits import known_limit
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState, add_scores, clip_gradient, sgd_step
+from hypergrad.core.training_step import (
+    Gradient,
+    InnerState,
+    add_scores,
+    mean_gradient,
+    micro_batches,
+)
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
@@ -45,14 +51,6 @@ def check_ensemble(model: FlatModel) -> None:
         )
 
 
-class _MemberValues(NamedTuple):
-    """What one step of `K` members uses, each `(K, 1)`."""
-
-    alpha: Tensor
-    beta: Tensor
-    mu: Tensor
-
-
 class EnsembleRun(InnerRun):
     """Train `K` members with a schedule each; `state.theta` is `(K, D)`, buffers are stacked too.
 
@@ -66,27 +64,49 @@ class EnsembleRun(InnerRun):
         model, theta = problem.model, problem.theta
         check_ensemble(model)
         size = len(schedules)
+        self._optimizer = problem.optimizer.bind(model, schedules[0])
         buffers = {name: b.expand(size, *b.shape) for name, b in model.buffers().items()}
-        self.state = InnerState.start(theta.expand(size, -1), buffers)
+        slots = len(self._optimizer.rule.slots)
+        self.state = InnerState.start(theta.expand(size, -1), slots, buffers)
         self._sums = self._sums.new_zeros(size, 2)
-        steps = [[s.at(t, self.horizon)[:3] for s in schedules] for t in range(self.horizon)]
-        # (T, 3, K, 1): what each step uses, one column a member.
-        self._values = theta.new_tensor(steps).transpose(1, 2).unsqueeze(-1)
+        # (T, K, 1), or (T, K, size) of a vector: what each step uses, one row a member.
+        self._values = {
+            name: theta.new_tensor(
+                [[values[name] for values in row] for row in self._given(schedules)]
+            ).reshape(self.horizon, size, -1)
+            for name in self._optimizer.by_name
+        }
 
     def advance(self) -> None:
         """Take one inner step of every member."""
-        step, (x, y) = self._begin_step()
-        theta, v, buffers = self.state
+        step, batch = self._begin_step()
+        theta, slots, buffers = self.state
+        model, optimizer = self.problem.model, self._optimizer
+        given = {name: values[step] for name, values in self._values.items()}
+        values = optimizer.step_values(given, theta)
+        of_loss = values.loss.expand(len(theta), -1) if not len(optimizer.loss_entries) else values.loss
         point = theta.detach().requires_grad_()
-        each = vmap(self.problem.model.tracked_loss, in_dims=(0, None, None, 0))
-        losses, predictions = each(point, x, y, buffers)
-        # A member's loss depends on its own row alone, so the gradient of the sum is all of theirs.
-        g, _ = clip_gradient(
-            torch.autograd.grad(losses.sum(), point)[0], self.problem.clip_gradient
-        )
-        theta, v = sgd_step(theta, v, g, _MemberValues(*self._values[step]))
-        self.state = InnerState(theta, v, buffers)
-        add_scores(self._sums, losses.detach(), predictions.detach(), y)
+        found = []
+        for micro in micro_batches(batch):
+
+            def loss_of(
+                own: Tensor, buffers: dict[str, Tensor], values: Tensor, micro: Batch = micro
+            ) -> tuple[Tensor, Tensor]:
+                return model.tracked_loss(own, micro, buffers, optimizer.named(values))
+
+            losses, scores = vmap(loss_of)(point, buffers, of_loss)
+            # A member's loss depends on its own row alone: the gradient of the sum is all of theirs.
+            g = torch.autograd.grad(losses.sum(), point)[0]
+            found.append(Gradient(g, losses.detach(), scores.detach()))
+        g, losses, scores = mean_gradient(found)
+        g = optimizer.transform(g)
+        theta, slots = optimizer.rule.update(g, theta, slots, values.rule, step)
+        self.state = InnerState(theta, slots, buffers)
+        add_scores(self._sums, losses, scores, batch)
+
+    def _given(self, schedules: Sequence[Schedule]) -> list[list[dict]]:
+        steps = range(self.horizon)
+        return [[self._optimizer.given(s, t, self.horizon) for s in schedules] for t in steps]
 
 
 class EnsembleSize(NamedTuple):

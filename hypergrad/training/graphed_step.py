@@ -5,16 +5,19 @@ sums in place, and asks the host for nothing. Which rows of the tangents it touc
 arithmetic: there is one recording a plan (`ActiveTangents`), of which a run has few.
 """
 
+import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hypergrad.core.batches import MicroBatches, map_tensors
 from hypergrad.core.functional_model import Batch, FlatModel
-from hypergrad.core.schedule import StepValues
-from hypergrad.core.sgd import InnerState, add_scores, train_step
+from hypergrad.core.inner_optimizer import BoundOptimizer
+from hypergrad.core.schedule import Value
+from hypergrad.core.training_step import InnerState, add_scores, train_step
 from hypergrad.differentiation.active_tangents import ActiveTangents
 from hypergrad.differentiation.diagnostics import Diagnostics
 from hypergrad.differentiation.options import ForwardOptions
@@ -26,12 +29,20 @@ __all__ = ["REPLAY", "Replay", "replay_for"]
 REPLAY = ("auto", "always", "never")
 
 
-class _Scalars(NamedTuple):
-    """What a step uses, on the device."""
+class _Ready(NamedTuple):
+    """What a step finds at fixed places.
 
-    alpha: Tensor
-    beta: Tensor
-    mu: Tensor
+    Attributes:
+        state: Weights, slots and buffers.
+        batch: The minibatch.
+        given: Values by name, on the device.
+        step: Its number, likewise.
+    """
+
+    state: InnerState
+    batch: Batch
+    given: dict[str, Tensor]
+    step: Tensor
 
 
 class Replay:
@@ -49,96 +60,134 @@ class Replay:
         self._model = model
         self._recorder = recorder
         self._fixed: dict[str, Tensor] = {}
-        self._values: tuple[float, float, float] | None = None
+        self._numbers: dict[str, Value] = {}
+        self._optimizer: BoundOptimizer | None = None
         self.state: InnerState | None = None
 
-    def place(self, state: InnerState, sums: Tensor) -> tuple[InnerState, Tensor]:
+    def place(
+        self, state: InnerState, sums: Tensor, optimizer: BoundOptimizer
+    ) -> tuple[InnerState, Tensor]:
         """Copy where a run is into fixed tensors.
 
         Args:
-            state: Its weights, velocity and buffers.
-            sums: Its running sums of loss and correct predictions.
+            state: Its weights, slots and buffers.
+            sums: Its running sums of loss and score.
+            optimizer: Its inner optimiser.
 
         Returns:
             The same, which every step changes in place; the run before must be over.
         """
         buffers = {name: self._fix(f"buffer.{name}", b) for name, b in state.buffers.items()}
-        theta, v = self._fix("theta", state.theta), self._fix("v", state.v)
-        self.state = InnerState(theta, v, buffers)
-        rates = torch.zeros_like(theta[0])
-        self._scalars = _Scalars(*(self._fix(name, rates) for name in _Scalars._fields))
-        self._values = None
+        slots = tuple(self._fix(f"slot.{n}", slot) for n, slot in enumerate(state.slots))
+        self.state = InnerState(self._fix("theta", state.theta), slots, buffers)
+        if self._optimizer != optimizer:  # otherwise recordings know the masks of the old one
+            self._optimizer = optimizer
+            self._recorder.forget()
+        self._numbers = {}
         return self.state, self._fix("sums", sums)
 
     def place_tangents(self, tangents: Tangents) -> Tangents:
         """Copy a run's tangents, and what has happened to them, into fixed tensors."""
         diagnostics = tangents.diagnostics
         fixed = {name: self._fix(name, tensor) for name, tensor in diagnostics.tensors().items()}
-        Z, C = self._fix("Z", tangents.Z), self._fix("C", tangents.C)
-        return tangents._replace(Z=Z, C=C, diagnostics=diagnostics._replace(**fixed))
+        S = tuple(self._fix(f"S.{n}", own) for n, own in enumerate(tangents.S))
+        return tangents._replace(
+            Z=self._fix("Z", tangents.Z), S=S, diagnostics=diagnostics._replace(**fixed)
+        )
 
-    def train(self, batch: Batch, values: StepValues, limit: float | None) -> None:
+    def train(self, batch: Batch, given: Mapping[str, Value], number: int) -> None:
         """Take a plain training step.
 
         Args:
-            batch: `(B, ...)` inputs and `(B,)` labels.
-            values: `alpha_t`, `beta_t`, `mu_t`.
-            limit: `c_g`, elementwise limit on the gradient, or None.
+            batch: The minibatch.
+            given: Values by the names of their hyperparameters.
+            number: Of the step, from 0.
         """
-        state, (x, y), scalars = self._ready(batch, values)
+        ready, optimizer = self._ready(batch, given, number), self._optimizer
         sums = self._fixed["sums"]
+        assert optimizer is not None
 
         def step() -> None:
-            after, loss, predictions = train_step(self._model, state, (x, y), scalars, limit)
-            _move(state, after)
-            add_scores(sums, loss, predictions, y)
+            values = optimizer.step_values(ready.given, ready.state.theta)
+            after, loss, score = train_step(
+                self._model, ready.state, ready.batch, optimizer, values, ready.step
+            )
+            _move(ready.state, after)
+            add_scores(sums, loss, score, ready.batch)
 
-        self._recorder.run(("train", limit), step)
+        self._recorder.run("train", step)
 
     def forward(
-        self, batch: Batch, values: StepValues, rows: ActiveTangents, options: ForwardOptions
+        self,
+        batch: Batch,
+        given: Mapping[str, Value],
+        number: int,
+        rows: ActiveTangents,
+        options: ForwardOptions,
     ) -> None:
         """Take a step, and carry the tangents through it.
 
         Args:
-            batch: `(B, ...)` inputs and `(B,)` labels.
-            values: `alpha_t`, `beta_t`, `mu_t`.
+            batch: The minibatch.
+            given: Values by the names of their hyperparameters.
+            number: Of the step, from 0.
             rows: What the step touches.
             options: Clipping, strategy.
         """
-        state, (x, y), scalars = self._ready(batch, values)
-        sums, Z, C = (self._fixed[name] for name in ("sums", "Z", "C"))
+        ready, optimizer = self._ready(batch, given, number), self._optimizer
+        assert optimizer is not None
+        sums, Z = self._fixed["sums"], self._fixed["Z"]
+        S = tuple(self._fixed[f"S.{n}"] for n in range(len(ready.state.slots)))
+        weights = None
+        if any(weight != 1 for weight in rows.weights):  # they change from step to step
+            own = torch.tensor(rows.weights, dtype=torch.float64, device=Z.device)
+            weights = self._fix("weights", own)
+            rows = rows._replace(weights=())
         gradients, products, finite = (
             self._fixed[name] for name in ("clipped_gradients", "clipped_products", "finite")
         )
         # What is counted on the host is the caller's.
         diagnostics = Diagnostics(0, gradients, products, (0,) * len(Z), finite)
-        tangents = Tangents(Z, C, rows.reached, diagnostics)
+        tangents = Tangents(Z, S, rows.reached, diagnostics)
 
         def step() -> None:
-            after, moved, loss, predictions = advance(
-                self._model, state, tangents, (x, y), scalars, rows, options
-            )
-            _move(state, after)
+            values = optimizer.step_values(ready.given, ready.state.theta)
+            taken = ready.batch, optimizer, values, ready.step, rows, options, weights
+            after, moved, loss, score = advance(self._model, ready.state, tangents, *taken)
+            _move(ready.state, after)
             Z.copy_(moved.Z)
-            C.copy_(moved.C)
+            for own, new in zip(S, moved.S, strict=True):
+                own.copy_(new)
             for name, tensor in moved.diagnostics.tensors().items():
                 self._fixed[name].copy_(tensor)
-            add_scores(sums, loss, predictions, y)
+            add_scores(sums, loss, score, ready.batch)
 
         # Which rows are reached after it is no part of a step's arithmetic.
         self._recorder.run((options, rows._replace(reached=())), step)
 
-    def _ready(self, batch: Batch, values: StepValues) -> tuple[InnerState, Batch, _Scalars]:
-        """Bring minibatch and values to where the steps find them."""
+    def _ready(self, batch: Batch, given: Mapping[str, Value], number: int) -> _Ready:
+        """Bring minibatch, values and the step's number to where the steps find them."""
         assert self.state is not None, "no run has been placed"
-        x, y = self._fix("x", batch[0]), self._fix("y", batch[1])
-        numbers = values.alpha, values.beta, values.mu
-        if numbers != self._values:
-            for scalar, number in zip(self._scalars, numbers, strict=True):
-                scalar.fill_(number)
-            self._values = numbers
-        return self.state, (x, y), self._scalars
+        place = itertools.count()
+
+        def fix(tensor: Tensor) -> Tensor:
+            return self._fix(f"batch.{next(place)}", tensor)
+
+        fixed = (
+            MicroBatches(map_tensors(fix, micro) for micro in batch)
+            if isinstance(batch, MicroBatches)
+            else map_tensors(fix, batch)
+        )
+        device = self.state.theta.device
+        # Numbers stay in double precision, as they are where nothing is recorded.
+        for name, value in given.items():
+            if self._numbers.get(name) != value:
+                number_ = torch.tensor(value, dtype=torch.float64, device=device)
+                self._fix(f"value.{name}", number_)
+                self._numbers[name] = value
+        on_device = {name: self._fixed[f"value.{name}"] for name in given}
+        step = self._fix("step", torch.tensor(number, dtype=torch.float64, device=device))
+        return _Ready(self.state, fixed, on_device, step)
 
     def _fix(self, name: str, tensor: Tensor) -> Tensor:
         """Copy into the fixed tensor of that name, and return it."""
@@ -181,4 +230,5 @@ def replay_for(
 def _move(state: InnerState, after: InnerState) -> None:
     """Copy new weights to where the old ones are; buffers have changed in place."""
     state.theta.copy_(after.theta)
-    state.v.copy_(after.v)
+    for own, new in zip(state.slots, after.slots, strict=True):
+        own.copy_(new)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hypergrad.core.schedule import KINDS, Schedule, StepValues
-from hypergrad.core.sgd import add_scores
-from hypergrad.data import Minibatches
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.schedule import Schedule
+from hypergrad.core.training_step import add_scores
+from hypergrad.data import Batches
 from hypergrad.differentiation.one_step import hypergradient_descent_step
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun
@@ -23,36 +24,48 @@ class HypergradientDescentRun(InnerRun):
         validation: Validation data, one minibatch a step.
         outer_learning_rate: Of the steps on the values themselves.
         clip: Limit on each hypergradient.
-        learned: Which of learning rate, momentum and weight decay move.
+        learned: Whether each value of the rule moves, by name; the others stay at zero.
+
+    Raises:
+        ValueError: For values of some of the parameters, or of the loss.
     """
 
     def __init__(
         self,
         problem: InnerProblem,
-        validation: Minibatches,
+        validation: Batches,
         *,
         outer_learning_rate: float,
         clip: float,
-        learned: tuple[bool, bool, bool] = (True, True, True),
+        learned: Mapping[str, bool],
     ) -> None:
         super().__init__(problem)
+        zeros = Schedule({name: (0.0,) for name in learned})
+        # Bare: the values that others would declare are all moved here.
+        bare = InnerOptimizer(problem.optimizer.rule, (), problem.optimizer.transform)
+        self._optimizer = bare.bind(problem.model, zeros)
+        if self._optimizer.loss_size:
+            raise ValueError(
+                f"hypergradient descent moves the values of {bare.rule.name} alone, which has no "
+                f"{', '.join(self._optimizer.loss_entries)}"
+            )
         self._validation = validation
         self._outer_learning_rate = outer_learning_rate
         self._clip = clip
-        self._learned = learned
-        self._used = self._next = (0.0, 0.0, 0.0)
-        self._trace: list[tuple[float, float, float]] = []  # what each step used
+        self._learned = dict(learned)
+        self._used = self._next = dict.fromkeys(learned, 0.0)
+        self._trace: list[tuple[float, ...]] = []  # what each step used
         self._history: list[dict[str, float | int]] = []
 
     @property
-    def values(self) -> StepValues:
+    def values(self) -> dict[str, float]:
         """The values that the last step used."""
-        return StepValues(*self._used, indices=(0, 0, 0))
+        return self._used
 
     @property
     def schedule(self) -> Schedule:
-        """What the steps so far used: one value of each kind a step."""
-        return Schedule(*zip(*self._trace, strict=True))
+        """What the steps so far used: one value of each a step."""
+        return Schedule(dict(zip(self._learned, zip(*self._trace, strict=True), strict=True)))
 
     def take_history(self) -> list[dict[str, float | int]]:
         """Return rows of `hd.csv` (without the seed) since the last call."""
@@ -63,14 +76,19 @@ class HypergradientDescentRun(InnerRun):
         """Return everything that `restore` needs; take the history first."""
         assert not self._history
         tensors, scalars = super().snapshot()
-        tensors["trace"] = torch.tensor(self._trace, dtype=torch.float64).reshape(-1, 3)
-        return tensors, scalars | {"used": list(self._used), "next": list(self._next)}
+        tensors["trace"] = torch.tensor(self._trace, dtype=torch.float64).reshape(
+            -1, len(self._learned)
+        )
+        return tensors, scalars | {"used": self._used, "next": self._next}
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot."""
         super().restore(tensors, scalars)
-        self._trace = [_three(row) for row in tensors["trace"].tolist()]
-        self._used, self._next = (_three(scalars[name]) for name in ("used", "next"))
+        self._trace = [tuple(row) for row in tensors["trace"].tolist()]
+        used, coming = scalars["used"], scalars["next"]
+        assert isinstance(used, dict)
+        assert isinstance(coming, dict)
+        self._used, self._next = used, coming
 
     def advance(self) -> None:
         """Take one inner step, and one outer step on the values."""
@@ -79,29 +97,23 @@ class HypergradientDescentRun(InnerRun):
             self.problem.model,
             self.state,
             self._next,
+            step,
             batch,
             self._validation.at(step),
+            self._optimizer,
             learning_rate=self._outer_learning_rate,
             clip=self._clip,
-            clip_gradient=self.problem.clip_gradient,
             learned=self._learned,
         )
         self._used, self._next = self._next, taken.values
-        self._trace.append(self._used)
+        self._trace.append(tuple(self._used.values()))
         row: dict[str, float | int] = {
             "step": step,
             "epoch": step / self.problem.minibatches.steps_per_epoch,
         }
-        row |= dict(zip(KINDS, self._used, strict=True))
-        row |= {
-            f"{name}_hypergradient": h for name, h in zip(KINDS, taken.hypergradients, strict=True)
-        }
+        row |= self._used
+        row |= {f"{name}_hypergradient": h for name, h in taken.hypergradients.items()}
         self._history.append(row)
         self.state = taken.state
-        add_scores(self._sums, taken.loss, taken.predictions, batch[1])
+        add_scores(self._sums, taken.loss, taken.score, batch)
 
-
-def _three(values: object) -> tuple[float, float, float]:
-    assert isinstance(values, list)
-    a, b, c = values
-    return float(a), float(b), float(c)

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from hypergrad.core.batches import example_count
 from hypergrad.core.functional_model import Batch
-from hypergrad.core.schedule import Schedule, StepValues
-from hypergrad.core.sgd import InnerState, add_scores, train_step
+from hypergrad.core.schedule import Schedule, Value
+from hypergrad.core.training_step import InnerState, add_scores, train_step
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
 
@@ -28,13 +29,15 @@ class InnerRun:
     Attributes:
         problem: The same.
         step: Inner steps taken.
-        state: Weights, velocity and buffers after them.
+        state: Weights, the optimiser's slots and buffers after them.
     """
 
     def __init__(self, problem: InnerProblem) -> None:
         self.problem = problem
         self.step = 0
-        self.state = InnerState.start(problem.theta, problem.model.buffers())
+        self.state = InnerState.start(
+            problem.theta, len(problem.optimizer.rule.slots), problem.model.buffers()
+        )
         self._sums = torch.zeros(2, dtype=torch.float64, device=problem.theta.device)
         self._count = 0
 
@@ -54,8 +57,8 @@ class InnerRun:
         return self.step >= self.horizon
 
     @property
-    def values(self) -> StepValues:
-        """The values that the last step used."""
+    def values(self) -> Mapping[str, Value]:
+        """The values that the last step used, by name."""
         raise NotImplementedError
 
     def advance(self) -> None:
@@ -81,8 +84,9 @@ class InnerRun:
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that `restore` needs: tensors, and values that fit JSON."""
-        theta, v, buffers = self.state
-        tensors = {"theta": theta, "v": v, "sums": self._sums}
+        theta, slots, buffers = self.state
+        tensors = {"theta": theta, "sums": self._sums}
+        tensors |= dict(zip(self._slot_names, slots, strict=True))
         tensors |= {f"buffer.{name}": value for name, value in buffers.items()}
         copies = {name: value.clone() for name, value in tensors.items()}
         return copies, {"step": self.step, "count": self._count}
@@ -96,17 +100,22 @@ class InnerRun:
             for name, tensor in moved.items()
             if name.startswith("buffer.")
         }
-        self.state = InnerState(moved["theta"], moved["v"], buffers)
+        slots = tuple(moved[name] for name in self._slot_names)
+        self.state = InnerState(moved["theta"], slots, buffers)
         self._sums = moved["sums"]
         step, count = scalars["step"], scalars["count"]
         assert isinstance(step, int)
         assert isinstance(count, int)
         self.step, self._count = step, count
 
+    @property
+    def _slot_names(self) -> list[str]:
+        return [f"slot.{name}" for name in self.problem.optimizer.rule.slots]
+
     def _begin_step(self) -> tuple[int, Batch]:
         """Return the 0-based step that is due and its minibatch; it counts as taken from here."""
         step, batch = self.step, self.problem.minibatches.at(self.step)
-        self._count += len(batch[1])
+        self._count += example_count(batch)
         self.step += 1
         return step, batch
 
@@ -155,13 +164,14 @@ class ScheduledRun(InnerRun):
     ) -> None:
         super().__init__(problem)
         self._schedule = schedule
+        self._optimizer = problem.optimizer.bind(problem.model, schedule)
         self._replay = replay
         self._place()
 
     @property
-    def values(self) -> StepValues:
-        """The values that the last step used."""
-        return self._schedule.at(max(self.step - 1, 0), self.horizon)
+    def values(self) -> Mapping[str, Value]:
+        """The values that the last step used, by name."""
+        return self._optimizer.given(self._schedule, max(self.step - 1, 0), self.horizon)
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot."""
@@ -171,14 +181,17 @@ class ScheduledRun(InnerRun):
     def _place(self) -> None:
         """Move to the tensors that steps are replayed on, if they are."""
         if self._replay is not None:
-            self.state, self._sums = self._replay.place(self.state, self._sums)
+            self.state, self._sums = self._replay.place(self.state, self._sums, self._optimizer)
 
     def advance(self) -> None:
         """Take one inner step."""
         step, batch = self._begin_step()
-        values, (model, _, _, _, clip) = self._schedule.at(step, self.horizon), self.problem
+        given = self._optimizer.given(self._schedule, step, self.horizon)
         if self._replay is not None:
-            self._replay.train(batch, values, clip)
+            self._replay.train(batch, given, step)
             return
-        self.state, loss, predictions = train_step(model, self.state, batch, values, clip)
-        add_scores(self._sums, loss, predictions, batch[1])
+        values = self._optimizer.step_values(given, self.state.theta)
+        self.state, loss, score = train_step(
+            self.problem.model, self.state, batch, self._optimizer, values, step
+        )
+        add_scores(self._sums, loss, score, batch)

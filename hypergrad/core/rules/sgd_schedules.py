@@ -1,11 +1,30 @@
-"""Schedules that people set by hand: constant, multistep decay, cosine annealing."""
+"""Schedules of SGD, and those that people set by hand: constant, multistep decay, cosine."""
 
 import math
 from collections.abc import Sequence
 
+from hypergrad.core.rules.sgd import NAMES
 from hypergrad.core.schedule import Schedule
 
-__all__ = ["preset_schedule"]
+__all__ = ["preset_schedule", "sgd_schedule"]
+
+
+def sgd_schedule(
+    learning_rate: Sequence[float],
+    momentum: Sequence[float] = (),
+    weight_decay: Sequence[float] = (),
+) -> Schedule:
+    """Return a schedule of SGD over windows; what has no values is zero and not learned.
+
+    Raises:
+        ValueError: Without a learning rate.
+
+    >>> sgd_schedule((0.1, 0.01), (0.9,)).at(5, horizon=10)
+    {'learning_rate': 0.01, 'momentum': 0.9}
+    """
+    if not learning_rate:
+        raise ValueError("learning_rate has no value: give at least one")
+    return Schedule(dict(zip(NAMES, (learning_rate, momentum, weight_decay), strict=True)))
 
 
 def preset_schedule(
@@ -38,7 +57,7 @@ def preset_schedule(
 
     >>> preset_schedule(
     ...     "multistep", 5, learning_rate=1.0, milestones=(0.3, 0.6, 0.8), factor=0.5
-    ... ).learning_rate
+    ... )["learning_rate"]
     (1.0, 1.0, 0.5, 0.25, 0.125)
     """
     if kind not in ("constant", "multistep", "cosine"):
@@ -53,4 +72,4 @@ def preset_schedule(
         return learning_rate
 
     rates = tuple(rate(step) for step in range(horizon))
-    return Schedule(rates, (momentum,), (weight_decay,))
+    return sgd_schedule(rates, (momentum,), (weight_decay,))

@@ -1,0 +1,114 @@
+"""Hyperparameters as declarations: what is learned, over which basis, from where, and how it moves."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from hypergrad.core.basis import Basis, Windows
+
+__all__ = ["SCALES", "Hyperparameter"]
+
+SCALES = ("linear", "log", "logit")
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One hyperparameter: of the optimiser, or of the loss.
+
+    Attributes:
+        name: Of its own, as in schedules, files and figures.
+        basis: Of its values; a number stands for so many windows.
+        start: Its coefficients at the start, or one number for all of them.
+        first_move: The first step of the outer optimiser: of the value on a linear scale, of its
+            logarithm or logit on the others.
+        scale: On which the outer optimiser moves. A coefficient stays above zero on a `log` scale,
+            in (0, 1) on a `logit` scale.
+        low: Smallest coefficient, or None.
+        high: Largest coefficient, or None.
+        sets: What it sets: a value of the rule, or one that the loss asks for. Its name unless
+            given, which lets several set one value for different parameters.
+        where: Maps a parameter's name and the parameter to whether it is set for it; None for all.
+        learned: Whether it moves; otherwise it stays at `start`.
+
+    Raises:
+        ValueError: For an unknown scale, or a start that it or the bounds do not allow.
+    """
+
+    name: str
+    basis: Basis | int = 1
+    start: float | Sequence[float] = 0.0
+    first_move: float = 0.1
+    scale: str = "linear"
+    low: float | None = None
+    high: float | None = None
+    sets: str = ""
+    where: Callable[[str, nn.Parameter], bool] | None = None
+    learned: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ValueError(f"{self.name}: unknown scale {self.scale!r}: use one of {SCALES}")
+        if not self.first_move > 0:
+            raise ValueError(f"{self.name}: first_move={self.first_move}: must be above zero")
+        low, high = self.range
+        for value in self.coefficients:
+            if not (math.isfinite(value) and low <= value <= high and self._on_scale(value)):
+                inside = {"linear": "", "log": " above zero", "logit": " between 0 and 1"}
+                raise ValueError(
+                    f"{self.name}: start={value}: must be a number in [{low:g}, {high:g}]"
+                    f"{inside[self.scale]}"
+                )
+
+    @property
+    def target(self) -> str:
+        """The value that it sets."""
+        return self.sets or self.name
+
+    @property
+    def over(self) -> Basis:
+        """Its basis."""
+        return Windows(self.basis) if isinstance(self.basis, int) else self.basis
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """Its coefficients at the start.
+
+        Raises:
+            ValueError: If `start` has another number of them.
+        """
+        total = self.over.count * self.over.size
+        if isinstance(self.start, int | float):
+            return (float(self.start),) * total
+        if len(self.start) != total:
+            raise ValueError(f"{self.name}: {len(self.start)} starting values for {total}")
+        return tuple(map(float, self.start))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest coefficient."""
+        low = -math.inf if self.low is None else self.low
+        return low, math.inf if self.high is None else self.high
+
+    def moved(self, value: float, by: float) -> float:
+        """Return a coefficient moved on its scale, within its bounds."""
+        if self.scale == "log":
+            value = value * math.exp(by)
+        elif self.scale == "logit":
+            value = 1 / (1 + (1 / value - 1) * math.exp(-by))
+        else:
+            value = value + by
+        low, high = self.range
+        return min(max(value, low), high)
+
+    def distance(self, before: float, after: float) -> float:
+        """Return by how much a coefficient has moved on its scale."""
+        if self.scale == "log":
+            return math.log(after / before)
+        if self.scale == "logit":
+            return math.log(after / (1 - after)) - math.log(before / (1 - before))
+        return after - before
+
+    def _on_scale(self, value: float) -> bool:
+        return self.scale == "linear" or (value > 0 and (self.scale == "log" or value < 1))

@@ -1,0 +1,54 @@
+"""What a network is trained for: a loss of the user's, and what is reported beside it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Criterion", "Objective", "accuracy", "supervised"]
+
+Batch = Any  # any nest of tensors
+Criterion = Callable[[Any, Tensor], Tensor]
+Loss = Callable[[nn.Module, Batch, Mapping[str, Tensor]], Tensor | tuple[Tensor, Any]]
+Metric = Callable[[Any, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and how its result is judged.
+
+    Attributes:
+        loss: Maps the module, a batch and the values of the loss's hyperparameters, by name, to a
+            scalar, the mean over the batch; or to that and an output that the metric judges.
+        validation_loss: The same for validation and test data, which takes no values; the loss at
+            no values unless given.
+        metric: Maps the output and the batch to `(B,)`, a score an example, or to a scalar, their
+            mean; the higher the better. None: the validation loss decides.
+    """
+
+    loss: Loss
+    validation_loss: Loss | None = None
+    metric: Metric | None = None
+
+
+def supervised(criterion: Criterion = F.cross_entropy, metric: Metric | None = None) -> Objective:
+    """Return the objective of a network of one input, with labels.
+
+    Args:
+        criterion: Maps (predictions, labels) to the mean loss of a batch.
+        metric: Of predictions and the batch; accuracy unless given.
+    """
+
+    def loss(module: nn.Module, batch: Batch, values: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
+        x, y = batch
+        predictions = module(x)
+        return criterion(predictions, y), predictions
+
+    return Objective(loss, metric=accuracy if metric is None else metric)
+
+
+def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
+    """Return whether the largest of the predictions `(B, classes)` is the label, an example each."""
+    return predictions.argmax(-1) == batch[1]
