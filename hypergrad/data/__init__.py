@@ -19,18 +19,35 @@ from hypergrad.data.loading import (
     download,
     load,
 )
+from hypergrad.data.sources import (
+    Batches,
+    CachedBatches,
+    DatasetBatches,
+    MapDataset,
+    TensorBatches,
+    accumulated,
+    as_batches,
+    with_noise,
+)
 from hypergrad.data.splits import balanced_subset, train_validation_split
 
 __all__ = [
     "EVALUATION_BATCH",
     "NAMES",
     "Augmentation",
+    "Batches",
+    "CachedBatches",
     "DataError",
     "Dataset",
+    "DatasetBatches",
     "Epoch",
     "Images",
+    "MapDataset",
     "Minibatches",
     "Source",
+    "TensorBatches",
+    "accumulated",
+    "as_batches",
     "available",
     "balanced_subset",
     "check",
@@ -40,4 +57,5 @@ __all__ = [
     "in_even_batches",
     "load",
     "train_validation_split",
+    "with_noise",
 ]
