@@ -10,17 +10,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hypergrad.core.budget import Budget
-from hypergrad.core.functional_model import Criterion, FlatModel
+from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.objective import Criterion, Objective
 from hypergrad.core.outer_optimizer import selection_key
+from hypergrad.core.rules.sgd_schedules import paper_optimizer
 from hypergrad.core.schedule import Schedule
-from hypergrad.data import Images, Minibatches, in_even_batches, train_validation_split
+from hypergrad.data import (
+    Batches,
+    Images,
+    Minibatches,
+    in_even_batches,
+    train_validation_split,
+)
 from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.result import validation_batch
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training import outer_loop
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
-from hypergrad.training.graphed_step import replay_for
+from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.outer_loop import (
     InnerLoop,
@@ -31,16 +40,17 @@ from hypergrad.training.outer_loop import (
 )
 
 __all__ = [
+    "PAPER_OPTIMIZER",
     "PAPER_OPTIONS",
-    "PAPER_STEP_SIZES",
     "OuterStep",
     "best",
+    "learn",
     "learn_schedule",
     "load_schedule",
 ]
 
-PAPER_STEP_SIZES = (0.1, 0.15, 4e-4)  # Appendix B
-PAPER_OPTIONS = ForwardOptions(clip_gradient=3.0, clip_products=100.0, truncation=0.15)
+PAPER_OPTIMIZER = paper_optimizer(clip=3.0)
+PAPER_OPTIONS = ForwardOptions(clip_products=100.0, truncation=0.15)
 
 
 def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
@@ -65,7 +75,90 @@ def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
         entries = [entry for entry in entries if entry["seed"] == seed]
     if not entries:
         raise ValueError(f"{file} holds no schedule" + ("" if seed is None else f" of {seed=}"))
-    return Schedule.from_dict(max(entries, key=lambda entry: entry["validation_accuracy"]))
+    return schedule_in(max(entries, key=lambda entry: entry["validation_accuracy"]))
+
+
+def learn(
+    module: nn.Module,
+    objective: Objective | Criterion,
+    batches: Batches | Callable[[int], Batches],
+    validation: Sequence[Batch],
+    *,
+    epochs: int,
+    optimizer: InnerOptimizer = PAPER_OPTIMIZER,
+    shared: bool = True,
+    outer_steps: int = 10,
+    first_horizons: Sequence[int] = (),
+    tolerance: float = 0.05,
+    options: ForwardOptions | ReverseOptions = PAPER_OPTIONS,
+    replay: str = "auto",
+    on_step: Callable[[OuterStep], None] = lambda step: None,
+    ranks: Ranks = ALONE,
+    patience: int | None = None,
+    budget: str | None = None,
+    history: Sequence[OuterStep] | None = None,
+) -> list[OuterStep]:
+    """Learn the hyperparameters of one's own training, whatever it is.
+
+    Every outer step trains anew from the module's present weights, which are left as they are.
+
+    Args:
+        module: Any twice differentiable module, on the device and in the precision wanted.
+        objective: Its loss, validation loss and metric; or a criterion, which maps (predictions,
+            labels) to the mean loss of a batch.
+        batches: The minibatch of every inner step (see `hypergrad.data.sources`), the same in
+            every outer step; or a function from the outer step to those.
+        validation: Batches of validation data; outer steps are told apart on the same.
+        epochs: The horizon: how long each outer step trains.
+        optimizer: The inner optimiser, with the hyperparameters that are learned.
+        shared: Otherwise every inner step has a value of its own, whatever the bases are; that
+            takes `ReverseOptions`.
+        outer_steps: How many at most.
+        first_horizons: Epochs of the first outer steps: where a learning rate starts at zero the
+            weights do not move, and later windows stretch to a longer horizon.
+        tolerance: Stop when every step size is under this share of its value.
+        options: Forward mode (clipping of products, truncation, how Hessian products are
+            computed), or reverse mode.
+        replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
+            can), `always`, `never`. What a module counts in Python does not count then.
+        on_step: Is called after every outer step.
+        ranks: Processes that share the tangents, from `join_ranks` under torchrun. Each calls this
+            with the same arguments, on its own device, and all get the same history.
+        patience: Stop after so many outer steps without a better metric, or None.
+        budget: Stop where another outer step would overshoot it: `2h`, `20trials` or
+            `1e6gradients`, a Hessian product counting as two. None: no budget.
+        history: Outer steps that an earlier call with the same arguments has returned; this one
+            goes on after the last of them.
+
+    Returns:
+        The outer steps in order, those of `history` first; `best` picks one. The last one may be
+        the worst.
+
+    Raises:
+        ValueError: For arguments out of range, data that cannot go back where that is needed,
+            windows that do not fit the horizon, hyperparameters that nothing asks for, or dropout
+            with `vmap` or with Hessian products in lower precision.
+    """
+    if not len(validation):
+        raise ValueError("no validation data: give at least one batch")
+    model = FlatModel(module, objective)
+    theta = model.theta()
+    outer = _options(epochs, outer_steps, first_horizons, tolerance, patience, budget)
+
+    def data_at(number: int) -> OuterData:
+        given = batches if isinstance(batches, Batches) else batches(number)
+        if isinstance(options, ReverseOptions) and not getattr(given, "random_access", True):
+            raise ValueError(
+                f"{type(given).__name__} does not fit its memory_gb and cannot go back, as reverse "
+                "mode does: raise memory_gb, give a map-style data set or tensors, or use "
+                "ForwardOptions"
+            )
+        problem = InnerProblem.over_epochs(model, theta, given, outer.horizon(number), optimizer)
+        return OuterData(problem, validation, validation)
+
+    return _learn(
+        data_at, optimizer, shared, options, outer, replay, on_step, ranks, list(history or ())
+    )
 
 
 def learn_schedule(
@@ -75,9 +168,9 @@ def learn_schedule(
     *,
     epochs: int,
     batch_size: int = 128,
+    optimizer: InnerOptimizer = PAPER_OPTIMIZER,
+    shared: bool = True,
     outer_steps: int = 10,
-    counts: Sequence[int] | None = (5, 1, 1),
-    step_sizes: Sequence[float] = PAPER_STEP_SIZES,
     validation: float = 0.05,
     first_horizons: Sequence[int] = (1,),
     tolerance: float = 0.05,
@@ -91,9 +184,7 @@ def learn_schedule(
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
 ) -> list[OuterStep]:
-    """Learn a schedule for one's own classifier, from all-zero values.
-
-    Every outer step trains anew from the module's present weights, which are left as they are.
+    """Learn a schedule for one's own classifier: `learn`, with splits drawn anew each outer step.
 
     Args:
         module: Any twice differentiable classifier, on the device and in the precision wanted.
@@ -101,66 +192,32 @@ def learn_schedule(
         labels: `(n,)` int64 labels on that device.
         epochs: The horizon: how long each outer step trains.
         batch_size: Inputs in a minibatch.
+        optimizer: As for `learn`; SGD with the paper's hyperparameters unless given. Smaller first
+            moves for short horizons.
+        shared: As for `learn`.
         outer_steps: How many at most.
-        counts: Values of learning rate, momentum and weight decay; 0 leaves a kind at zero. None:
-            a value of each for every inner step, which takes `ReverseOptions` and
-            `first_horizons=()`.
-        step_sizes: Initial outer step of each kind. Smaller ones for short horizons.
         validation: Share of the inputs to validate on, drawn anew for every outer step.
-        first_horizons: Epochs of the first outer steps: at zero the weights do not move, and later
-            windows stretch to a longer horizon.
+        first_horizons: As for `learn`.
         tolerance: Stop when every step size is under this share of its value.
-        options: Forward mode (clipping, truncation, how Hessian products are computed), or reverse
-            mode.
+        options: As for `learn`.
         criterion: Maps (predictions, labels) to a mean loss.
         seed: Of splits and batches.
-        replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
-            can), `always`, `never`. What a module counts in Python does not count then.
+        replay: As for `learn`.
         on_step: Is called after every outer step.
-        ranks: Processes that share the tangents, from `join_ranks` under torchrun. Each calls this
-            with the same arguments, on its own device, and all get the same history.
+        ranks: As for `learn`.
         patience: Stop after so many outer steps without a better validation accuracy, or None.
-        budget: Stop where another outer step would overshoot it: `2h`, `20trials` or
-            `1e6gradients`, a Hessian product counting as two. None: no budget.
-        history: Outer steps that an earlier call with the same arguments has returned; this one
-            goes on after the last of them.
+        budget: As for `learn`.
+        history: As for `learn`.
 
     Returns:
-        The outer steps in order, those of `history` first; `best` picks one. The last one may be
-        the worst.
+        As `learn`.
 
     Raises:
-        ValueError: For arguments out of range, batches or windows that do not fit the data, or
-            dropout with `vmap` or with Hessian products in lower precision.
+        ValueError: As `learn`, and for batches that do not fit the data.
     """
-    for name, given in (("counts", counts), ("step_sizes", step_sizes)):
-        if given is not None and len(given) != 3:
-            raise ValueError(
-                f"{name}={given!r}: give three, for learning rate, momentum and weight decay"
-            )
-    if epochs < 1 or outer_steps < 1:
-        raise ValueError(f"{epochs=}, {outer_steps=}: both must be at least 1")
-    if patience is not None and patience < 1:
-        raise ValueError(f"{patience=}: must be at least 1; None never stops early")
-    if any(not isinstance(horizon, int) or horizon < 1 for horizon in first_horizons):
-        raise ValueError(f"first_horizons={first_horizons}: epochs are whole numbers from 1 on")
-    if counts is None and (isinstance(options, ForwardOptions) or any(first_horizons)):
-        raise ValueError(
-            "counts=None learns a value for every inner step: give options=ReverseOptions(...) and "
-            "first_horizons=()"
-        )
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
-    recorded = replay_for(model, theta.device, replay)
-    outer = OuterOptions(
-        outer_steps,
-        epochs,
-        step_sizes,
-        first_horizons,
-        tolerance,
-        patience,
-        None if budget is None else Budget.parse(budget),
-    )
+    outer = _options(epochs, outer_steps, first_horizons, tolerance, patience, budget)
 
     def data_at(number: int) -> OuterData:
         train, held_out = train_validation_split(
@@ -169,22 +226,69 @@ def learn_schedule(
         minibatches = Minibatches(data.take(train), batch_size, (seed, "ours", number))
         images = data.take(held_out)
         batches = list(in_even_batches(images, validation_batch(batch_size, len(images))))
-        problem = InnerProblem.over_epochs(
-            model, theta, minibatches, outer.horizon(number), options.clip_gradient
-        )
+        horizon = outer.horizon(number)
+        problem = InnerProblem.over_epochs(model, theta, minibatches, horizon, optimizer)
         return OuterData(problem, images, batches)
 
-    def begin(given: OuterData, schedule: Schedule, number: int) -> ForwardRun | ReverseRun:
-        nonlocal options
-        if isinstance(options, ForwardOptions) and options.strategy == "auto":  # decides once
-            batch, columns = given.problem.minibatches.at(0), sum(schedule.counts)
-            options = settle(model, theta, batch, columns, options, ranks)
-        return differentiated(given.problem, schedule, options, recorded, ranks)
+    return _learn(
+        data_at, optimizer, shared, options, outer, replay, on_step, ranks, list(history or ())
+    )
 
-    taken: list[OuterStep] = list(history or ())
+
+def _options(
+    epochs: int,
+    outer_steps: int,
+    first_horizons: Sequence[int],
+    tolerance: float,
+    patience: int | None,
+    budget: str | None,
+) -> OuterOptions:
+    """How the outer loop goes, or what is wrong with it."""
+    if epochs < 1 or outer_steps < 1:
+        raise ValueError(f"{epochs=}, {outer_steps=}: both must be at least 1")
+    if patience is not None and patience < 1:
+        raise ValueError(f"{patience=}: must be at least 1; None never stops early")
+    if any(not isinstance(horizon, int) or horizon < 1 for horizon in first_horizons):
+        raise ValueError(f"first_horizons={first_horizons}: epochs are whole numbers from 1 on")
+    limit = None if budget is None else Budget.parse(budget)
+    return OuterOptions(outer_steps, epochs, first_horizons, tolerance, patience, limit)
+
+
+def _learn(
+    data_at: Callable[[int], OuterData],
+    optimizer: InnerOptimizer,
+    shared: bool,
+    options: ForwardOptions | ReverseOptions,
+    outer: OuterOptions,
+    replay: str,
+    on_step: Callable[[OuterStep], None],
+    ranks: Ranks,
+    taken: list[OuterStep],
+) -> list[OuterStep]:
+    """Take the outer steps that are left."""
+    if not shared and (isinstance(options, ForwardOptions) or any(outer.first_horizons)):
+        raise ValueError(
+            "shared=False learns a value for every inner step: give options=ReverseOptions(...) "
+            "and first_horizons=()"
+        )
+    recorded: Replay | None = None
+
+    def begin(given: OuterData, schedule: Schedule, number: int) -> ForwardRun | ReverseRun:
+        nonlocal options, recorded
+        problem = given.problem
+        if recorded is None:
+            recorded = replay_for(problem.model, problem.theta.device, replay)
+        if isinstance(options, ForwardOptions) and options.strategy == "auto":  # decides once
+            batch, columns = problem.minibatches.at(0), len(schedule.flat)
+            bound = optimizer.bind(problem.model, schedule)
+            options = settle(
+                problem.model, problem.theta, batch, columns, options, ranks, bound, schedule
+            )
+        return differentiated(problem, schedule, options, recorded, ranks)
+
     for step in outer_loop.outer_steps(
         data_at,
-        lambda horizon: (horizon,) * 3 if counts is None else counts,
+        lambda horizon: optimizer.learned(None if shared else horizon),
         begin,
         outer,
         InnerLoop(ranks),
@@ -208,10 +312,11 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
     """Return the outer step with the best validation accuracy; the loss decides a draw.
 
     Args:
-        history: As `learn_schedule` returns it.
+        history: As `learn` or `learn_schedule` returns it.
 
     Returns:
-        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop.
+        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop, unless
+        it has values of the loss or of some parameters.
 
     Raises:
         ValueError: If none of them stayed finite.
@@ -222,5 +327,5 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
         default=None,
     )
     if found is None or not math.isfinite(found.validation_loss):
-        raise ValueError("no outer step has a finite validation loss: use smaller step_sizes")
+        raise ValueError("no outer step has a finite validation loss: use smaller first moves")
     return found

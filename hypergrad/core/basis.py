@@ -8,7 +8,7 @@ stretches to any horizon.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -19,6 +19,8 @@ __all__ = [
     "Linear",
     "Vector",
     "WarmUp",
+    "basis_from",
+    "described",
     "Window",
     "Windows",
     "contributing_steps",
@@ -291,3 +293,39 @@ def contributing_steps(basis: Basis, horizon: int, truncation: float = 0.0) -> t
             f"{basis.count} functions do not fit {horizon} inner steps: use fewer, at most {horizon}"
         )
     return tuple(total for total in sums for _ in range(basis.size))
+
+
+def described(basis: Basis) -> dict[str, object]:
+    """Return what `basis_from` makes the basis from again, ready for JSON.
+
+    Raises:
+        ValueError: For a basis of the user's own, which is code.
+    """
+    match basis:
+        case Windows(count) | Hats(count) | Cosine(count):
+            return {"kind": type(basis).__name__.lower(), "count": count}
+        case WarmUp(share, inner):
+            return {"kind": "warmup", "share": share, "basis": described(inner)}
+        case Vector(size, inner):
+            return {"kind": "vector", "size": size, "basis": described(inner)}
+    raise ValueError(f"{basis} cannot be written down: it is code")
+
+
+def basis_from(kept: Mapping) -> Basis:
+    """Return the basis that `described` was given.
+
+    Raises:
+        ValueError: For an unknown kind.
+    """
+    match kept["kind"]:
+        case "windows":
+            return Windows(kept["count"])
+        case "hats":
+            return Hats(kept["count"])
+        case "cosine":
+            return Cosine(kept["count"])
+        case "warmup":
+            return WarmUp(kept["share"], basis_from(kept["basis"]))
+        case "vector":
+            return Vector(kept["size"], basis_from(kept["basis"]))
+    raise ValueError(f"no basis {kept['kind']!r}: use windows, hats, cosine, warmup or vector")

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hypergrad.core.basis import Basis
+from hypergrad.core.basis import Basis, Windows
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import GradientTransform, NoClip
 from hypergrad.core.hyperparameters import Hyperparameter
@@ -48,6 +48,17 @@ class InnerOptimizer:
     def bases(self) -> dict[str, Basis]:
         """The bases of all that is learned, by name, in the order of the declarations."""
         return {each.name: each.over for each in self.hyperparameters if each.learned}
+
+    def learned(self, horizon: int | None = None) -> list[Hyperparameter]:
+        """Return what is learned.
+
+        Args:
+            horizon: Inner steps, for a value of each step's own in place of the bases.
+        """
+        learned = [each for each in self.hyperparameters if each.learned and each.over.count]
+        if horizon is None:
+            return learned
+        return [replace(each, basis=Windows(horizon)) for each in learned]
 
     def start(self) -> Schedule:
         """Return the schedule of all starting values that are learned."""

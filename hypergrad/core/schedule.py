@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from hypergrad.core import basis as bases_
-from hypergrad.core.basis import Basis, Windows
+from hypergrad.core.basis import Basis, Windows, basis_from
 from hypergrad.core.rules.torch_optim import Settable, set_values
 
-__all__ = ["Schedule", "contributing_steps"]
+__all__ = ["Schedule", "contributing_steps", "schedule_in"]
 
 Value = float | tuple[float, ...]
 
@@ -176,3 +176,10 @@ def _value(own: tuple[float, ...], basis: Basis, step: int, horizon: int) -> Val
     if len(weights) == 1 and weights[0][1] == 1:
         return own[weights[0][0]]
     return sum(weight * own[i] for i, weight in weights)
+
+
+def schedule_in(entry: Mapping) -> Schedule:
+    """Return the schedule in an entry of a run's `schedule.json`, which holds more beside it."""
+    values = {name: own for name, own in entry.items() if isinstance(own, list)}
+    bases = {name: basis_from(kept) for name, kept in entry.get("bases", {}).items()}
+    return Schedule(values, bases)

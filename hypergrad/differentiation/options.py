@@ -140,6 +140,10 @@ class _Asked(dict):
         self.names.add(name)
         return super().__getitem__(name)
 
+    def __contains__(self, name: object) -> bool:
+        self.names.add(str(name))
+        return super().__contains__(name)
+
     def get(self, name: str, default: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
         self.names.add(name)
         return super().get(name, default)

@@ -1,6 +1,6 @@
 """The outer loop: train with the present values, differentiate, move them; until it ends.
 
-    for step in outer_steps(data_at, counts_at, begin, options, trainer):
+    for step in outer_steps(data_at, learned_at, begin, options, trainer):
         ...  # log it, show it, save step.after, or break off
 
 Each outer step trains anew, on a split of its own. `OuterProgress` is all that the next one needs,
@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from hypergrad.core import outer_optimizer
 from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.functional_model import Batch
+from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.outer_optimizer import OuterState, selection_key
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import EVALUATION_BATCH, Images, in_batches
@@ -57,7 +58,6 @@ class OuterOptions:
         epochs: The horizon of their inner runs.
         first_horizons: Epochs of the first ones, where they are shorter: while all values are zero
             the weights do not move. Windows stretch to each horizon.
-        step_sizes: Initial `gamma` of learning rate, momentum and weight decay.
         tolerance: Ends the loop when every step size is under this share of its value.
         patience: Ends it after so many outer steps without a better validation accuracy, or None.
         budget: Ends it where another outer step would overshoot by more than it falls short.
@@ -65,7 +65,6 @@ class OuterOptions:
 
     steps: int
     epochs: int
-    step_sizes: Sequence[float]
     first_horizons: Sequence[int] = ()
     tolerance: float = 0.05
     patience: int | None = None
@@ -77,16 +76,22 @@ class OuterOptions:
             return min(self.first_horizons[number], self.epochs)
         return self.epochs
 
-    def end(self, progress: "OuterProgress", last: Spent) -> str | None:
+    def end(
+        self,
+        progress: "OuterProgress",
+        last: Spent,
+        columns: Sequence[Hyperparameter] = (),
+    ) -> str | None:
         """Return why a loop ends here; empty for the last of all outer steps, None to go on.
 
         Args:
             progress: Where the loop is.
             last: What its last outer step has cost.
+            columns: Whose each coefficient is.
         """
         number, best = progress.number, progress.best
         assert progress.state is not None
-        if outer_optimizer.has_converged(progress.state, self.tolerance):
+        if outer_optimizer.has_converged(progress.state, self.tolerance, columns):
             return f"converged after {number} outer steps"
         stale = 0 if best is None else number - 1 - best.number
         if self.patience is not None and stale >= self.patience:
@@ -104,12 +109,12 @@ class OuterData(NamedTuple):
 
     Attributes:
         problem: The training, on this step's split.
-        validation: The images held out.
+        validation: What is held out: images, or batches of anything.
         batches: The same in the batches that its hypergradients take.
     """
 
     problem: InnerProblem
-    validation: Images
+    validation: Images | Sequence[Batch]
     batches: Sequence[Batch]
 
 
@@ -169,7 +174,7 @@ class OuterStep:
     number: int = 0
     epochs: int = 0
     horizon: int = 0
-    contributing: tuple[int, ...] = ()
+    contributing: tuple[float, ...] = ()
     diverged_step: int | None = None
     complaints: tuple[str, ...] = ()
     after: OuterProgress = field(default=OuterProgress(), compare=False)
@@ -179,7 +184,7 @@ class OuterStep:
 class Trainer(Protocol):
     """Takes the inner runs of an outer loop to their end."""
 
-    def train(self, inner: InnerRun, validation: Images) -> Evaluation:
+    def train(self, inner: InnerRun, validation: Images | Sequence[Batch]) -> Evaluation:
         """Take a run to its end, or until its weights are lost; return its last evaluation."""
         ...
 
@@ -206,12 +211,13 @@ class InnerLoop:
         self._ranks = ranks
         self._began = time.monotonic()
 
-    def train(self, inner: InnerRun, validation: Images) -> Evaluation:
+    def train(self, inner: InnerRun, validation: Images | Sequence[Batch]) -> Evaluation:
         """Take a run to its end, or until its weights are lost, looking once an epoch."""
         self._began = time.monotonic()
         for _ in steps(inner):
             pass
-        batches = in_batches(validation, EVALUATION_BATCH)
+        images = isinstance(validation, Images)
+        batches = in_batches(validation, EVALUATION_BATCH) if images else validation
         seen = inner.problem.model.evaluate(inner.state.theta, inner.state.buffers, batches)
         return Evaluation(*self._ranks.broadcast_object(seen))
 
@@ -229,7 +235,7 @@ class InnerLoop:
 
 def outer_steps(
     data_at: Callable[[int], OuterData],
-    counts_at: Callable[[int], Sequence[int]],
+    learned_at: Callable[[int], Sequence[Hyperparameter]],
     begin: Callable[[OuterData, Schedule, int], ForwardRun | ReverseRun],
     options: OuterOptions,
     trainer: Trainer,
@@ -239,7 +245,7 @@ def outer_steps(
 
     Args:
         data_at: Maps an outer step to its training and validation data.
-        counts_at: Maps a horizon in inner steps to the number of values of each kind.
+        learned_at: Maps a horizon in inner steps to the hyperparameters that are learned.
         begin: Makes the inner run of an outer step from its data, its schedule and its number.
         options: How to move, and when to end.
         trainer: Takes the inner runs to their end.
@@ -250,9 +256,11 @@ def outer_steps(
     """
     while progress.number < options.steps:
         number, data = progress.number, data_at(progress.number)
-        counts = counts_at(data.problem.horizon)
-        state = progress.state or outer_optimizer.start(counts, options.step_sizes)
-        schedule = Schedule.from_flat(state.values, counts)
+        learned = learned_at(data.problem.horizon)
+        state, columns = outer_optimizer.start(learned)
+        state = progress.state or state
+        bases = {each.name: each.over for each in learned}
+        schedule = Schedule.from_flat(state.values, bases)
         inner = begin(data, schedule, number)
         seen = trainer.train(inner, data.validation)
         found = None
@@ -262,11 +270,11 @@ def outer_steps(
         cost = Spent(trainer.seconds, gradients, products, trials=1)
         progress = OuterProgress(
             number + 1,
-            outer_optimizer.step(state, None if found is None else found.values),
+            outer_optimizer.step(state, None if found is None else found.values, columns),
             _better(progress.best, Best(number, schedule, seen)),
             progress.spent.plus(cost),
         )
-        ended = options.end(progress, cost)
+        ended = options.end(progress, cost, columns)
         assert seen.validation_loss is not None
         assert seen.validation_accuracy is not None
         yield OuterStep(

@@ -3,10 +3,40 @@
 import math
 from collections.abc import Sequence
 
-from hypergrad.core.rules.sgd import NAMES
+from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip
+from hypergrad.core.hyperparameters import Hyperparameter
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd import NAMES, sgd
 from hypergrad.core.schedule import Schedule
 
-__all__ = ["preset_schedule", "sgd_schedule"]
+__all__ = ["FIRST_MOVES", "paper_optimizer", "preset_schedule", "sgd_schedule"]
+
+FIRST_MOVES = (0.1, 0.15, 4e-4)  # Appendix B
+
+
+def paper_optimizer(
+    counts: Sequence[int] = (5, 1, 1),
+    first_moves: Sequence[float] = FIRST_MOVES,
+    clip: float | None = None,
+) -> InnerOptimizer:
+    """Return SGD as the paper learns it: all values from zero, each shared over a window.
+
+    Args:
+        counts: Learning rates, momenta and weight decays; what has none is zero and not learned.
+        first_moves: First step of the outer optimiser, of each.
+        clip: Elementwise limit on the gradient, or None.
+
+    Raises:
+        ValueError: If not all three are given.
+    """
+    for name, given in (("counts", counts), ("first_moves", first_moves)):
+        if len(given) != len(NAMES):
+            raise ValueError(f"{name}={given!r}: give three, for {', '.join(NAMES)}")
+    declared = tuple(
+        Hyperparameter(name, count, first_move=move)
+        for name, count, move in zip(NAMES, counts, first_moves, strict=True)
+    )
+    return InnerOptimizer(sgd(), declared, NoClip() if clip is None else ElementwiseClip(clip))
 
 
 def sgd_schedule(
