@@ -9,7 +9,7 @@ from benchmarks.differences import difference_step
 from benchmarks.reference import reference_step
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.curvature import STRATEGIES, gradient
 from hypergrad.curvature.autotune import check_strategy
 from hypergrad.differentiation.active_tangents import active_tangents_at
@@ -129,7 +129,7 @@ def contenders(
         return reverse_step(model, state, batch, values, Z[:1], Z[:1], LIMIT)
 
     found: dict[str, Callable[[], object]] = {
-        "gradient": lambda: gradient(lambda point: model.loss(point, *batch), theta),
+        "gradient": lambda: gradient(lambda point: model.loss(point, batch), theta),
         "reference": reference,
         "reverse": there_and_back,
         "finite_differences": difference_step(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import StepValues
-from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.core.training_step import InnerState, train_step
 
 __all__ = ["difference_step"]
 

@@ -15,7 +15,7 @@ from benchmarks.contenders import schedule_of
 from benchmarks.record import apply_settings
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.seeding import generator
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.checkpointing import state_bytes
 from hypergrad.differentiation.options import ForwardOptions

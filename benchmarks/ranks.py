@@ -22,8 +22,9 @@ from benchmarks.record import at_least, write_provenance
 from benchmarks.timing import summarise
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation.forward import forward_step
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
@@ -68,7 +69,7 @@ def _stepper(name: str, columns: int) -> Callable[[Ranks], InnerState]:
     model = FlatModel(build(case.name, case.shape, 10))
     state = InnerState.start(model.theta(), model.buffers())
     batch = torch.randn(case.batch_size, *case.shape), torch.arange(case.batch_size) % 10
-    schedule = Schedule((0.01,) * (columns - 2), (0.9,), (1e-3,))
+    schedule = sgd_schedule((0.01,) * (columns - 2), (0.9,), (1e-3,))
     Z = 1e-2 * torch.randn(columns, model.size)
     options = ForwardOptions(LIMIT, strategy=STRATEGIES[name])
 

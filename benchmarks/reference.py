@@ -41,7 +41,7 @@ def reference_step(
     alpha, beta, mu = values
     rates, momenta, decays = counts
     point = theta.detach().requires_grad_()
-    (g,) = torch.autograd.grad(model.loss(point, *batch), point, create_graph=True)
+    (g,) = torch.autograd.grad(model.loss(point, batch), point, create_graph=True)
     passes = g.detach().abs() <= limit
     rows = [torch.autograd.grad(g, point, z, retain_graph=True)[0] * passes for z in Z]
     g = g.detach().clamp(-limit, limit)

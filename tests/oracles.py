@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.func import jacrev
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd import NAMES
 from hypergrad.core.schedule import Schedule
 
 Batch = tuple[Tensor, Tensor]
@@ -27,14 +28,14 @@ def unrolled_loss(
     v = torch.zeros_like(theta)
     for t in range(horizon):
         x, y = batch_at(t)
-        (g,) = torch.autograd.grad(model.loss(theta, x, y), theta, create_graph=True)
+        (g,) = torch.autograd.grad(model.loss(theta, (x, y)), theta, create_graph=True)
         if clip is not None:
             g = torch.clamp(g, -clip, clip)
         alpha, beta, mu = (kind[len(kind) * t // horizon] for kind in (alphas, betas, mus))
         v = beta * v + g + mu * theta
         theta = theta - alpha * v
     count = sum(len(y) for _, y in validation)
-    return sum(len(y) / count * model.loss(theta, x, y) for x, y in validation)
+    return sum(len(y) / count * model.loss(theta, (x, y)) for x, y in validation)
 
 
 def reverse_mode(
@@ -49,7 +50,7 @@ def reverse_mode(
     """Summed (not averaged) hypergradients by autograd through the whole unrolled loop."""
     values = [
         torch.tensor(kind, dtype=theta.dtype, requires_grad=True)
-        for kind in (schedule.learning_rate, schedule.momentum, schedule.weight_decay)
+        for kind in schedule.values()
     ]
     loss = unrolled_loss(model, theta, batch_at, validation, values, horizon, clip)
     return torch.cat(torch.autograd.grad(loss, values))
@@ -72,22 +73,24 @@ def appendix_recursion(
     With `misprint`, C_t^beta takes v_t as printed; otherwise v_{t-1}.
     """
     D = theta.numel()
-    counts = schedule.counts
+    counts = [schedule.counts[name] for name in NAMES]
     Z = [theta.new_zeros(D, n) for n in counts]
     C = [theta.new_zeros(D, n) for n in counts]
     v = torch.zeros_like(theta)
     eye = torch.eye(D, dtype=theta.dtype)
     for t in range(horizon):
         x, y = batch_at(t)
-        alpha, beta, mu, indices = schedule.at(t, horizon)
-        H = jacrev(jacrev(lambda w, x=x, y=y: model.loss(w, x, y)))(theta)
+        values = schedule.at(t, horizon)
+        alpha, beta, mu = (values[name] for name in NAMES)
+        H = jacrev(jacrev(lambda w, x=x, y=y: model.loss(w, (x, y))))(theta)
         point = theta.clone().requires_grad_()
-        (g,) = torch.autograd.grad(model.loss(point, x, y), point)
+        (g,) = torch.autograd.grad(model.loss(point, (x, y)), point)
         v_before, theta_before = v, theta
         v = beta * v + g + mu * theta
         theta = theta - alpha * v
         for kind in range(3):
-            n, index = counts[kind], indices[kind]
+            n = counts[kind]
+            index = n * t // horizon
             window = [s for s in range(horizon) if n * s // horizon == index]
             if t < window[0] + int(truncation * len(window)):
                 continue
@@ -126,7 +129,7 @@ def torch_training_loop(
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     for step, (x, y) in enumerate(batches):
         optimizer.zero_grad()
-        model.criterion(module(x), y).backward()
+        model.objective.loss(module, (x, y), {})[0].backward()
         if clip is not None:
             torch.nn.utils.clip_grad_value_(module.parameters(), clip)
         schedule.apply(optimizer, step, len(batches))

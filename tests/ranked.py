@@ -13,6 +13,7 @@ from torch import nn
 
 from hypergrad.api import learn_schedule
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.forward import hypergradients
 from hypergrad.differentiation.options import ForwardOptions
@@ -20,7 +21,7 @@ from hypergrad.parallel.ranks import Ranks, join_ranks
 
 # Windows that begin one after the other, and a truncation that skips products here and there: the
 # ranks have rows to multiply at different times.
-SCHEDULE = Schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
+SCHEDULE = sgd_schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
 CASES = {
     "mlp loop": ("mlp", {"hidden": 16}, 60),
     "mlp vmap": ("mlp", {"hidden": 16}, 60),

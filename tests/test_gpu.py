@@ -15,6 +15,7 @@ from tiny import Watcher, everything, go, new_run, table, tiny_context
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import STRATEGIES, gradient_and_products
 from hypergrad.curvature.autotune import choose_strategy
@@ -37,7 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-SCHEDULE = Schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
+SCHEDULE = sgd_schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
 CLIPPED = ForwardOptions(clip_gradient=0.05, clip_products=0.5, truncation=0.2)
 EPOCHS, STEPS, BATCH = 3, 20, 4
 CLOSE = 1e-8  # 60 steps of float64 in another order
@@ -139,7 +140,7 @@ def test_products_of_every_strategy_equal_those_of_the_loop(name: str, strategy:
     Z = torch.randn(4, len(problem.theta), dtype=torch.float64, device="cuda")
 
     def loss(theta: Tensor) -> Tensor:
-        return problem.model.loss(theta, x, y)
+        return problem.model.loss(theta, (x, y))
 
     g, HZ = gradient_and_products(loss, problem.theta, Z, strategy)
     g_loop, HZ_loop = gradient_and_products(loss, problem.theta, Z, "loop")
@@ -187,7 +188,7 @@ def test_recorded_steps_equal_called_ones(name: str, strategy: str) -> None:
 def test_one_replay_serves_outer_steps_and_trainings_in_any_order() -> None:
     problem = problem_on("cuda", "wrn")
     replay = recording(problem)
-    schedules = Schedule.zeros(SCHEDULE.counts), SCHEDULE, Schedule((0.02, 0.1, 0.05), (0.3,), ())
+    schedules = Schedule.zeros(SCHEDULE.counts), SCHEDULE, sgd_schedule((0.02, 0.1, 0.05), (0.3,), ())
     for schedule in (*schedules, SCHEDULE):
         runs = [forward_run(problem, CLIPPED, each, schedule) for each in (replay, None)]
         ours, theirs = (hypergradients(run, problem) for run in runs)

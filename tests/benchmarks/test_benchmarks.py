@@ -21,6 +21,7 @@ from benchmarks.timing import alternate, summarise
 from benchmarks.trainings import TRAININGS, trainings
 from hypergrad.core import sgd as training
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import STRATEGIES
 from hypergrad.data import Augmentation, Minibatches
@@ -161,7 +162,7 @@ def test_the_loop_by_hand_ends_where_the_library_does(augment: bool) -> None:
     net = plain.train(model.module, data.train, recipe)
     minibatches = Minibatches(data.train, 16, key, Augmentation() if augment else None)
     problem = InnerProblem.over_epochs(model, model.theta(), minibatches, 2, 0.01)
-    run = ScheduledRun(problem, Schedule((0.1,), (0.9,), (5e-4,)))
+    run = ScheduledRun(problem, sgd_schedule((0.1,), (0.9,), (5e-4,)))
     while not run.done:
         run.advance()
     theta = FlatModel(net).theta()

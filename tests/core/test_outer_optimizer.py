@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.outer_optimizer import (
     OuterState,
     backtrack,
@@ -15,13 +16,22 @@ from hypergrad.core.outer_optimizer import (
 )
 
 
-def test_start_is_zero_with_a_step_size_a_kind() -> None:
-    state = start((2, 1, 1), (0.1, 0.15, 4e-4))
+def of_sgd(counts: tuple[int, ...], first_moves: tuple[float, ...]) -> list[Hyperparameter]:
+    return [
+        Hyperparameter(name, count, first_move=move)
+        for name, count, move in zip("abc", counts, first_moves, strict=True)
+    ]
+
+
+def test_start_is_zero_with_a_step_size_a_hyperparameter() -> None:
+    learned = of_sgd((2, 1, 1), (0.1, 0.15, 4e-4))
+    state, columns = start(learned)
     assert state == OuterState((0.0,) * 4, (0.1, 0.1, 0.15, 4e-4), (0,) * 4, (0.0,) * 4)
+    assert list(columns) == [learned[0], *learned]
 
 
 def test_moves_against_the_sign_and_halves_on_a_flip() -> None:
-    state = start((1, 1, 1), (0.1, 0.15, 4e-4))
+    state, _ = start(of_sgd((1, 1, 1), (0.1, 0.15, 4e-4)))
     state = sign_descent(state, [-5.0, 1e-9, 3.0])
     assert state.values == (0.1, -0.15, -4e-4)
     state = sign_descent(state, [0.1, 1e-9, -3.0])
@@ -68,7 +78,7 @@ def test_a_retreat_leaves_alone_what_had_not_moved() -> None:
 def test_convergence_is_relative_to_every_value() -> None:
     assert has_converged(OuterState((1.0, -2.0), (0.04, 0.09), (1, 1), (0.0, 0.0)), 0.05)
     assert not has_converged(OuterState((1.0, -2.0), (0.04, 0.11), (1, 1), (0.0, 0.0)), 0.05)
-    assert not has_converged(start((1, 1, 1), (0.1, 0.1, 0.1)), 0.05)
+    assert not has_converged(start(of_sgd((1, 1, 1), (0.1, 0.1, 0.1)))[0], 0.05)
 
 
 def test_what_is_lost_with_nothing_left_to_follow_is_taken_back() -> None:

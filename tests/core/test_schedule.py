@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from hypergrad.core.schedule import Schedule, StepValues, windows
-from hypergrad.core.sgd import sgd_step
+from hypergrad.core.basis import Windows, windows
+from hypergrad.core.rules import sgd
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
+from hypergrad.core.schedule import Schedule
 
 
 @pytest.mark.parametrize(("count", "horizon"), [(1, 1), (1, 7), (3, 7), (5, 185), (7, 7), (4, 10)])
@@ -23,47 +25,52 @@ def test_windows_that_would_be_empty_are_refused(count: int, horizon: int) -> No
 
 
 def test_each_kind_has_its_own_windows() -> None:
-    schedule = Schedule((0.1, 0.2, 0.3), (0.9,), (1e-3, 2e-3))
+    schedule = sgd_schedule((0.1, 0.2, 0.3), (0.9,), (1e-3, 2e-3))
     seen = [schedule.at(t, 6) for t in range(6)]
-    assert [s.alpha for s in seen] == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
-    assert [s.beta for s in seen] == [0.9] * 6
-    assert [s.mu for s in seen] == [1e-3] * 3 + [2e-3] * 3
-    assert [s.indices for s in seen][3] == (1, 0, 1)
+    assert [s["learning_rate"] for s in seen] == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert [s["momentum"] for s in seen] == [0.9] * 6
+    assert [s["weight_decay"] for s in seen] == [1e-3] * 3 + [2e-3] * 3
+    in_use = [basis.weights(3, 6) for basis in schedule.bases.values()]
+    assert in_use == [((1, 1.0),), ((0, 1.0),), ((1, 1.0),)]
 
 
 @pytest.mark.parametrize("step", [-1, 6])
 def test_a_step_outside_the_horizon_is_refused(step: int) -> None:
     with pytest.raises(ValueError, match=f"step {step} is outside the horizon 0..5"):
-        Schedule((0.1,), (0.9,), (0.0,)).at(step, 6)
+        sgd_schedule((0.1,), (0.9,), (0.0,)).at(step, 6)
 
 
 def test_flat_values_and_columns_are_in_the_order_of_the_kinds() -> None:
-    schedule = Schedule.from_flat([1, 2, 3, 4], (2, 1, 1))
-    assert schedule == Schedule((1.0, 2.0), (3.0,), (4.0,))
+    bases = {"learning_rate": Windows(2), "momentum": Windows(1), "weight_decay": Windows(1)}
+    schedule = Schedule.from_flat([1, 2, 3, 4], bases)
+    assert schedule == sgd_schedule((1.0, 2.0), (3.0,), (4.0,))
     assert schedule.flat == (1.0, 2.0, 3.0, 4.0)
     assert list(schedule.columns())[1:3] == [("learning_rate", 1, 2.0), ("momentum", 0, 3.0)]
     with pytest.raises(ValueError, match="3 values given for 4 hyperparameters"):
-        Schedule.from_flat([1, 2, 3], (2, 1, 1))
+        Schedule.from_flat([1, 2, 3], bases)
 
 
-def test_a_kind_without_values_is_zero_throughout() -> None:
-    schedule = Schedule((0.1, 0.2), (), ())
-    assert schedule.counts == (2, 0, 0)
+def test_a_kind_without_values_is_left_at_its_default() -> None:
+    schedule = sgd_schedule((0.1, 0.2), (), ())
+    assert schedule.counts == {"learning_rate": 2, "momentum": 0, "weight_decay": 0}
     assert schedule.flat == (0.1, 0.2)
     assert [name for name, _, _ in schedule.columns()] == ["learning_rate"] * 2
-    assert schedule.at(3, 4) == StepValues(0.2, 0.0, 0.0, indices=(1, 0, 0))
+    assert schedule.at(3, 4) == {"learning_rate": 0.2}
+    assert {**sgd().defaults, **schedule.at(3, 4)} == {
+        "learning_rate": 0.2, "momentum": 0.0, "weight_decay": 0.0
+    }  # fmt: skip
     assert windows(0, 4) == []
 
 
 def test_learning_rates_are_always_there() -> None:
     with pytest.raises(ValueError, match="learning_rate has no value"):
-        Schedule((), (0.1,), (0.0,))
+        sgd_schedule((), (0.1,), (0.0,))
 
 
 def test_apply_sets_every_group_of_an_optimizer() -> None:
     parameters = [torch.zeros(1, requires_grad=True) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": [p]} for p in parameters], lr=1.0)
-    Schedule((0.1, 0.2), (0.5,), (1e-3,)).apply(optimizer, 7, 10)
+    sgd_schedule((0.1, 0.2), (0.5,), (1e-3,)).apply(optimizer, 7, 10)
     for group in optimizer.param_groups:
         assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.2, 0.5, 1e-3)
 
@@ -71,14 +78,14 @@ def test_apply_sets_every_group_of_an_optimizer() -> None:
 @pytest.mark.parametrize("momenta", [(0.0,), (0.9,), (0.9, 0.0, 0.9), (0.0, 0.9)])
 def test_apply_makes_torch_sgd_the_inner_optimiser(momenta: tuple[float, ...]) -> None:
     """Zero momentum between others too: torch's velocity must not be left stale there."""
-    schedule = Schedule((0.05, 0.02), momenta, (1e-2,))
-    theta = torch.tensor([1.0, -2.0], dtype=torch.float64)
-    parameter, v = theta.clone().requires_grad_(), torch.zeros_like(theta)
+    schedule = sgd_schedule((0.05, 0.02), momenta, (1e-2,))
+    rule, theta = sgd(), torch.tensor([1.0, -2.0], dtype=torch.float64)
+    parameter, slots = theta.clone().requires_grad_(), (torch.zeros_like(theta),)
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     for step in range(12):
         optimizer.zero_grad()
         (parameter**2).sum().backward()
         schedule.apply(optimizer, step, 12)
         optimizer.step()
-        theta, v = sgd_step(theta, v, 2 * theta, schedule.at(step, 12))
+        theta, slots = rule.update(2 * theta, theta, slots, schedule.at(step, 12), step)
     torch.testing.assert_close(parameter.detach(), theta, rtol=1e-13, atol=0)

@@ -9,6 +9,7 @@ from tiny import Watcher, go, new_run, table, tiny_context
 from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import autotune as strategy
 from hypergrad.curvature.autotune import check_strategy, choose_strategy
@@ -129,7 +130,7 @@ def test_auto_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
         problem.theta,
         problem.batch_at,
         problem.validation,
-        Schedule((0.1,), (0.5,), (0.0,)),
+        sgd_schedule((0.1,), (0.5,), (0.0,)),
         4,
     )
     timed(monkeypatch, stacked=2.0, fused=2.0, vmap=2.0, loop=1.0)

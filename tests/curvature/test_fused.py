@@ -110,7 +110,7 @@ def test_every_layer_equals_the_loop_and_the_dense_hessian(name: str, strategy: 
     model, x, y, Z = problem(NETS[name])
 
     def loss(theta: Tensor) -> Tensor:
-        return model.loss(theta, x, y)
+        return model.loss(theta, (x, y))
 
     theta = model.theta()
     g, HZ = gradient_and_products(loss, theta, Z, strategy)
@@ -135,10 +135,10 @@ class Viewed(nn.Sequential):
 @pytest.mark.parametrize("strategy", ["fused", "compiled"])
 def test_a_view_of_a_convolution(strategy: str) -> None:
     model, x, y, Z = problem(Viewed(nn.Conv2d(2, 3, 2), nn.Linear(36, 3)))
-    exact = gradient_and_products(lambda t: model.loss(t, x, y), model.theta(), Z, "loop")
+    exact = gradient_and_products(lambda t: model.loss(t, (x, y)), model.theta(), Z, "loop")
     single = FlatModel(model.module.float())  # in float32 the channels come last
     ours = gradient_and_products(
-        lambda t: single.loss(t, x.float(), y), single.theta(), Z.float(), strategy
+        lambda t: single.loss(t, (x.float(), y)), single.theta(), Z.float(), strategy
     )
     for found, expected in zip(ours, exact, strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
@@ -151,7 +151,7 @@ def test_frozen_weights_are_constants(frozen: str) -> None:
     model, x, y, Z = problem(net)
 
     def loss(theta: Tensor) -> Tensor:
-        return model.loss(theta, x, y)
+        return model.loss(theta, (x, y))
 
     ours = gradient_and_products(loss, model.theta(), Z, "fused")
     expected = gradient_and_products(loss, model.theta(), Z, "loop")
@@ -187,7 +187,7 @@ def test_dropout_keeps_one_mask() -> None:
     def products(strategy: str) -> tuple[Tensor, Tensor]:
         torch.manual_seed(1)
         return gradient_and_products(
-            lambda theta: model.tracked_loss(theta, x, y, model.buffers())[0],
+            lambda theta: model.tracked_loss(theta, (x, y), model.buffers())[0],
             model.theta(),
             Z,
             strategy,
@@ -200,10 +200,10 @@ def test_dropout_keeps_one_mask() -> None:
 def test_float32_agrees_with_float64_on_a_smooth_network(strategy: str) -> None:
     net = block(nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 3, 2))
     model, x, y, Z = problem(net)
-    exact = gradient_and_products(lambda t: model.loss(t, x, y), model.theta(), Z, "loop")[1]
+    exact = gradient_and_products(lambda t: model.loss(t, (x, y)), model.theta(), Z, "loop")[1]
     single = FlatModel(net.float())
     HZ = gradient_and_products(
-        lambda t: single.loss(t, x.float(), y), single.theta(), Z.float(), strategy
+        lambda t: single.loss(t, (x.float(), y)), single.theta(), Z.float(), strategy
     )[1]
     error = torch.linalg.vector_norm(HZ.double() - exact) / torch.linalg.vector_norm(exact)
     assert float(error) < 1e-5  # float32 rounds at 6e-8; a missing term shows at 1e-1

@@ -8,8 +8,9 @@ from problems import Problem, digits_problem
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 from hypergrad.curvature import STRATEGIES
 from hypergrad.curvature.low_precision import (
     products_in_precision,
@@ -20,7 +21,7 @@ from hypergrad.differentiation.forward import forward_step, hypergradients
 from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.recursion import Tangents
 
-SCHEDULE = Schedule((0.05, 0.1), (0.5,), (1e-3,))
+SCHEDULE = sgd_schedule((0.05, 0.1), (0.5,), (1e-3,))
 HORIZON, CLIP = 8, 0.02
 NETWORKS = [
     ("mlp", {"hidden": 16}, "loop"),
@@ -159,7 +160,7 @@ def test_the_gradient_does_not_depend_on_whether_there_are_products(strategy: st
     for reached in (True, False):
         tangents = Tangents.start(problem.theta, 1)._replace(Z=Z, C=Z, reached=(reached,))
         given = problem.model, state.copied(), tangents, problem.batch_at(0)
-        after.append(forward_step(*given, Schedule((0.1,), (), ()), 0, 10, options)[0].theta)
+        after.append(forward_step(*given, sgd_schedule((0.1,), (), ()), 0, 10, options)[0].theta)
     assert torch.equal(*after)
 
 

@@ -25,7 +25,7 @@ def test_every_strategy_on_every_network(name: str, strategy: str) -> None:
     x, y = problem.batch_at(0)
 
     def loss(theta: torch.Tensor) -> torch.Tensor:
-        return problem.model.loss(theta, x, y)
+        return problem.model.loss(theta, (x, y))
 
     Z = torch.randn(3, problem.theta.numel(), generator=generator("Z"), dtype=torch.float64)
     g, HZ = gradient_and_products(loss, problem.theta, Z, strategy)

@@ -79,7 +79,7 @@ def test_every_layer_equals_the_dense_hessian(name: str, columns: int) -> None:
     Z = torch.randn(columns, model.size, dtype=torch.float64)
 
     def loss(theta: Tensor) -> Tensor:
-        return model.loss(theta, x, y)
+        return model.loss(theta, (x, y))
 
     g, HZ = gradient_and_products(loss, model.theta(), Z, "stacked")
     torch.testing.assert_close(HZ, Z @ jacrev(jacrev(loss))(model.theta()), rtol=1e-10, atol=1e-13)
@@ -107,7 +107,7 @@ def test_frozen_weights_are_constants(frozen: str) -> None:
     model, x, y, Z = problem(net, (5,))
 
     def loss(theta: Tensor) -> Tensor:
-        return model.loss(theta, x, y)
+        return model.loss(theta, (x, y))
 
     ours = gradient_and_products(loss, model.theta(), Z, "stacked")
     torch.testing.assert_close(ours, gradient_and_products(loss, model.theta(), Z, "loop"))
@@ -186,7 +186,7 @@ def test_other_networks_are_refused_by_name(what: str) -> None:
     with pytest.raises(
         ValueError, match=f"strategy stacked cannot .*{named}.*: use strategy='fused'"
     ):
-        check_stackable(lambda theta: model.loss(theta, x, y), model.theta())
+        check_stackable(lambda theta: model.loss(theta, (x, y)), model.theta())
 
 
 def test_other_losses_are_refused() -> None:
@@ -210,4 +210,4 @@ def test_words_for_padding_are_refused() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"), nn.Flatten())
     model, x, y, _ = problem(net, (1, 3, 3))
     with pytest.raises(ValueError, match="conv2d with its padding in words"):
-        check_stackable(lambda theta: model.loss(theta, x, y), model.theta())
+        check_stackable(lambda theta: model.loss(theta, (x, y)), model.theta())

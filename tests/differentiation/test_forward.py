@@ -10,8 +10,12 @@ from problems import Problem, digits_problem
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip, NormClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd import NAMES
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState
+from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation import recursion
 from hypergrad.differentiation.forward import forward_step, hypergradients
 from hypergrad.differentiation.options import ForwardOptions
@@ -23,10 +27,10 @@ from hypergrad.differentiation.result import validation_gradient
 RELATIVE = 1e-9
 
 SCHEDULES = {
-    "momentum": Schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3, 4e-3)),
-    "constant": Schedule((0.05,), (0.9,), (5e-4,)),
-    "many": Schedule((0.1, 0.05, 0.02, 0.01, 0.005), (0.0, 0.6, 0.3), (0.0, 1e-2)),
-    "reversed": Schedule((0.05, -0.02, 0.05), (0.3,), (1e-3,)),
+    "momentum": sgd_schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3, 4e-3)),
+    "constant": sgd_schedule((0.05,), (0.9,), (5e-4,)),
+    "many": sgd_schedule((0.1, 0.05, 0.02, 0.01, 0.005), (0.0, 0.6, 0.3), (0.0, 1e-2)),
+    "reversed": sgd_schedule((0.05, -0.02, 0.05), (0.3,), (1e-3,)),
 }
 
 
@@ -34,7 +38,13 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return float(((ours - theirs).abs() / theirs.abs()).max())
 
 
-def summed(problem: Problem, schedule: Schedule, horizon: int, options: ForwardOptions) -> Tensor:
+def summed(
+    problem: Problem,
+    schedule: Schedule,
+    horizon: int,
+    options: ForwardOptions,
+    clip: float | None = None,
+) -> Tensor:
     """Hypergradients with the averaging undone."""
     found = hypergradients(
         problem.model,
@@ -44,6 +54,7 @@ def summed(problem: Problem, schedule: Schedule, horizon: int, options: ForwardO
         schedule,
         horizon,
         options,
+        optimizer=InnerOptimizer(transform=NoClip() if clip is None else ElementwiseClip(clip)),
     )
     values = torch.tensor(found.values, dtype=torch.float64)
     return values * torch.tensor(found.contributing, dtype=torch.float64)
@@ -83,7 +94,8 @@ def test_equals_reverse_mode(
     name: str, options: dict, horizon: int, schedule: str, strategy: str, clip: float | None
 ) -> None:
     problem = digits_problem(name, batch_size=8, **options)
-    ours = summed(problem, SCHEDULES[schedule], horizon, ForwardOptions(clip, strategy=strategy))
+    options = ForwardOptions(strategy=strategy)
+    ours = summed(problem, SCHEDULES[schedule], horizon, options, clip)
     theirs = expected(problem, SCHEDULES[schedule], horizon, clip)
     assert relative_error(ours, theirs) < RELATIVE
 
@@ -95,8 +107,8 @@ def test_equals_reverse_mode_over_hundreds_of_steps(
     name: str, options: dict, clip: float | None
 ) -> None:
     problem = digits_problem(name, batch_size=16, **options)
-    schedule = Schedule((0.02, 0.05, 0.01, 0.005, 0.002), (0.5,), (1e-3,))
-    ours = summed(problem, schedule, 300, ForwardOptions(clip, strategy="vmap"))
+    schedule = sgd_schedule((0.02, 0.05, 0.01, 0.005, 0.002), (0.5,), (1e-3,))
+    ours = summed(problem, schedule, 300, ForwardOptions(strategy="vmap"), clip)
     assert relative_error(ours, expected(problem, schedule, 300, clip)) < RELATIVE
 
 
@@ -105,14 +117,11 @@ def test_equals_central_differences_on_a_smooth_network(schedule: str) -> None:
     problem = digits_problem("mlp", hidden=8, smooth=True)
     horizon, step = 60, 1e-5
     ours = summed(problem, SCHEDULES[schedule], horizon, ForwardOptions())
-    flat, counts = SCHEDULES[schedule].flat, SCHEDULES[schedule].counts
+    flat, bases = SCHEDULES[schedule].flat, SCHEDULES[schedule].bases
 
     def loss(values: list[float]) -> float:
-        moved = Schedule.from_flat(values, counts)
-        kinds = [
-            torch.tensor(kind, dtype=torch.float64)
-            for kind in (moved.learning_rate, moved.momentum, moved.weight_decay)
-        ]
+        moved = Schedule.from_flat(values, bases)
+        kinds = [torch.tensor(kind, dtype=torch.float64) for kind in moved.values()]
         return float(
             unrolled_loss(
                 problem.model, problem.theta, problem.batch_at, problem.validation, kinds, horizon
@@ -144,8 +153,8 @@ def test_equals_the_closed_form_on_a_quadratic() -> None:
     curvatures = np.array([0.3, 1.0, 2.5])
     start = [1.0, -2.0, 0.5]
     a = torch.tensor(curvatures)
-    model = FlatModel(_Point(start), criterion=lambda w, _: 0.5 * (a * w * w).sum())
-    schedule, horizon = Schedule((0.1, 0.3, 0.05), (0.4, 0.7), (0.01, 0.02)), 31
+    model = FlatModel(_Point(start), lambda w, _: 0.5 * (a * w * w).sum())
+    schedule, horizon = sgd_schedule((0.1, 0.3, 0.05), (0.4, 0.7), (0.01, 0.02)), 31
     nothing = torch.zeros(1)
     found = hypergradients(
         model,
@@ -158,12 +167,10 @@ def test_equals_the_closed_form_on_a_quadratic() -> None:
     exact = np.zeros(len(schedule.flat))
     for curvature, w in zip(curvatures, start, strict=True):
         # (w, v) -> M (w, v), M = [[1 - alpha (a + mu), -alpha beta], [a + mu, beta]]
-        steps = [schedule.at(t, horizon) for t in range(horizon)]
+        steps = [[schedule.at(t, horizon)[name] for name in NAMES] for t in range(horizon)]
         matrices = [
-            np.array(
-                [[1 - s.alpha * (curvature + s.mu), -s.alpha * s.beta], [curvature + s.mu, s.beta]]
-            )
-            for s in steps
+            np.array([[1 - alpha * (curvature + mu), -alpha * beta], [curvature + mu, beta]])
+            for alpha, beta, mu in steps
         ]
         after = [np.eye(2)]
         for M in reversed(matrices):
@@ -171,16 +178,16 @@ def test_equals_the_closed_form_on_a_quadratic() -> None:
         after.reverse()  # after[t] = product of the matrices from step t on
         final = after[0] @ [w, 0.0]
         before = np.array([w, 0.0])
-        for t, s in enumerate(steps):
+        for t, (alpha, beta, mu) in enumerate(steps):
             slopes = [
-                np.array([[-(curvature + s.mu), -s.beta], [0, 0]]),
-                np.array([[0, -s.alpha], [0, 1.0]]),
-                np.array([[-s.alpha, 0], [1.0, 0]]),
+                np.array([[-(curvature + mu), -beta], [0, 0]]),
+                np.array([[0, -alpha], [0, 1.0]]),
+                np.array([[-alpha, 0], [1.0, 0]]),
             ]
             first = 0
-            for slope, index, count in zip(slopes, s.indices, schedule.counts, strict=True):
+            for slope, count in zip(slopes, schedule.counts.values(), strict=True):
                 change = after[t + 1] @ slope @ before
-                exact[first + index] += curvature * final[0] * change[0]
+                exact[first + count * t // horizon] += curvature * final[0] * change[0]
                 first += count
             before = matrices[t] @ before
     ours = np.array(found.values) * np.array(found.contributing)
@@ -189,7 +196,7 @@ def test_equals_the_closed_form_on_a_quadratic() -> None:
 
 def test_the_misprint_in_the_appendix_fails_where_the_correction_passes() -> None:
     problem = digits_problem("mlp", hidden=2, depth=1)
-    schedule, horizon = Schedule((0.1, 0.05), (0.6,), (1e-3,)), 25
+    schedule, horizon = sgd_schedule((0.1, 0.05), (0.6,), (1e-3,)), 25
     theirs = expected(problem, schedule, horizon)
 
     def recursion(misprint: bool) -> Tensor:
@@ -217,7 +224,7 @@ def test_truncation_and_product_clip_equal_the_dense_recursion(
     truncation: float, clip: float | None, strategy: str
 ) -> None:
     problem = digits_problem("mlp", hidden=2, depth=1)
-    schedule, horizon = Schedule((0.1, 0.05, 0.2), (0.6,), (1e-3, 2e-3)), 30
+    schedule, horizon = sgd_schedule((0.1, 0.05, 0.2), (0.6,), (1e-3, 2e-3)), 30
     theirs = appendix_recursion(
         problem.model,
         problem.theta,
@@ -228,14 +235,14 @@ def test_truncation_and_product_clip_equal_the_dense_recursion(
         clip_products=clip,
         truncation=truncation,
     )
-    ours = summed(problem, schedule, horizon, ForwardOptions(None, clip, truncation, strategy))
+    ours = summed(problem, schedule, horizon, ForwardOptions(clip, truncation, strategy))
     assert relative_error(ours, theirs) < RELATIVE
 
 
 def test_the_average_of_shared_values_is_the_sum_over_their_steps_divided_by_them() -> None:
     problem = digits_problem("mlp", hidden=8)
-    shared = Schedule((0.1, 0.1), (0.5,), (1e-3,))
-    every = Schedule((0.1,) * 20, (0.5,), (1e-3,))
+    shared = sgd_schedule((0.1, 0.1), (0.5,), (1e-3,))
+    every = sgd_schedule((0.1,) * 20, (0.5,), (1e-3,))
     args = (problem.model, problem.theta, problem.batch_at, problem.validation)
     coarse = hypergradients(*args, shared, 20).values
     fine = hypergradients(*args, every, 20).values
@@ -255,15 +262,11 @@ def test_from_zero_only_the_learning_rate_is_informed_and_products_are_skipped(
 
     monkeypatch.setattr(recursion, "gradient_and_products", counted)
     problem = digits_problem("mlp", hidden=8)
+    zeros = sgd_schedule((0.0, 0.0), (0.0,), (0.0,))
     found = hypergradients(
-        problem.model,
-        problem.theta,
-        problem.batch_at,
-        problem.validation,
-        Schedule.zeros((2, 1, 1)),
-        10,
+        problem.model, problem.theta, problem.batch_at, problem.validation, zeros, 10
     )
-    theirs = expected(problem, Schedule.zeros((2, 1, 1)), 10)
+    theirs = expected(problem, zeros, 10)
     assert all(h < 0 for h in found.values[:2])
     np.testing.assert_allclose(np.array(found.values[:2]) * 5, theirs[:2].numpy(), rtol=1e-9)
     assert found.values[2:] == (0.0, 0.0)
@@ -283,7 +286,7 @@ def test_products_are_computed_only_for_columns_that_have_begun(
     monkeypatch.setattr(recursion, "gradient_and_products", counted)
     problem = digits_problem("mlp", hidden=8)
     args = (problem.model, problem.theta, problem.batch_at, problem.validation)
-    hypergradients(*args, Schedule((0.1, 0.1), (0.5,), (0.0,)), 6)
+    hypergradients(*args, sgd_schedule((0.1, 0.1), (0.5,), (0.0,)), 6)
     # alpha's first column, beta's and mu's from the second step on; alpha's second one later
     assert rows == [0, 3, 3, 3, 4, 4]
 
@@ -300,22 +303,25 @@ def test_float32_agrees_with_float64(strategy: str) -> None:
 
 def test_inputs_are_left_as_they_were() -> None:
     problem = digits_problem("wrn", depth=10)
-    tangents = Tangents.start(problem.theta, 3)
-    state = InnerState.start(problem.theta, problem.model.buffers())
-    schedule = Schedule((0.1,), (0.5,), (1e-3,))
+    tangents = Tangents.start(problem.theta, 1, 3)
+    state = InnerState.start(problem.theta, 1, problem.model.buffers())
+    schedule = sgd_schedule((0.1,), (0.5,), (1e-3,))
+    optimizer = InnerOptimizer().bind(problem.model, schedule)
     for step in range(2):
-        before = [t.clone() for t in (state.theta, state.v, tangents.Z, tangents.C)]
+        given = state.theta, *state.slots, tangents.Z, *tangents.S
+        before = [t.clone() for t in given]
         after, moved, _, _ = forward_step(
             problem.model,
             state,
             tangents,
             problem.batch_at(step),
+            optimizer,
             schedule,
             step,
             10,
             ForwardOptions(),
         )
-        for now, then in zip((state.theta, state.v, tangents.Z, tangents.C), before, strict=True):
+        for now, then in zip(given, before, strict=True):
             assert torch.equal(now, then)
         state, tangents = after, moved
 
@@ -327,7 +333,7 @@ def test_a_loss_that_is_not_finite_gives_hypergradients_that_are_not_finite() ->
         problem.theta,
         problem.batch_at,
         problem.validation,
-        Schedule((1e200,), (0.5,), (1e-3,)),
+        sgd_schedule((1e200,), (0.5,), (1e-3,)),
         5,
     )
     assert not any(math.isfinite(h) for h in found.values)
@@ -336,7 +342,6 @@ def test_a_loss_that_is_not_finite_gives_hypergradients_that_are_not_finite() ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"clip_gradient": 0.0}, "clip_gradient=0.0 must be above zero"),
         ({"clip_products": -1.0}, "clip_products=-1.0 must be above zero"),
         ({"truncation": 1.0}, "truncation=1.0 must be in"),
         ({"strategy": "magic"}, "unknown strategy 'magic'"),
@@ -345,3 +350,10 @@ def test_a_loss_that_is_not_finite_gives_hypergradients_that_are_not_finite() ->
 def test_bad_options_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ForwardOptions(**arguments)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("transform", [ElementwiseClip, NormClip])
+def test_a_bad_gradient_clip_is_named(transform: type, limit: float) -> None:
+    with pytest.raises(ValueError, match=f"gradient clip of {limit}: must be above zero"):
+        transform(limit)

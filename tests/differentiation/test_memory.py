@@ -20,12 +20,15 @@ import torch
 from problems import digits_problem
 from hypergrad.differentiation.forward import hypergradients
 from hypergrad.differentiation.options import ForwardOptions
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 torch.set_num_threads(1)
 problem = digits_problem("mlp", batch_size=32, dtype=torch.float32)
-schedule = Schedule((0.1, 0.05, 0.02, 0.01, 0.01), (0.5,), (1e-4,))
+schedule = sgd_schedule((0.1, 0.05, 0.02, 0.01, 0.01), (0.5,), (1e-4,))
 hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation, schedule,
-               int(sys.argv[1]), ForwardOptions(3.0, 100.0, 0.15, sys.argv[2]))
+               int(sys.argv[1]), ForwardOptions(100.0, 0.15, sys.argv[2]),
+               optimizer=InnerOptimizer(transform=ElementwiseClip(3.0)))
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
@@ -36,13 +39,16 @@ import sys
 import torch
 from problems import digits_problem
 from hypergrad.differentiation.reverse import ReverseOptions, hypergradients
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 torch.set_num_threads(1)
 problem = digits_problem("lenet", batch_size=4, dtype=torch.float32)
 horizon = int(sys.argv[1])
 hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation,
-               Schedule((0.05,) * horizon, (), ()), horizon,
-               ReverseOptions(3.0, memory_gb=float(sys.argv[2])))
+               sgd_schedule((0.05,) * horizon, (), ()), horizon,
+               ReverseOptions(memory_gb=float(sys.argv[2])),
+               InnerOptimizer(transform=ElementwiseClip(3.0)))
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
@@ -73,7 +79,7 @@ def test_products_leave_nothing_for_the_garbage_collector(strategy: str) -> None
     def step() -> None:
         Z = torch.ones(3, len(problem.theta), dtype=torch.float64)
         loss = problem.model.loss
-        gradient_and_products(lambda theta: loss(theta, *batch), problem.theta, Z, strategy)
+        gradient_and_products(lambda theta: loss(theta, batch), problem.theta, Z, strategy)
 
     def tensors() -> int:
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())

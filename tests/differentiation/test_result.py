@@ -8,8 +8,12 @@ from problems import Problem, digits_problem
 from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip, share_above
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules import sgd
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule, contributing_steps
-from hypergrad.core.sgd import InnerState, clip_gradient, sgd_step, share_above
+from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics, signal_to_noise
 from hypergrad.differentiation.options import ForwardOptions
@@ -17,13 +21,14 @@ from hypergrad.differentiation.recursion import Tangents
 from hypergrad.differentiation.result import Hypergradients, validation_gradient
 from hypergrad.differentiation.reverse import ReverseOptions
 
-SCHEDULE = Schedule((0.1, 0.05), (0.5,), (1e-3,))
+SCHEDULE = sgd_schedule((0.1, 0.05), (0.5,), (1e-3,))
 
 
 def test_contributing_steps_leave_out_the_truncated_ones() -> None:
-    assert contributing_steps((5, 1, 2), 100, 0.15) == (17, 17, 17, 17, 17, 85, 43, 43)
-    assert contributing_steps((5, 1, 2), 100) == (20, 20, 20, 20, 20, 100, 50, 50)
-    assert contributing_steps((2, 0, 0), 100) == (50, 50)
+    bases = sgd_schedule((0.1,) * 5, (0.5,), (1e-3,) * 2).bases
+    assert contributing_steps(bases, 100, 0.15) == (17, 17, 17, 17, 17, 85, 43, 43)
+    assert contributing_steps(bases, 100) == (20, 20, 20, 20, 20, 100, 50, 50)
+    assert contributing_steps(sgd_schedule((0.1,) * 2).bases, 100) == (50, 50)
 
 
 def test_signal_to_noise_is_the_mean_over_the_spread() -> None:
@@ -73,19 +78,17 @@ def test_the_share_of_clipped_gradients_is_counted_by_both_modes() -> None:
     problem = digits_problem("mlp", hidden=8)
     limit, horizon = 0.05, 9
     touched = total = 0
-    theta, v = problem.theta, torch.zeros_like(problem.theta)
+    clip, rule = ElementwiseClip(limit), sgd()
+    theta, slots = problem.theta, (torch.zeros_like(problem.theta),)
     for step in range(horizon):
         point = theta.clone().requires_grad_()
-        (g,) = torch.autograd.grad(problem.model.loss(point, *problem.batch_at(step)), point)
+        (g,) = torch.autograd.grad(problem.model.loss(point, problem.batch_at(step)), point)
         touched += int((g.abs() > limit).sum())
         total += len(g)
-        g, _ = clip_gradient(g, limit)
-        theta, v = sgd_step(theta, v, g, SCHEDULE.at(step, horizon))
+        theta, slots = rule.update(clip(g), theta, slots, SCHEDULE.at(step, horizon), step)
     given = problem.model, problem.theta, problem.batch_at, problem.validation, SCHEDULE, horizon
-    for found in (
-        forward.hypergradients(*given, ForwardOptions(limit)),
-        reverse.hypergradients(*given, ReverseOptions(limit)),
-    ):
+    for mode in (forward, reverse):
+        found = mode.hypergradients(*given, optimizer=InnerOptimizer(transform=clip))
         assert touched > 0
         assert found.diagnostics[0].clipped_gradients == pytest.approx(touched / total, rel=1e-12)
 
@@ -123,10 +126,11 @@ def test_a_product_that_overflows_where_the_clip_bites_is_zero() -> None:
     model = FlatModel(Roots(), lambda predictions, labels: predictions.sum())
     batch = (torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
     # steps that never come back to zero: the first moves nothing, so Z meets the clipped entry
-    schedule = Schedule((0.0, 0.3), (), ())
+    schedule = sgd_schedule((0.0, 0.3), (), ())
     given = model, model.theta(), lambda step: batch, [batch], schedule, 2
-    forwards = forward.hypergradients(*given, ForwardOptions(1.0, 100.0))
-    backwards = reverse.hypergradients(*given, ReverseOptions(1.0))
+    optimizer = InnerOptimizer(transform=ElementwiseClip(1.0))
+    forwards = forward.hypergradients(*given, ForwardOptions(100.0), optimizer=optimizer)
+    backwards = reverse.hypergradients(*given, optimizer=optimizer)
     assert all(math.isfinite(h) for h in forwards.values)
     assert forwards.values == pytest.approx(backwards.values, rel=1e-12)
 
@@ -141,15 +145,16 @@ def test_no_validation_data_is_an_error() -> None:
 def exploding(problem: Problem) -> Schedule:
     """Rates so large that the tangents overflow float32 long before the (clipped) weights do."""
     del problem
-    return Schedule((30.0,), (0.9,), (1.0,))
+    return sgd_schedule((30.0,), (0.9,), (1.0,))
 
 
 def test_overflow_is_reported_by_name_and_step() -> None:
     problem = digits_problem("mlp", hidden=8, dtype=torch.float32)
     schedule, horizon = exploding(problem), 60
+    optimizer = InnerOptimizer(transform=ElementwiseClip(1.0))
     found = forward.hypergradients(
         problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon,
-        ForwardOptions(clip_gradient=1.0),
+        optimizer=optimizer,
     )  # fmt: skip
     seen = found.diagnostics[0]
     assert not math.isfinite(found.values[0])
@@ -157,12 +162,13 @@ def test_overflow_is_reported_by_name_and_step() -> None:
     assert seen.not_finite_step is not None
     # the same run, stopped just before and just after the step that is named
     for steps, finite in ((seen.not_finite_step, True), (seen.not_finite_step + 1, False)):
-        state = InnerState.start(problem.theta, problem.model.buffers())
-        tangents = Tangents.start(problem.theta, 3)
+        state = InnerState.start(problem.theta, 1, problem.model.buffers())
+        tangents = Tangents.start(problem.theta, 1, 3)
+        bound = optimizer.bind(problem.model, schedule)
         for step in range(steps):
             state, tangents, _, _ = forward.forward_step(
-                problem.model, state, tangents, problem.batch_at(step), schedule, step, horizon,
-                ForwardOptions(clip_gradient=1.0),
+                problem.model, state, tangents, problem.batch_at(step), bound, schedule, step,
+                horizon, ForwardOptions(),
             )  # fmt: skip
         assert bool(tangents.Z[0].isfinite().all()) is finite
     complaints = found.complaints(schedule)
@@ -173,13 +179,13 @@ def test_overflow_is_reported_by_name_and_step() -> None:
 
 
 def test_complaints_name_only_what_is_not_finite() -> None:
-    state = InnerState(torch.zeros(1), torch.zeros(1), {})
+    state = InnerState(torch.zeros(1), (torch.zeros(1),), {})
     fine, lost = (
         HypergradientDiagnostics(1.0, 0.0, 0.0, 0, None),
         HypergradientDiagnostics(None, 0.0, 0.0, 3, 17),
     )
     found = Hypergradients((0.1, math.nan, -math.inf), (1, 1, 1), state, (fine, lost, fine))
-    assert found.complaints(Schedule((0.1,), (0.5,), (0.0,))) == [
+    assert found.complaints(sgd_schedule((0.1,), (0.5,), (0.0,))) == [
         "the hypergradient of momentum[0] is nan from inner step 17",
         "the hypergradient of weight_decay[0] is -inf",
     ]

@@ -9,8 +9,11 @@ from problems import Problem, digits_problem
 from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_interval, state_bytes
 from hypergrad.differentiation.options import ForwardOptions
@@ -26,9 +29,19 @@ def per_step(horizon: int) -> Schedule:
     return Schedule(alphas, betas, tuple(1e-3 * (t % 4) for t in range(horizon)))
 
 
-def found_by(problem: Problem, schedule: Schedule, horizon: int, options: ReverseOptions) -> list:
+def clipped(limit: float | None) -> InnerOptimizer:
+    return InnerOptimizer(transform=NoClip() if limit is None else ElementwiseClip(limit))
+
+
+def found_by(
+    problem: Problem,
+    schedule: Schedule,
+    horizon: int,
+    options: ReverseOptions,
+    clip: float | None = None,
+) -> list:
     given = problem.model, problem.theta, problem.batch_at, problem.validation
-    found = reverse.hypergradients(*given, schedule, horizon, options)
+    found = reverse.hypergradients(*given, schedule, horizon, options, clipped(clip))
     return [h * n for h, n in zip(found.values, found.contributing, strict=True)]
 
 
@@ -43,7 +56,7 @@ def test_every_step_equals_autograd_through_the_unrolled_loop(
     options = {"depth": 10} if name == "wrn" else {}
     problem = digits_problem(name, **options)
     schedule = per_step(horizon)
-    ours = found_by(problem, schedule, horizon, ReverseOptions(clip))
+    ours = found_by(problem, schedule, horizon, ReverseOptions(), clip)
     theirs = reverse_mode(
         problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon, clip
     )
@@ -58,8 +71,10 @@ def test_it_equals_forward_mode_column_by_column(clip: float | None) -> None:
     horizon = 40
     schedule = per_step(horizon)
     given = problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon
-    ours = reverse.hypergradients(*given, ReverseOptions(clip))
-    theirs = forward.hypergradients(*given, ForwardOptions(clip, strategy="vmap"))
+    ours = reverse.hypergradients(*given, optimizer=clipped(clip))
+    theirs = forward.hypergradients(
+        *given, ForwardOptions(strategy="vmap"), optimizer=clipped(clip)
+    )
     assert ours.contributing == theirs.contributing == (1,) * 120
     torch.testing.assert_close(
         torch.tensor(ours.values, dtype=torch.float64),
@@ -72,10 +87,10 @@ def test_it_equals_forward_mode_column_by_column(clip: float | None) -> None:
 def test_shared_values_are_the_means_of_the_unshared_ones_in_their_windows() -> None:
     problem = digits_problem("lenet")
     horizon = 12
-    shared = Schedule((0.05, 0.02, 0.1), (0.5,), (1e-3, 0.0))
-    every = Schedule(
+    shared = sgd_schedule((0.05, 0.02, 0.1), (0.5,), (1e-3, 0.0))
+    every = sgd_schedule(
         *(tuple(kind[len(kind) * t // horizon] for t in range(horizon))
-          for kind in (shared.learning_rate, shared.momentum, shared.weight_decay))
+          for kind in shared.values())
     )  # fmt: skip
     given = problem.model, problem.theta, problem.batch_at, problem.validation
     single = torch.tensor(
@@ -98,11 +113,11 @@ def test_checkpoints_change_no_bit(name: str) -> None:
     problem = digits_problem(name, dtype=torch.float32, **options)
     horizon = 11
     schedule = per_step(horizon)
-    size = state_bytes(InnerState.start(problem.theta, problem.model.buffers()))
+    size = state_bytes(InnerState.start(problem.theta, 1, problem.model.buffers()))
     small = 9 * size / 1e9
     assert checkpoint_interval(horizon, size, small) == 4
-    whole = found_by(problem, schedule, horizon, ReverseOptions(3.0))
-    assert found_by(problem, schedule, horizon, ReverseOptions(3.0, memory_gb=small)) == whole
+    whole = found_by(problem, schedule, horizon, ReverseOptions(), 3.0)
+    assert found_by(problem, schedule, horizon, ReverseOptions(memory_gb=small), 3.0) == whole
 
 
 def test_too_little_memory_names_the_remedy() -> None:
@@ -112,7 +127,7 @@ def test_too_little_memory_names_the_remedy() -> None:
 
 def test_a_thousand_steps_of_lenet_fit_the_default_budget() -> None:
     problem = digits_problem("lenet", dtype=torch.float32)
-    size = state_bytes(InnerState.start(problem.theta, problem.model.buffers()))
+    size = state_bytes(InnerState.start(problem.theta, 1, problem.model.buffers()))
     assert size == 2 * 44_426 * 4
     assert checkpoint_interval(1000, size, ReverseOptions().memory_gb) == 1
     assert checkpoint_interval(1000, size, 0.025) == 32
@@ -120,12 +135,13 @@ def test_a_thousand_steps_of_lenet_fit_the_default_budget() -> None:
 
 def test_a_trajectory_gives_every_state_once_in_either_way() -> None:
     problem = digits_problem("mlp", hidden=8)
-    horizon, schedule = 10, Schedule((0.1,), (0.5,), ())
-    states = [InnerState.start(problem.theta, problem.model.buffers())]
+    horizon, schedule = 10, sgd_schedule((0.1,), (0.5,), ())
+    optimizer = clipped(None).bind(problem.model, schedule)
+    states = [InnerState.start(problem.theta, 1, problem.model.buffers())]
 
     def advance(step: int, state: InnerState) -> InnerState:
-        values = schedule.at(step, horizon)
-        return train_step(problem.model, state, problem.batch_at(step), values, None)[0]
+        values = optimizer.step_values(schedule.at(step, horizon), state.theta)
+        return train_step(problem.model, state, problem.batch_at(step), optimizer, values, step)[0]
 
     for step in range(horizon):
         states.append(advance(step, states[-1]))
@@ -138,12 +154,12 @@ def test_a_trajectory_gives_every_state_once_in_either_way() -> None:
     assert [step for step, _ in seen] == list(range(horizon))
     for step, state in seen:
         assert torch.equal(state.theta, states[step].theta)
-        assert torch.equal(state.v, states[step].v)
+        assert torch.equal(state.slots[0], states[step].slots[0])
 
 
 def test_without_learning_rates_there_is_nothing_to_differentiate_twice() -> None:
     problem = digits_problem("mlp", hidden=8)
-    schedule, horizon = Schedule.zeros((6, 6, 6)), 6
+    schedule, horizon = sgd_schedule((0.0,) * 6, (0.0,) * 6, (0.0,) * 6), 6
     ours = found_by(problem, schedule, horizon, ReverseOptions())
     theirs = reverse_mode(
         problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon
@@ -156,8 +172,8 @@ def test_without_learning_rates_there_is_nothing_to_differentiate_twice() -> Non
 def test_a_kind_without_values_has_no_hypergradient() -> None:
     problem = digits_problem("mlp", hidden=8)
     given = problem.model, problem.theta, problem.batch_at, problem.validation
-    with_all = reverse.hypergradients(*given, Schedule((0.1, 0.05), (0.0,), (0.0,)), 8)
-    alone = Schedule((0.1, 0.05), (), ())
+    with_all = reverse.hypergradients(*given, sgd_schedule((0.1, 0.05), (0.0,), (0.0,)), 8)
+    alone = sgd_schedule((0.1, 0.05), (), ())
     for mode in (forward, reverse):
         found = mode.hypergradients(*given, alone, 8)
         assert found.contributing == (4, 4)
@@ -166,17 +182,19 @@ def test_a_kind_without_values_has_no_hypergradient() -> None:
 
 def test_going_back_ticks_once_a_step() -> None:
     problem = digits_problem("mlp", hidden=8)
-    horizon, schedule = 5, Schedule((0.1,), (), ())
-    state = InnerState.start(problem.theta, problem.model.buffers())
+    horizon, schedule = 5, sgd_schedule((0.1,), (), ())
+    optimizer = clipped(None).bind(problem.model, schedule)
+    state = InnerState.start(problem.theta, 1, problem.model.buffers())
     trajectory = Trajectory(horizon, state, 1.0)
     for step in range(horizon):
         trajectory.note(step, state)
-        values = schedule.at(step, horizon)
-        state, _, _ = train_step(problem.model, state, problem.batch_at(step), values, None)
+        values = optimizer.step_values(schedule.at(step, horizon), state.theta)
+        taken = problem.batch_at(step), optimizer, values, step
+        state, _, _ = train_step(problem.model, state, *taken)
     seen: list[int] = []
     backward(
-        problem.model, trajectory, state, problem.batch_at, problem.validation, schedule, horizon,
-        ReverseOptions(), seen.append,
+        problem.model, trajectory, state, problem.batch_at, problem.validation, optimizer, schedule,
+        horizon, ReverseOptions(), seen.append,
     )  # fmt: skip
     assert seen == [1, 2, 3, 4, 5]
 
@@ -186,7 +204,7 @@ def test_dropout_is_refused() -> None:
     problem = digits_problem("mlp")
     with pytest.raises(ValueError, match="dropout.*strategy='loop'"):
         reverse.hypergradients(
-            model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
+            model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,), (), ()), 3
         )
 
 
@@ -202,17 +220,17 @@ def test_randomness_that_no_layer_declares_is_noticed() -> None:
     model, problem = FlatModel(Own()), digits_problem("mlp")
     with pytest.raises(ValueError, match="taken again ends elsewhere.*strategy='loop'"):
         reverse.hypergradients(
-            model, model.theta(), problem.batch_at, problem.validation, Schedule((0.1,), (), ()), 3
+            model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,), (), ()), 3
         )
 
 
 def test_what_is_lost_on_the_way_back_began_at_one_step() -> None:
-    values = torch.zeros(1, 12, 3, dtype=torch.float64)
+    values = torch.zeros(1, 12, 2, dtype=torch.float64)
     values[:, :8] = math.nan
     values[:, 8, 1] = math.inf
-    found = reverse.PerStep(values, (1.0,), (1,), 0.0)
-    state = InnerState(torch.zeros(1), torch.zeros(1), {})
-    diagnostics = reverse.gather(found, Schedule((0.1,) * 3, (0.5,), ()), state).diagnostics
+    found = reverse.PerStep(("learning_rate", "momentum"), values, {}, (1.0,), (1,), 0.0)
+    state = InnerState(torch.zeros(1), (torch.zeros(1),), {})
+    diagnostics = reverse.gather(found, sgd_schedule((0.1,) * 3, (0.5,), ()), state).diagnostics
     # windows of steps 0-3, 4-7 and 8-11; the momentum of all
     assert [seen.not_finite for seen in diagnostics] == [4, 4, 0, 9]
     assert [seen.not_finite_step for seen in diagnostics] == [8, 8, None, 8]
@@ -235,7 +253,7 @@ class Fading(nn.Module):
 
 def test_a_buffer_that_training_changes_is_read_as_it_was() -> None:
     model, problem = FlatModel(Fading()), digits_problem("mlp")
-    schedule = Schedule((0.3, 0.2), (0.5,), (0.01,))
+    schedule = sgd_schedule((0.3, 0.2), (0.5,), (0.01,))
     given = model, model.theta(), problem.batch_at, problem.validation, schedule, 6
     found = [
         forward.hypergradients(*given, ForwardOptions(strategy="loop")).values,
@@ -246,9 +264,9 @@ def test_a_buffer_that_training_changes_is_read_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "text"), [({"clip_gradient": 0.0}, "clip"), ({"memory_gb": 0}, "memory"),
-                         ({"validation_chunks": 0}, "validation_chunks")]
-)  # fmt: skip
+    ("fields", "text"),
+    [({"memory_gb": 0}, "memory"), ({"validation_chunks": 0}, "validation_chunks")],
+)
 def test_options_out_of_range(fields: dict[str, float], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ReverseOptions(**fields)  # type: ignore[arg-type]

@@ -7,8 +7,9 @@ from problems import digits_problem
 from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.sgd import InnerState, train_step
+from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.differentiation.forward import forward_step, hypergradients
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
@@ -74,7 +75,7 @@ def test_the_flat_view_computes_what_the_module_computes() -> None:
     x, y = problem.batch_at(0)
     problem.model.module.train()
     expected = nn.functional.cross_entropy(problem.model.module(x), y)
-    assert float(problem.model.loss(problem.theta, x, y)) == pytest.approx(
+    assert float(problem.model.loss(problem.theta, (x, y))) == pytest.approx(
         expected.item(), rel=1e-14
     )
 
@@ -84,7 +85,7 @@ def test_the_flat_view_computes_what_the_module_computes() -> None:
 def test_evaluation_equals_an_ordinary_training_loop(strategy: str, with_tangents: bool) -> None:
     """Weights, running statistics, loss and accuracy after 30 steps of WRN with batch norm."""
     problem = digits_problem("wrn", depth=10)
-    schedule, horizon = Schedule((0.1, 0.02), (0.9,), (5e-4,)), 30
+    schedule, horizon = sgd_schedule((0.1, 0.02), (0.9,), (5e-4,)), 30
     batches = [problem.batch_at(step) for step in range(horizon)]
     buffers = problem.model.buffers()
     state = InnerState.start(problem.theta, buffers)
@@ -124,8 +125,8 @@ def test_the_module_is_left_as_it_is() -> None:
     module = problem.model.module.eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     x, y = problem.batch_at(0)
-    problem.model.tracked_loss(problem.theta, x, y, problem.model.buffers())
-    problem.model.loss(problem.theta, x, y)
+    problem.model.tracked_loss(problem.theta, (x, y), problem.model.buffers())
+    problem.model.loss(problem.theta, (x, y))
     assert not any(layer.training for layer in module.modules())
     assert all(
         layer.track_running_stats for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)
@@ -142,7 +143,7 @@ def test_frozen_parameters_are_constants() -> None:
     assert model.size == sum(p.numel() for p in module.parameters()) - first.numel()
     assert len(model.parameters(model.theta())) == len(list(module.parameters())) - 1
     x, y = torch.ones(2, 1, 8, 8), torch.tensor([1, 2])
-    assert float(model.loss(model.theta(), x, y)) == pytest.approx(
+    assert float(model.loss(model.theta(), (x, y))) == pytest.approx(
         nn.functional.cross_entropy(module(x), y).item()
     )
 
@@ -165,24 +166,24 @@ def test_the_pure_loss_changes_no_buffer() -> None:
     model = FlatModel(_Counting())
     x, y, theta = torch.ones(3, 4), torch.tensor([0, 1, 1]), model.theta()
     kept = model.buffers()
-    first = model.tracked_loss(theta, x, y, kept)[0]
+    first = model.tracked_loss(theta, (x, y), kept)[0]
     assert float(kept["seen"]) == 1
     for _ in range(2):
-        assert torch.equal(model.loss(theta, x, y), first)
-    assert torch.equal(model.loss(theta, x, y, kept), model.tracked_loss(theta, x, y, kept)[0])
+        assert torch.equal(model.loss(theta, (x, y)), first)
+    assert torch.equal(model.loss(theta, (x, y), kept), model.tracked_loss(theta, (x, y), kept)[0])
 
 
 def test_dropout_needs_the_loop() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.5))
     problem = digits_problem("mlp", dtype=torch.float32)
     model = FlatModel(module)
-    batch = (problem.batch_at, problem.validation, Schedule((0.1,), (0.5,), (0.0,)), 3)
+    batch = (problem.batch_at, problem.validation, sgd_schedule((0.1,), (0.5,), (0.0,)), 3)
     with pytest.raises(ValueError, match="use strategy='loop'"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy="vmap"))
     for strategy in ("loop", "fused"):
         hypergradients(model, model.theta(), *batch, ForwardOptions(strategy=strategy))
     x, y = problem.batch_at(0)
-    assert torch.equal(model.loss(model.theta(), x, y), model.loss(model.theta(), x, y))
+    assert torch.equal(model.loss(model.theta(), (x, y)), model.loss(model.theta(), (x, y)))
 
 
 def test_a_class_is_built_as_a_name_is() -> None:

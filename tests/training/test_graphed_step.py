@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hypergrad.api import learn_schedule
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Images, Minibatches
 from hypergrad.differentiation.active_tangents import spans
@@ -23,7 +24,7 @@ from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
-SCHEDULE = Schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
+SCHEDULE = sgd_schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
 REDUCED = ForwardOptions(clip_gradient=0.05, precision="bfloat16")
 CLIPPED = ForwardOptions(clip_gradient=0.05, clip_products=0.5, truncation=0.2)
 EPOCHS, STEPS = 3, 20
@@ -124,7 +125,7 @@ def test_compiled_steps_are_replayed_up_to_rounding() -> None:
 def test_one_replay_serves_runs_that_follow_one_another() -> None:
     problem = normalised()
     replay = fresh(problem)
-    for schedule in (Schedule.zeros(SCHEDULE.counts), SCHEDULE, Schedule((0.1,), (0.9,), ())):
+    for schedule in (Schedule.zeros(SCHEDULE.counts), SCHEDULE, sgd_schedule((0.1,), (0.9,), ())):
         for options in (ForwardOptions(), CLIPPED):
             runs = [forward_run(problem, options, each, schedule) for each in (replay, None)]
             for run in runs:
@@ -163,7 +164,7 @@ def test_what_a_run_found_outlives_the_next_run() -> None:
     finish(first)
     found = first.hypergradients(problem.validation)
     before = found.state.theta.clone(), {n: b.clone() for n, b in found.state.buffers.items()}
-    finish(forward_run(problem, ForwardOptions(), replay, Schedule((0.3,), (), ())))
+    finish(forward_run(problem, ForwardOptions(), replay, sgd_schedule((0.3,), (), ())))
     assert found.state.theta.equal(before[0])
     assert all(found.state.buffers[name].equal(buffer) for name, buffer in before[1].items())
     assert problem.theta.equal(problem.model.theta())

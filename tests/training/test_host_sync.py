@@ -13,6 +13,7 @@ from problems import Problem, digits_problem
 from torch import Tensor
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Augmentation, Images, Minibatches
 from hypergrad.differentiation.options import ForwardOptions
@@ -24,7 +25,7 @@ from hypergrad.training.host_sync import HostTraffic
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
-SCHEDULE = Schedule((0.05, 0.1), (0.5,), (1e-3, 2e-3))
+SCHEDULE = sgd_schedule((0.05, 0.1), (0.5,), (1e-3, 2e-3))
 CPU, META = torch.device("cpu"), torch.device("meta")
 STEPS = 8
 

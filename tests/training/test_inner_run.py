@@ -2,14 +2,15 @@
 
 from problems import Problem, digits_problem
 
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Images, Minibatches
 from hypergrad.training.ensemble import EnsembleRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun, steps
 
-CALM = Schedule((0.05,), (0.9,), ())
-WILD = Schedule((1e200,), (0.0,), ())  # lost after two steps
+CALM = sgd_schedule((0.05,), (0.9,), ())
+WILD = sgd_schedule((1e200,), (0.0,), ())  # lost after two steps
 
 
 def inner_problem(problem: Problem, epochs: int = 3) -> InnerProblem:

@@ -4,6 +4,7 @@ import pytest
 
 from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.outer_optimizer import OuterState
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.training.outer_loop import Best, Evaluation, OuterOptions, OuterProgress
 
@@ -14,7 +15,7 @@ def options(**fields: object) -> OuterOptions:
 
 def progress(number: int, gamma: float = 0.1, best: int = 0, trials: int = 0) -> OuterProgress:
     state = OuterState((1.0, -2.0), (gamma, gamma), (1, -1), (0.1, 0.1))
-    schedule = Schedule((1.0,), (-2.0,), ())
+    schedule = sgd_schedule((1.0,), (-2.0,), ())
     kept = Best(best, schedule, Evaluation(0.5, 0.9))
     return OuterProgress(number, state, kept, Spent(gradients=100 * trials, trials=trials))
 
