@@ -49,8 +49,7 @@ def reverse_mode(
 ) -> Tensor:
     """Summed (not averaged) hypergradients by autograd through the whole unrolled loop."""
     values = [
-        torch.tensor(kind, dtype=theta.dtype, requires_grad=True)
-        for kind in schedule.values()
+        torch.tensor(kind, dtype=theta.dtype, requires_grad=True) for kind in schedule.values()
     ]
     loss = unrolled_loss(model, theta, batch_at, validation, values, horizon, clip)
     return torch.cat(torch.autograd.grad(loss, values))

@@ -13,8 +13,9 @@ from torch import nn
 
 from hypergrad.api import learn_schedule
 from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
 from hypergrad.differentiation.forward import hypergradients
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.parallel.ranks import Ranks, join_ranks
@@ -58,8 +59,9 @@ def hypergradients_of(case: str, ranks: Ranks) -> dict:
         problem.validation,
         SCHEDULE,
         horizon,
-        ForwardOptions(0.05, 100.0, 0.34, strategy=case.split()[1]),
+        ForwardOptions(100.0, 0.34, strategy=case.split()[1]),
         ranks,
+        InnerOptimizer(transform=ElementwiseClip(0.05)),
     )
     return {
         "values": found.values,
@@ -79,7 +81,7 @@ def history(ranks: Ranks) -> list:
         epochs=2,
         batch_size=32,
         outer_steps=3,
-        counts=(2, 1, 1),
+        optimizer=paper_optimizer((2, 1, 1), clip=3.0),
         replay="always",
         ranks=ranks,
     )

@@ -10,6 +10,7 @@ from tiny import go, new_run, table, tiny_context
 from torch import nn
 
 import hypergrad
+from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
 from hypergrad.drivers.context import make_model
 
 
@@ -51,7 +52,7 @@ def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop(
     again = hypergrad.learn_schedule(module, images, labels, epochs=6, batch_size=32, outer_steps=2)
     assert again == history[:2]
     assert all(torch.equal(p, w) for p, w in zip(module.parameters(), weights, strict=True))
-    assert history[0].schedule == hypergrad.Schedule.zeros((5, 1, 1))
+    assert history[0].schedule == sgd_schedule((0.0,) * 5, (0.0,), (0.0,))
     found = hypergrad.best(history)
     assert found.validation_accuracy == max(step.validation_accuracy for step in history)
 
@@ -82,10 +83,9 @@ def test_it_is_the_method_that_the_runner_runs(tmp_path) -> None:  # noqa: ANN00
         epochs=config.epochs,
         batch_size=method.batch_size,
         outer_steps=config.outer.steps,
-        counts=(2, 1, 1),
+        optimizer=paper_optimizer((2, 1, 1), clip=method.clip_gradient),
         validation=method.validation_fraction,
         options=hypergrad.ForwardOptions(
-            method.clip_gradient,
             method.clip_products,
             method.truncation,
             config.hvp_strategy,
@@ -99,8 +99,9 @@ def test_it_is_the_method_that_the_runner_runs(tmp_path) -> None:  # noqa: ANN00
 
 
 def test_the_best_of_nothing_finite_is_an_error() -> None:
-    step = hypergrad.OuterStep(hypergrad.Schedule.zeros((1, 1, 1)), (0.0,) * 3, math.nan, 0.1)
-    with pytest.raises(ValueError, match="use smaller step_sizes"):
+    schedule = sgd_schedule((0.0,), (0.0,), (0.0,))
+    step = hypergrad.OuterStep(schedule, (0.0,) * 3, math.nan, 0.1)
+    with pytest.raises(ValueError, match="use smaller first moves"):
         hypergrad.best([step])
 
 
@@ -112,8 +113,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"counts": (5, 1)}, r"counts=\(5, 1\): give three"),
-        ({"step_sizes": (0.1,)}, "step_sizes=.*give three"),
         ({"epochs": 0}, "epochs=0, outer_steps=10: both must be at least 1"),
         ({"first_horizons": (1, 0)}, r"first_horizons=\(1, 0\): epochs are whole numbers"),
         ({"batch_size": 1000}, "batch size 1000 does not fit"),
@@ -123,6 +122,18 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
     images, labels = digits()
     with pytest.raises(ValueError, match=message):
         hypergrad.learn_schedule(Own(), images, labels, **{"epochs": 2, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"counts": (5, 1)}, r"counts=\(5, 1\): give three"),
+        ({"first_moves": (0.1,)}, "first_moves=.*give three"),
+    ],
+)
+def test_bad_counts_and_first_moves_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paper_optimizer(**arguments)
 
 
 def test_inputs_need_not_be_images() -> None:
@@ -137,7 +148,13 @@ def test_inputs_need_not_be_images() -> None:
 def learn(**arguments: object) -> list[hypergrad.OuterStep]:
     images, labels = digits()
     torch.manual_seed(0)
-    given = {"epochs": 4, "batch_size": 64, "outer_steps": 4, "counts": (2, 1, 1), **arguments}
+    given = {
+        "epochs": 4,
+        "batch_size": 64,
+        "outer_steps": 4,
+        "optimizer": paper_optimizer((2, 1, 1), clip=3.0),
+        **arguments,
+    }
     return hypergrad.learn_schedule(Own(), images, labels, **given)  # type: ignore[arg-type]
 
 
@@ -152,7 +169,8 @@ def test_learning_ends_with_a_budget_or_without_progress() -> None:
     assert len(learn(outer_steps=9, budget="3trials")) == 3
     assert learn(budget="3trials")[-1].ended == "the budget of 3trials is spent after 3 outer steps"
     # A learning rate that moves by nothing never gets better than the first outer step.
-    still = learn(outer_steps=9, step_sizes=(1e-12, 1e-12, 1e-12), patience=2)
+    slow = paper_optimizer((2, 1, 1), (1e-12, 1e-12, 1e-12), clip=3.0)
+    still = learn(outer_steps=9, optimizer=slow, patience=2)
     assert len(still) <= 5
     assert still[-1].ended == "no better validation accuracy in 2 outer steps"
     with pytest.raises(ValueError, match="'much' is no budget"):
@@ -168,8 +186,9 @@ def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:
         for seed, accuracy, rate in [(0, 0.9, 0.1), (1, 0.95, 0.2)]
     ]
     (tmp_path / "schedule.json").write_text(json.dumps({"schedules": entries}))
-    assert hypergrad.load_schedule(tmp_path).learning_rate == (0.2,)
-    assert hypergrad.load_schedule(tmp_path / "schedule.json", seed=0).learning_rate == (0.1,)
+    assert hypergrad.load_schedule(tmp_path)["learning_rate"] == (0.2,)
+    found = hypergrad.load_schedule(tmp_path / "schedule.json", seed=0)
+    assert found["learning_rate"] == (0.1,)
     with pytest.raises(ValueError, match="holds no schedule of seed=7"):
         hypergrad.load_schedule(tmp_path, seed=7)
     with pytest.raises(ValueError, match="does not exist"):

@@ -10,7 +10,6 @@ from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.curvature import autotune as strategy
 from hypergrad.curvature.autotune import check_strategy, choose_strategy
 from hypergrad.differentiation.forward import hypergradients

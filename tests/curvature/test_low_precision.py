@@ -8,8 +8,9 @@ from problems import Problem, digits_problem
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState
 from hypergrad.curvature import STRATEGIES
 from hypergrad.curvature.low_precision import (
@@ -23,6 +24,7 @@ from hypergrad.differentiation.recursion import Tangents
 
 SCHEDULE = sgd_schedule((0.05, 0.1), (0.5,), (1e-3,))
 HORIZON, CLIP = 8, 0.02
+OPTIMIZER = InnerOptimizer(transform=ElementwiseClip(CLIP))
 NETWORKS = [
     ("mlp", {"hidden": 16}, "loop"),
     ("mlp", {"hidden": 16}, "vmap"),
@@ -38,12 +40,13 @@ NETWORKS = [
 def walk(problem: Problem, options: ForwardOptions) -> tuple[InnerState, Tangents]:
     """The inner loop to its end."""
     model, theta = problem.model, problem.theta
-    state = InnerState.start(theta, model.buffers())
-    tangents = Tangents.start(theta, len(SCHEDULE.flat))
+    optimizer = OPTIMIZER.bind(model, SCHEDULE)
+    state = InnerState.start(theta, 1, model.buffers())
+    tangents = Tangents.start(theta, 1, len(SCHEDULE.flat))
     for step in range(HORIZON):
         batch = problem.batch_at(step)
         state, tangents, _, _ = forward_step(
-            model, state, tangents, batch, SCHEDULE, step, HORIZON, options
+            model, state, tangents, batch, optimizer, SCHEDULE, step, HORIZON, options
         )
     return state, tangents
 
@@ -52,22 +55,25 @@ def walk(problem: Problem, options: ForwardOptions) -> tuple[InnerState, Tangent
 def test_training_is_left_alone_to_the_last_bit(name: str, options: dict) -> None:
     """Weights, velocities and running statistics."""
     problem = digits_problem(name, batch_size=8, dtype=torch.float32, **options)
-    exact, _ = walk(problem, ForwardOptions(CLIP))
-    state, tangents = walk(problem, ForwardOptions(CLIP, precision="bfloat16"))
+    exact, _ = walk(problem, ForwardOptions())
+    state, tangents = walk(problem, ForwardOptions(precision="bfloat16"))
     assert torch.equal(state.theta, exact.theta)
-    assert torch.equal(state.v, exact.v)
+    assert torch.equal(state.slots[0], exact.slots[0])
     assert state.buffers.keys() == exact.buffers.keys()
     assert all(torch.equal(state.buffers[name], exact.buffers[name]) for name in exact.buffers)
-    assert tangents.Z.dtype == tangents.C.dtype == torch.float32
+    assert tangents.Z.dtype == tangents.S[0].dtype == torch.float32
 
 
 def test_steps_without_products_are_exact_to_the_last_bit() -> None:
     """From all-zero values nothing depends on the Hessian."""
     problem = digits_problem("mlp", dtype=torch.float32, hidden=16)
     given = problem.model, problem.theta, problem.batch_at, problem.validation
-    zeros = Schedule.zeros((2, 1, 1))
-    found = hypergradients(*given, zeros, 6, ForwardOptions(CLIP, precision="bfloat16"))
-    assert found.values == hypergradients(*given, zeros, 6, ForwardOptions(CLIP)).values
+    zeros = sgd_schedule((0.0, 0.0), (0.0,), (0.0,))
+    found, exact = (
+        hypergradients(*given, zeros, 6, ForwardOptions(precision=precision), optimizer=OPTIMIZER)
+        for precision in ("bfloat16", None)
+    )
+    assert found.values == exact.values
 
 
 @pytest.mark.parametrize(("name", "options", "strategy"), NETWORKS)
@@ -154,13 +160,15 @@ def test_auto_chooses_in_the_precision() -> None:
 def test_the_gradient_does_not_depend_on_whether_there_are_products(strategy: str) -> None:
     problem = digits_problem("wrn", depth=10, batch_size=8, dtype=torch.float32)
     options = ForwardOptions(strategy=strategy, precision="bfloat16")
-    state = InnerState.start(problem.theta, problem.model.buffers())
+    state = InnerState.start(problem.theta, 1, problem.model.buffers())
+    schedule = sgd_schedule((0.1,), (), ())
+    bound = InnerOptimizer().bind(problem.model, schedule)
     Z = torch.ones(1, len(problem.theta))
     after = []
     for reached in (True, False):
-        tangents = Tangents.start(problem.theta, 1)._replace(Z=Z, C=Z, reached=(reached,))
-        given = problem.model, state.copied(), tangents, problem.batch_at(0)
-        after.append(forward_step(*given, sgd_schedule((0.1,), (), ()), 0, 10, options)[0].theta)
+        tangents = Tangents.start(problem.theta, 1, 1)._replace(Z=Z, S=(Z,), reached=(reached,))
+        given = problem.model, state.copied(), tangents, problem.batch_at(0), bound, schedule
+        after.append(forward_step(*given, 0, 10, options)[0].theta)
     assert torch.equal(*after)
 
 

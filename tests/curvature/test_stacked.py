@@ -130,7 +130,7 @@ def test_functions_and_tied_weights() -> None:
     model, x, y, Z = problem(Functional(), (1, 5, 4))
 
     def loss(theta: Tensor) -> Tensor:
-        return model.loss(theta, x, y.clamp(max=1))
+        return model.loss(theta, (x, y.clamp(max=1)))
 
     ours = gradient_and_products(loss, model.theta(), Z, "stacked")
     torch.testing.assert_close(ours, gradient_and_products(loss, model.theta(), Z, "loop"))

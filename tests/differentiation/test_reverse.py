@@ -26,7 +26,7 @@ def per_step(horizon: int) -> Schedule:
     """A value of each kind for every step, negative and zero ones among them."""
     alphas = tuple(0.05 * (1 + 0.5 * (t % 3)) * (-1 if t % 7 == 6 else 1) for t in range(horizon))
     betas = tuple(0.1 * (t % 5) for t in range(horizon))
-    return Schedule(alphas, betas, tuple(1e-3 * (t % 4) for t in range(horizon)))
+    return sgd_schedule(alphas, betas, tuple(1e-3 * (t % 4) for t in range(horizon)))
 
 
 def clipped(limit: float | None) -> InnerOptimizer:
@@ -204,7 +204,7 @@ def test_dropout_is_refused() -> None:
     problem = digits_problem("mlp")
     with pytest.raises(ValueError, match="dropout.*strategy='loop'"):
         reverse.hypergradients(
-            model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,), (), ()), 3
+            model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,)), 3
         )
 
 
@@ -220,7 +220,7 @@ def test_randomness_that_no_layer_declares_is_noticed() -> None:
     model, problem = FlatModel(Own()), digits_problem("mlp")
     with pytest.raises(ValueError, match="taken again ends elsewhere.*strategy='loop'"):
         reverse.hypergradients(
-            model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,), (), ()), 3
+            model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,)), 3
         )
 
 

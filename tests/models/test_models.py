@@ -7,8 +7,9 @@ from problems import digits_problem
 from torch import nn
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.differentiation.forward import forward_step, hypergradients
 from hypergrad.differentiation.options import ForwardOptions
@@ -88,8 +89,9 @@ def test_evaluation_equals_an_ordinary_training_loop(strategy: str, with_tangent
     schedule, horizon = sgd_schedule((0.1, 0.02), (0.9,), (5e-4,)), 30
     batches = [problem.batch_at(step) for step in range(horizon)]
     buffers = problem.model.buffers()
-    state = InnerState.start(problem.theta, buffers)
-    tangents = Tangents.start(problem.theta, 4)
+    optimizer = InnerOptimizer(transform=ElementwiseClip(0.5)).bind(problem.model, schedule)
+    state = InnerState.start(problem.theta, 1, buffers)
+    tangents = Tangents.start(problem.theta, 1, 4)
     for step, batch in enumerate(batches):
         if with_tangents and step < 5:
             state, tangents, _, _ = forward_step(
@@ -97,14 +99,15 @@ def test_evaluation_equals_an_ordinary_training_loop(strategy: str, with_tangent
                 state,
                 tangents,
                 batch,
+                optimizer,
                 schedule,
                 step,
                 horizon,
-                ForwardOptions(0.5, strategy=strategy),
+                ForwardOptions(strategy=strategy),
             )
         else:
-            values = schedule.at(step, horizon)
-            state = train_step(problem.model, state, batch, values, 0.5)[0]
+            values = optimizer.step_values(schedule.at(step, horizon), state.theta)
+            state = train_step(problem.model, state, batch, optimizer, values, step)[0]
     loss, accuracy = problem.model.evaluate(state.theta, state.buffers, problem.validation)
 
     module = torch_training_loop(problem.model, problem.theta, buffers, batches, schedule, 0.5)

@@ -12,6 +12,7 @@ from problems import digits_problem
 from processes import launcher
 from ranked import CASES, SCHEDULE
 
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.data import Images, Minibatches
 from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.reverse import ReverseOptions
@@ -88,25 +89,29 @@ def test_a_schedule_learned_by_two_processes_is_that_of_one(found: dict) -> None
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9])
 def test_shares_are_disjoint_whole_and_plan_what_one_process_plans(size: int) -> None:
-    count, horizon = sum(SCHEDULE.counts), 12
+    count, horizon = len(SCHEDULE.flat), 12
+    bound = InnerOptimizer().bind(digits_problem("mlp", hidden=8).model, SCHEDULE)
     everyone = [Ranks(rank, size) for rank in range(size)]
     shares = [ranks.share(count) for ranks in everyone]
     assert sorted(row for share in shares for row in share) == list(range(count))
     whole = (False,) * count
     own = [(False,) * len(share) for share in shares]
     for step in range(horizon):
-        plan = active_tangents_at(SCHEDULE, step, horizon, 0.34, whole)
+        plan = active_tangents_at(bound, SCHEDULE, step, horizon, 0.34, whole)
         whole = plan.reached
         for rank, share in enumerate(shares):
-            mine = active_tangents_at(SCHEDULE, step, horizon, 0.34, own[rank], share)
+            mine = active_tangents_at(bound, SCHEDULE, step, horizon, 0.34, own[rank], share)
             own[rank] = mine.reached
             assert mine.reached == tuple(plan.reached[row] for row in share)
             for name in ("moving", "live"):
                 rows = {share[row] for row in getattr(mine, name)}
                 assert rows == set(getattr(plan, name)) & set(share)
-            for name in ("alpha", "beta", "mu"):
-                row, there = getattr(mine, name), getattr(plan, name)
-                assert (None if row is None else share[row]) == (there if there in share else None)
+            direct = [
+                (each._replace(row=share[each.row]), weight)
+                for each, weight in zip(mine.direct, mine.weights, strict=True)
+            ]
+            everyones = zip(plan.direct, plan.weights, strict=True)
+            assert direct == [pair for pair in everyones if pair[0].row in share]
 
 
 def test_reverse_mode_refuses_ranks() -> None:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from hypergrad.api import learn_schedule
 from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.rules.sgd_schedules import sgd_schedule
+from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Images, Minibatches
 from hypergrad.differentiation.active_tangents import spans
@@ -25,8 +27,9 @@ from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
 
 SCHEDULE = sgd_schedule((0.05, 0.1, 0.02), (0.5, 0.8), (1e-3,))
-REDUCED = ForwardOptions(clip_gradient=0.05, precision="bfloat16")
-CLIPPED = ForwardOptions(clip_gradient=0.05, clip_products=0.5, truncation=0.2)
+REDUCED = ForwardOptions(precision="bfloat16")
+CLIPPED = ForwardOptions(clip_products=0.5, truncation=0.2)
+CLIP = 0.05
 EPOCHS, STEPS = 3, 20
 
 
@@ -49,7 +52,8 @@ def minibatches(problem: Problem, size: int = 4) -> Minibatches:
 
 def inner(problem: Problem, clip: float | None) -> InnerProblem:
     given = problem.model, problem.theta, minibatches(problem)
-    return InnerProblem.over_epochs(*given, EPOCHS, clip)
+    optimizer = InnerOptimizer(transform=NoClip() if clip is None else ElementwiseClip(clip))
+    return InnerProblem.over_epochs(*given, EPOCHS, optimizer)
 
 
 def forward_run(
@@ -58,7 +62,9 @@ def forward_run(
     replay: Replay | None = None,
     schedule: Schedule = SCHEDULE,
 ) -> ForwardRun:
-    return ForwardRun(inner(problem, options.clip_gradient), schedule, options, replay=replay)
+    exact = ForwardOptions(strategy=options.strategy)  # of which the gradient is not clipped either
+    clip = None if options == exact else CLIP
+    return ForwardRun(inner(problem, clip), schedule, options, replay=replay)
 
 
 def fresh(problem: Problem) -> Replay:
@@ -125,13 +131,14 @@ def test_compiled_steps_are_replayed_up_to_rounding() -> None:
 def test_one_replay_serves_runs_that_follow_one_another() -> None:
     problem = normalised()
     replay = fresh(problem)
-    for schedule in (Schedule.zeros(SCHEDULE.counts), SCHEDULE, sgd_schedule((0.1,), (0.9,), ())):
+    zeros = sgd_schedule((0.0,) * 3, (0.0,) * 2, (0.0,))
+    for schedule in (zeros, SCHEDULE, sgd_schedule((0.1,), (0.9,), ())):
         for options in (ForwardOptions(), CLIPPED):
             runs = [forward_run(problem, options, each, schedule) for each in (replay, None)]
             for run in runs:
                 finish(run)
             assert_same(*runs, problem)
-    given = inner(problem, 0.05), SCHEDULE
+    given = inner(problem, CLIP), SCHEDULE
     trained = ScheduledRun(*given, replay=replay), ScheduledRun(*given)
     for run in trained:
         finish(run)
@@ -297,7 +304,7 @@ def test_a_schedule_for_ones_own_model_is_the_same_with_replay() -> None:
             epochs=2,
             batch_size=10,
             outer_steps=3,
-            counts=(2, 1, 1),
+            optimizer=paper_optimizer((2, 1, 1), clip=3.0),
             validation=0.2,
             replay=replay,
         )

@@ -13,8 +13,9 @@ from problems import Problem, digits_problem
 from torch import Tensor
 
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.data import Augmentation, Images, Minibatches
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.training.cuda_graph import Recorder
@@ -70,13 +71,13 @@ def minibatches(problem: Problem, device: torch.device) -> Minibatches:
 
 
 def forward_run(strategy: str) -> Callable[..., InnerRun]:
-    options = ForwardOptions(0.05, 0.5, truncation=0.3, strategy=strategy)
+    options = ForwardOptions(0.5, truncation=0.3, strategy=strategy)
     return lambda problem: ForwardRun(problem, SCHEDULE, options)
 
 
 def replayed(problem: InnerProblem) -> InnerRun:
     replay = Replay(problem.model, Recorder(CPU))
-    options = ForwardOptions(0.05, 0.5, truncation=0.3)
+    options = ForwardOptions(0.5, truncation=0.3)
     return ForwardRun(problem, SCHEDULE, options, replay=replay)
 
 
@@ -90,7 +91,8 @@ KINDS: dict[str, Callable[..., InnerRun]] = {
 
 def inner(kind: str, model: FlatModel, theta: torch.Tensor, batches: Minibatches) -> InnerProblem:
     clip = 3.0 if kind in ("training", "ensemble") else 0.05
-    return InnerProblem.over_epochs(model, theta, batches, 1, clip)
+    optimizer = InnerOptimizer(transform=ElementwiseClip(clip))
+    return InnerProblem.over_epochs(model, theta, batches, 1, optimizer)
 
 
 def go_through_an_epoch(run: InnerRun, device: torch.device) -> list[str]:

@@ -2,7 +2,7 @@
 
 from problems import Problem, digits_problem
 
-from hypergrad.core.schedule import KINDS
+from hypergrad.core.rules.sgd import NAMES
 from hypergrad.data import Images, Minibatches
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
 from hypergrad.training.inner_problem import InnerProblem
@@ -17,7 +17,9 @@ def descent(problem: Problem) -> HypergradientDescentRun:
         problem.model, problem.theta, Minibatches(train, 16, (0, "hd")), 2
     )
     validation = Minibatches(held_out, 16, (0, "hd-validation"))
-    return HypergradientDescentRun(inner, validation, outer_learning_rate=0.2, clip=1.0)
+    return HypergradientDescentRun(
+        inner, validation, outer_learning_rate=0.2, clip=1.0, learned=dict.fromkeys(NAMES, True)
+    )
 
 
 def test_it_remembers_what_every_step_used_across_a_snapshot() -> None:
@@ -30,8 +32,9 @@ def test_it_remembers_what_every_step_used_across_a_snapshot() -> None:
     resumed.restore(*begun.snapshot())
     for _ in steps(resumed):
         pass
-    for kind in KINDS:
-        assert getattr(whole.schedule, kind) == tuple(row[kind] for row in rows)
+    assert tuple(whole.schedule) == NAMES
+    for name in NAMES:
+        assert whole.schedule[name] == tuple(row[name] for row in rows)
     assert len(rows) == 12
     assert resumed.schedule == whole.schedule
-    assert len(set(whole.schedule.learning_rate)) == 12  # it moves at every step
+    assert len(set(whole.schedule["learning_rate"])) == 12  # it moves at every step

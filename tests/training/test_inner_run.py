@@ -3,7 +3,6 @@
 from problems import Problem, digits_problem
 
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.data import Images, Minibatches
 from hypergrad.training.ensemble import EnsembleRun
 from hypergrad.training.inner_problem import InnerProblem

@@ -5,12 +5,11 @@ import pytest
 from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.outer_optimizer import OuterState
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.training.outer_loop import Best, Evaluation, OuterOptions, OuterProgress
 
 
 def options(**fields: object) -> OuterOptions:
-    return OuterOptions(**{"steps": 10, "epochs": 8, "step_sizes": (0.1, 0.1, 0.1), **fields})  # type: ignore[arg-type]
+    return OuterOptions(**{"steps": 10, "epochs": 8, **fields})  # type: ignore[arg-type]
 
 
 def progress(number: int, gamma: float = 0.1, best: int = 0, trials: int = 0) -> OuterProgress:
