@@ -15,7 +15,7 @@ from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.objective import Criterion, Objective
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.core.rules.sgd_schedules import paper_optimizer
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.data import (
     Batches,
     Images,
