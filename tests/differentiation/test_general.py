@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from unrolled import Coefficients, Unrolled
 
-from hypergrad.core.basis import Basis, Cosine, Hats, Vector, WarmUp, Windows
+from hypergrad.core.basis import Basis, Cosine, Hats, Linear, Vector, WarmUp, Windows
 from hypergrad.core.batches import MicroBatches
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip, NormClip
@@ -65,17 +65,23 @@ class Learned(NamedTuple):
         return Coefficients(self.start, weight, self.sets or name, where, self.size)
 
 
+def line(step: int, horizon: int) -> tuple[float, float]:
+    return 1.0, step / horizon
+
+
 OUR_BASES: dict[str, Callable[[int], Basis]] = {
     "windows": Windows,
     "hats": Hats,
     "cosine": Cosine,
     "warm_up": lambda count: WarmUp(0.45, Cosine(count)),  # 4 of the 9 steps
+    "line": lambda count: Linear(line, count),
 }
 THEIR_BASES = {
     "windows": unrolled.windows,
     "hats": unrolled.hats,
     "cosine": unrolled.cosine,
     "warm_up": lambda count: unrolled.warm_up(0.45, unrolled.cosine(count)),
+    "line": lambda count: lambda i, t, T: (t / T) ** i,
 }
 GROUPS: dict[str, Callable[[str], bool]] = {
     "head": lambda name: name.startswith("3."),
@@ -239,8 +245,10 @@ def ours(
     optimizer = InnerOptimizer(rule, tuple(own.ours(name) for name, own in learned.items()), clip)
     given = model, model.theta(), batches, held_out or validation(), schedule, HORIZON
     if mode == "forward":
-        return model, forward.hypergradients(*given, ForwardOptions(), optimizer)
-    return model, reverse.hypergradients(*given, ReverseOptions(), optimizer)
+        return model, forward.hypergradients(
+            *given, options=ForwardOptions(strategy="loop"), optimizer=optimizer
+        )
+    return model, reverse.hypergradients(*given, options=ReverseOptions(), optimizer=optimizer)
 
 
 def summed(found: Hypergradients) -> Tensor:
@@ -309,11 +317,12 @@ def test_the_clips_above_bite_somewhere_and_not_everywhere(rule: str, clip: str)
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("basis", ["warm_up", "line"])
 @pytest.mark.parametrize("rule", ["sgd", "adamw"])
-def test_a_warm_up_equals_the_unrolled_loop(rule: str, mode: str) -> None:
+def test_other_bases_equal_the_unrolled_loop(rule: str, basis: str, mode: str) -> None:
     learned = learned_values(rule, "per group", "cosine", "optimizer")
     learned = {
-        name: own._replace(basis="warm_up") if own.sets == "learning_rate" else own
+        name: own._replace(basis=basis) if own.sets == "learning_rate" else own
         for name, own in learned.items()
     }
     expected = theirs(RULES[rule][1], learned, defaults=RULES[rule][0].defaults)
