@@ -15,7 +15,7 @@ from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.objective import Criterion, Objective
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.core.rules.sgd_schedules import paper_optimizer
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.data import (
     Batches,
     Images,
@@ -315,8 +315,8 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
         history: As `learn` or `learn_schedule` returns it.
 
     Returns:
-        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop, unless
-        it has values of the loss or of some parameters.
+        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop,
+        unless it has values of the loss or of some parameters.
 
     Raises:
         ValueError: If none of them stayed finite.
