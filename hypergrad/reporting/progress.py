@@ -29,6 +29,7 @@ NAMES = {
     "ours": "outer step",
     "hd": "hypergradient descent",
     "ours_retrained": "training with the learned schedule",
+    "start": "training with the starting values",
     "hd_retrained": "training with HD's schedule",
     "sgd": "training with plain SGD",
 }
