@@ -315,8 +315,8 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
         history: As `learn` or `learn_schedule` returns it.
 
     Returns:
-        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop, unless
-        it has values of the loss or of some parameters.
+        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop,
+        unless it has values of the loss or of some parameters.
 
     Raises:
         ValueError: If none of them stayed finite.

@@ -70,7 +70,7 @@ def go(
     resume: bool = False,
 ) -> RecordedInnerLoop:
     """Run, or resume, to the end."""
-    log = RunLog(run)
+    log = RunLog(run, list(given.config.hyperparameters))
     config = context.config
     loop = RecordedInnerLoop(
         config,

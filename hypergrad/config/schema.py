@@ -19,6 +19,7 @@ from hypergrad.config.checks import (
     one_of,
     positive,
 )
+from hypergrad.config.optimizer_schema import HyperparameterConfig, OptimizerConfig
 from hypergrad.config.search_schema import (
     BaselineConfig,
     HypergradientDescentConfig,
@@ -30,9 +31,11 @@ from hypergrad.core.budget import Budget
 __all__ = [
     "DataConfig",
     "HvpConfig",
+    "HyperparameterConfig",
     "HypervarianceConfig",
     "MethodConfig",
     "ModelConfig",
+    "OptimizerConfig",
     "OuterConfig",
     "ReverseConfig",
     "RunConfig",
@@ -87,8 +90,9 @@ class MethodConfig:
     """The inner problem, and how its schedule is learned.
 
     `name` is `shared` (values shared over windows of steps), `unshared` (a value for every inner
-    step: of each kind's number only whether it is zero matters), or `hd` (hypergradient descent
-    alone). `mode` is how hypergradients are computed; a kind with no values is zero, not learned.
+    step: of each count only whether it is zero matters), or `hd` (hypergradient descent alone).
+    `mode` is how hypergradients are computed. The gradient is clipped elementwise
+    (`clip_gradient`) or by its norm (`clip_norm`).
     `first_horizons` is what `outer.first_horizons` is when nothing is said.
     """
 
@@ -96,44 +100,21 @@ class MethodConfig:
     mode: Annotated[str, one_of("forward", "reverse")]
     batch_size: Count
     validation_fraction: Annotated[float, between(0, 1, "()")]
-    n_learning_rates: Count
-    n_momenta: Annotated[int, at_least(0)]
-    n_weight_decays: Annotated[int, at_least(0)]
     truncation: Annotated[float, between(0, 1)]
     clip_gradient: Positive | None
+    clip_norm: Positive | None
     clip_products: Positive | None
     first_horizons: list[Count]
-
-    def counts(self, horizon: int) -> tuple[int, int, int]:
-        """(N_alpha, N_beta, N_mu) for an inner run of `horizon` steps."""
-        given = self.n_learning_rates, self.n_momenta, self.n_weight_decays
-        if self.name == "unshared":
-            a, b, m = (horizon if count else 0 for count in given)
-            return a, b, m
-        return given
-
-    @property
-    def learned(self) -> tuple[bool, bool, bool]:
-        """Whether learning rate, momentum and weight decay are learned."""
-        return self.n_learning_rates > 0, self.n_momenta > 0, self.n_weight_decays > 0
 
 
 @dataclass
 class OuterConfig:
-    """The outer loop: sign descent from all-zero values."""
+    """The outer loop: sign descent from the hyperparameters' starting values."""
 
     steps: Count
     first_horizons: list[Count]
-    learning_rate_step: Positive
-    momentum_step: Positive
-    weight_decay_step: Positive
     tolerance: Annotated[float, between(0, 1)]
     patience: Count | None
-
-    @property
-    def step_sizes(self) -> tuple[float, float, float]:
-        """Initial gamma of each kind."""
-        return self.learning_rate_step, self.momentum_step, self.weight_decay_step
 
 
 @dataclass
@@ -193,6 +174,8 @@ class RunConfig:
     data: DataConfig
     model: ModelConfig
     hvp: HvpConfig
+    optimizer: OptimizerConfig
+    hyperparameters: dict[str, HyperparameterConfig]
     method: MethodConfig
     outer: OuterConfig
     reverse: ReverseConfig
@@ -211,6 +194,12 @@ class RunConfig:
     def is_multirun(self) -> bool:
         """Whether the run is made of runs."""
         return bool(self.members) or self.driver == "table"
+
+    @property
+    def is_plain_sgd(self) -> bool:
+        """Whether the optimiser is the paper's, with the paper's hyperparameters for everything."""
+        plain = self.optimizer.name == "sgd" and not self.optimizer.options
+        return plain and list(self.hyperparameters) == ["learning_rate", "momentum", "weight_decay"]
 
     @property
     def hvp_strategy(self) -> str:
@@ -234,6 +223,25 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
     learns, reverse = config.driver == "learn", method.mode == "reverse"
     if reverse and (method.truncation or method.clip_products is not None):
         yield "method.mode=reverse is exact: give method.truncation=0 method.clip_products=null"
+    if method.clip_gradient is not None and method.clip_norm is not None:
+        yield (
+            f"method.clip_gradient={method.clip_gradient:g} and method.clip_norm="
+            f"{method.clip_norm:g}: one clip at most, set the other to null"
+        )
+    learned = {name: each for name, each in config.hyperparameters.items() if each.count}
+    others = [name for name, each in learned.items() if each.basis != "windows" or each.warmup]
+    if learns and others and method.truncation:
+        yield (
+            f"method.truncation={method.truncation:g} leaves out the first steps of windows, and "
+            f"{', '.join(others)} has another basis: method.truncation=0"
+        )
+    if not config.is_plain_sgd and (method.name == "hd" or (learns and config.hd.enabled)):
+        yield (
+            "hypergradient descent moves SGD's three values from zero: hd.enabled=false and "
+            "another method, or optimizer=sgd"
+        )
+    if not config.is_plain_sgd and config.driver in ("hypervariance", "search"):
+        yield f"{config.experiment} is about SGD: optimizer=sgd, with its three hyperparameters"
     if method.name == "unshared" and not reverse:
         yield (
             "method.mode=forward would need a tangent for every inner step: method=unshared takes "

@@ -2,9 +2,9 @@
 
     value_t = sum_i B_ti lambda_i
 
-`lambda_i` are what is learned, `t` a 0-based inner step of `T` (the horizon). Every basis is linear,
-so the hypergradient of `lambda_i` is `sum_t B_ti` times that of the value at step `t`, and every one
-stretches to any horizon.
+`lambda_i` are what is learned, `t` a 0-based inner step of `T` (the horizon). Every basis is
+linear, so the hypergradient of `lambda_i` is `sum_t B_ti` times that of the value at step `t`, and
+every one stretches to any horizon.
 """
 
 import math
@@ -290,7 +290,8 @@ def contributing_steps(basis: Basis, horizon: int, truncation: float = 0.0) -> t
             sums[i] += abs(weight)
     if min(sums) == 0:
         raise ValueError(
-            f"{basis.count} functions do not fit {horizon} inner steps: use fewer, at most {horizon}"
+            f"{basis.count} functions do not fit {horizon} inner steps: one of them is zero "
+            "throughout, use fewer"
         )
     return tuple(total for total in sums for _ in range(basis.size))
 

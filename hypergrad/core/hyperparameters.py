@@ -1,4 +1,4 @@
-"""Hyperparameters as declarations: what is learned, over which basis, from where, and how it moves."""
+"""Hyperparameters as declarations: what is learned, from where, and how it moves."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -65,6 +65,12 @@ class InnerOptimizer:
         values = {each.name: each.coefficients for each in self.hyperparameters if each.learned}
         return Schedule(values, self.bases)
 
+    @property
+    def moves_at_start(self) -> bool:
+        """Whether the parameters can move at the starting values."""
+        rates = [each for each in self.hyperparameters if each.target == self.rule.rate]
+        return not rates or any(any(each.coefficients) for each in rates)
+
     def bind(self, model: FlatModel, schedule: Schedule) -> "BoundOptimizer":
         """Return the optimiser for one network, and for schedules of one form.
 
@@ -291,7 +297,9 @@ def _check_coverage(rule: Rule, assignments: Sequence[Assignment]) -> None:
             names = " and ".join(each.name for each in own)
             masks = [each.mask for each in own if each.mask is not None]
             if len(masks) < len(own) or bool((torch.stack(masks).sum(dim=0) > 1).any()):
-                raise ValueError(f"{names} set {target} for the same parameters: make them disjoint")
+                raise ValueError(
+                    f"{names} set {target} for the same parameters: make them disjoint"
+                )
         if math.isnan(default):
             covered = any(each.mask is None for each in own) or (
                 bool(own) and bool(sum(each.mask for each in own if each.mask is not None).all())  # type: ignore[union-attr]

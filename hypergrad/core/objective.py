@@ -50,5 +50,5 @@ def supervised(criterion: Criterion = F.cross_entropy, metric: Metric | None = N
 
 
 def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
-    """Return whether the largest of the predictions `(B, classes)` is the label, an example each."""
+    """Return `(B,)`, whether the largest of the predictions `(B, classes)` is the label."""
     return predictions.argmax(-1) == batch[1]

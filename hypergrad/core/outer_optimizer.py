@@ -2,8 +2,9 @@
 
     lambda_i <- lambda_i - gamma_i sign(h_i)
 
-on the scale of its hyperparameter, within its bounds. `h_i` is the hypergradient of value `i`. `gamma_i` is halved before the move whenever the sign of
-`h_i` differs from its last one; a zero or not finite `h_i` moves nothing and is no flip.
+on the scale of its hyperparameter, within its bounds. `h_i` is the hypergradient of value `i`.
+`gamma_i` is halved before the move whenever the sign of `h_i` differs from its last one; a zero or
+not finite `h_i` moves nothing and is no flip.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Hypergradient descent (HD): one value a hyperparameter, moved online, from one step ahead.
 
-After inner step `t`, with everything before the step taken as a constant and the validation gradient
-of a minibatch at `theta_t`,
+After inner step `t`, with everything before the step taken as a constant and the validation
+gradient of a minibatch at `theta_t`,
 
     d_value = g_val . (d theta_t / d value_t)
 
@@ -88,6 +88,4 @@ def hypergradient_descent_step(
         name: values[name] - learning_rate * (d if learned[name] else 0.0)
         for name, d in zip(names, moves, strict=True)
     }
-    return HypergradientDescentStep(
-        taken, moved, dict(zip(names, found, strict=True)), loss, score
-    )
+    return HypergradientDescentStep(taken, moved, dict(zip(names, found, strict=True)), loss, score)

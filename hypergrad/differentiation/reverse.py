@@ -298,9 +298,7 @@ def reverse_step(
     for each in optimizer.learned:
         if each.of_loss:
             entries = optimizer.loss_entries[each.name]
-            found[each.name] = (
-                of_loss[:, entries] if each.size > 1 else of_loss[:, entries.start]
-            )
+            found[each.name] = of_loss[:, entries] if each.size > 1 else of_loss[:, entries.start]
         else:
             found[each.name] = pulled.of(each.target, each.mask)
     return State(P, pulled.state.slots), found, share
@@ -344,9 +342,7 @@ def gather(found: PerStep, schedule: Schedule, state: InnerState) -> Hypergradie
     return Hypergradients(tuple((shares @ samples).tolist()), contributing, state, diagnostics)
 
 
-def _over_basis(
-    per_step: Tensor, schedule: Schedule, name: str
-) -> tuple[list[Tensor], list[int]]:
+def _over_basis(per_step: Tensor, schedule: Schedule, name: str) -> tuple[list[Tensor], list[int]]:
     """Sums of `(K, T)` hypergradients over the functions of a basis, and how many are lost."""
     basis, horizon = schedule.bases[name], per_step.shape[1]
     if isinstance(basis, Windows):

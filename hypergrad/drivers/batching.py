@@ -6,7 +6,7 @@ Pure functions of the configuration, a seed and a number.
 from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.preset_schedules import preset_schedule
+from hypergrad.core.rules.sgd_schedules import preset_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import (
     Augmentation,
@@ -79,7 +79,6 @@ def outer_options(config: RunConfig) -> OuterOptions:
     return OuterOptions(
         outer.steps,
         config.epochs,
-        outer.step_sizes,
         outer.first_horizons,
         outer.tolerance,
         outer.patience,

@@ -13,13 +13,16 @@ from hypergrad import data as datasets
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import naming_settings
+from hypergrad.core import losses
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.objective import Objective, accuracy, supervised
 from hypergrad.curvature.autotune import check_strategy
 from hypergrad.curvature.low_precision import check_precision, true_float32
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
+from hypergrad.drivers.inner_optimizer import learned_at, names_of_loss
 from hypergrad.models import build, resolve
 from hypergrad.parallel.ranks import Ranks, current_ranks
 
@@ -100,7 +103,8 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             check_precision(model, model.theta(), batch, strategy, config.hvp.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)
-    windows = max(config.method.counts(1))  # unshared values fit any horizon
+    bases = [each.over for each in learned_at(config, 1)]  # unshared values fit any horizon
+    windows = max((basis.count for basis in bases), default=0)
     shortest = min(run.steps for run in layout.runs)
     if config.driver == "learn" and shortest < windows:
         raise ConfigError(
@@ -162,7 +166,10 @@ def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
     options = dict(config.model.options)
     module = build(network, data.shape, data.n_classes, seed=seed, options=options)
     images = data.train.images
-    return FlatModel(module.to(device=images.device, dtype=images.dtype))
+    objective = supervised()
+    if names_of_loss(config):
+        objective = Objective(losses.cross_entropy, metric=accuracy)
+    return FlatModel(module.to(device=images.device, dtype=images.dtype), objective)
 
 
 def _load(config: RunConfig, stand_in: bool) -> Dataset:

@@ -5,12 +5,13 @@ from typing import NamedTuple
 from hypergrad.config.schema import RunConfig
 from hypergrad.differentiation.checkpointing import checkpoint_interval
 from hypergrad.drivers.batching import outer_options
+from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer
 from hypergrad.drivers.search.candidates import count_of
 
 __all__ = ["RETRAININGS", "Plan", "PlannedRun", "plan", "plan_hypervariance", "plan_search"]
 
 MANY = 1_000_000  # trials: a plan beyond that is none
-RETRAININGS = ("ours_retrained", "hd_retrained", "sgd")
+RETRAININGS = ("ours_retrained", "hd_retrained", "sgd", "start")
 
 
 class PlannedRun(NamedTuple):
@@ -81,7 +82,8 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
     kept = n_train - max(1, round(n_train * method.validation_fraction))
     split_steps, full_steps = kept // method.batch_size, n_train // method.batch_size
     size = 8 if config.precision == "float64" else 4
-    state = 2 * parameters * size + buffer_bytes
+    slots = len(inner_optimizer(config).rule.slots)
+    state = (1 + slots) * parameters * size + buffer_bytes
     runs: list[PlannedRun] = []
     memory, note = 0, "no tangents"
     if method.name != "hd":
@@ -89,9 +91,9 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         if method.mode == "reverse":
             interval, memory, note = _reverse_memory(config, longest, state)
         else:
-            interval, columns = 1, sum(method.counts(longest))
-            # Z and C before and after a step, and the products.
-            memory = 5 * columns * parameters * size
+            interval, columns = 1, sum(columns_at(config, longest))
+            # Tangents of weights and slots before and after a step, and the products.
+            memory = (2 * (1 + slots) + 1) * columns * parameters * size
             note = f"{columns} tangents, whatever the horizon"
         if config.budget is not None:
             note += f"; a seed ends when {config.budget} are spent, or after all outer steps"
@@ -105,7 +107,8 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
     wanted = {
         "ours_retrained": method.name != "hd",
         "hd_retrained": hd,
-        "sgd": config.baseline.enabled,
+        "sgd": config.baseline.enabled and config.is_plain_sgd,
+        "start": config.baseline.enabled and not config.is_plain_sgd,
     }
     for name in RETRAININGS:
         if wanted[name]:
@@ -170,10 +173,11 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
 
 def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float, float]:
     """Gradient evaluations of an inner step there, and back."""
-    moving = outer_step > 0  # at first all values are zero, and no product is needed
+    still = outer_step == 0 and not inner_optimizer(config).moves_at_start
+    moving = not still  # while all learning rates are zero no product is needed
     if config.method.mode == "reverse":
         return 1.0, (interval > 1) + 1.0 + 2.0 * config.reverse.validation_chunks * moving
-    counts = config.method.counts(1)
+    counts = columns_at(config, 1)
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
     return 1.0 + 2.0 * products * moving, 0.0

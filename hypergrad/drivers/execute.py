@@ -101,7 +101,7 @@ def _learning(
     hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
-    log = RunLog(run)
+    log = RunLog(run, list(config.hyperparameters))
     try:
         with RunProgress(total, config.outer.steps, config.epochs, hint, console) as display:
             loop = RecordedInnerLoop(config, context.data, context.plan, log, display, interrupt)

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Dataset, Minibatches, in_batches
 from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.drivers.context import computing
+from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at
 
 __all__ = ["TOLERANCE", "Comparison", "compare"]
 
@@ -55,30 +57,39 @@ def compare(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> l
 
 
 def _compared(config: RunConfig, model: FlatModel, data: Dataset, steps: int) -> list[Comparison]:
-    method = config.method
-    counts = method.counts(steps)
-    schedule = Schedule(
-        tuple(0.05 / (index * 5 // counts[0] + 1) for index in range(counts[0])),
-        (0.5,) * counts[1],
-        (1e-3,) * counts[2],
-    )
+    method, optimizer = config.method, inner_optimizer(config)
+    schedule = _middling(config, steps)
     size = min(BATCH, len(data.train))
     minibatches = Minibatches(data.train, size, (config.seed, "check"))
     validation = list(in_batches(data.test.take(torch.arange(min(200, len(data.test)))), 100))
     given = model, model.theta(), minibatches.at, validation, schedule, steps
     if method.mode == "reverse":
-        budget = config.reverse.memory_gb
-        found = reverse.hypergradients(*given, reverse.ReverseOptions(method.clip_gradient, budget))
+        options = reverse.ReverseOptions(config.reverse.memory_gb)
+        found = reverse.hypergradients(*given, options, optimizer=optimizer)
     else:
-        options = ForwardOptions(method.clip_gradient, strategy=config.hvp_strategy)
-        found = forward.hypergradients(*given, options)
+        options = ForwardOptions(strategy=config.hvp_strategy)
+        found = forward.hypergradients(*given, options, optimizer=optimizer)
     ours = [h * n for h, n in zip(found.values, found.contributing, strict=True)]
-    unrolled = _unrolled(model, minibatches, validation, schedule, steps, method.clip_gradient)
+    unrolled = _unrolled(model, minibatches, validation, schedule, steps, optimizer)
     rows = []
     for (kind, index, _), own, theirs in zip(schedule.columns(), ours, unrolled, strict=True):
         scale = max(abs(theirs), 1e-300)
         rows.append(Comparison(f"{kind}[{index}]", own, theirs, abs(own - theirs) / scale))
     return rows
+
+
+def _middling(config: RunConfig, steps: int) -> Schedule:
+    """Values in the middle of where training goes: not zero, where most derivatives are."""
+    middle = {"learning_rate": 0.05, "momentum": 0.5, "weight_decay": 1e-3}
+    values, bases = {}, {}
+    for each in learned_at(config, steps):
+        own = each.coefficients
+        if not any(own):
+            own = (middle.get(each.target, 0.1),) * len(own)
+        if config.is_plain_sgd and each.target == "learning_rate":
+            own = tuple(own[0] / (i * 5 // len(own) + 1) for i in range(len(own)))
+        values[each.name], bases[each.name] = own, each.over
+    return Schedule(values, bases)
 
 
 def _unrolled(
@@ -87,22 +98,32 @@ def _unrolled(
     validation: list[tuple[Tensor, Tensor]],
     schedule: Schedule,
     steps: int,
-    clip: float | None,
+    optimizer: InnerOptimizer,
 ) -> list[float]:
+    """Hypergradients by autograd through the update itself, step after step."""
+    bound = optimizer.bind(model, schedule)
     theta = model.theta().requires_grad_()
-    values = theta.new_tensor(schedule.flat).requires_grad_()
-    alphas, betas, mus = values.split(schedule.counts)
-    v = torch.zeros_like(theta)
+    flat = theta.new_tensor(schedule.flat).requires_grad_()
+    slots = tuple(torch.zeros_like(theta) for _ in bound.rule.slots)
     for step in range(steps):
-        a, b, m = schedule.at(step, steps).indices
-        loss = model.loss(theta, *minibatches.at(step))
+        given = {**bound.given(schedule, step, steps), **_values_at(schedule, flat, step, steps)}
+        values = bound.step_values(given, theta)
+        loss = model.loss(theta, minibatches.at(step), None, bound.named(values.loss))
         (g,) = torch.autograd.grad(loss, theta, create_graph=True)
-        if clip is not None:
-            g = g.clamp(-clip, clip)
-        beta = betas[b] if len(betas) else 0.0  # a kind without values is zero
-        mu = mus[m] if len(mus) else 0.0
-        v = beta * v + g + mu * theta
-        theta = theta - alphas[a] * v
+        theta, slots = bound.rule.update(bound.transform(g), theta, slots, values.rule, step)
     count = sum(len(y) for _, y in validation)
-    loss = torch.stack([len(y) / count * model.loss(theta, x, y) for x, y in validation]).sum()
-    return torch.autograd.grad(loss, values)[0].tolist()
+    losses = [len(b[1]) / count * model.validation_loss(theta, b) for b in validation]
+    return torch.autograd.grad(torch.stack(losses).sum(), flat)[0].tolist()
+
+
+def _values_at(schedule: Schedule, flat: Tensor, step: int, steps: int) -> dict[str, Tensor]:
+    """The values of a step as functions of all coefficients."""
+    found, start = {}, 0
+    for name, own in schedule.items():
+        basis, size = schedule.bases[name], schedule.bases[name].size
+        table = flat[start : start + len(own)].reshape(basis.count, size)
+        value = sum(weight * table[i] for i, weight in basis.weights(step, steps))
+        assert isinstance(value, Tensor)
+        found[name] = value if size > 1 else value[0]
+        start += len(own)
+    return found

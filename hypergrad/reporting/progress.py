@@ -29,9 +29,13 @@ NAMES = {
     "ours": "outer step",
     "hd": "hypergradient descent",
     "ours_retrained": "training with the learned schedule",
+    "start": "training with the starting values",
     "hd_retrained": "training with HD's schedule",
     "sgd": "training with plain SGD",
 }
+
+
+SYMBOLS = {"learning_rate": "α", "momentum": "β", "weight_decay": "μ"}
 
 
 class Lines:
@@ -144,8 +148,7 @@ class RunProgress(Lines):
         self._warn_if_long(now - self._began)
         horizon = inner.horizon // inner.problem.minibatches.steps_per_epoch
         self._position = f"epoch {inner.epoch:.1f}/{horizon}"
-        values = inner.values
-        self._values = _values(values.alpha, values.beta, values.mu)
+        self._values = _values(inner.values)
 
     def row(self, row: Row) -> None:
         """Show the numbers of a new row of `inner.csv`."""
@@ -252,12 +255,20 @@ def _left(task: Task) -> str:
     return "" if left is None else str(timedelta(seconds=left))
 
 
-def _values(alpha: Value, beta: Value, mu: Value) -> str:
-    return f"α {_number(alpha, '.3g')} β {_number(beta, '.3g')} μ {_number(mu, '.2g')}"
+def _values(values: Mapping[str, object]) -> str:
+    """What a step uses; vectors are left out."""
+    texts = [
+        f"{SYMBOLS.get(name, name)} {_number(value, '.3g')}"
+        for name, value in values.items()
+        if isinstance(value, int | float)
+    ]
+    return " ".join(texts)
 
 
 def _values_of(row: Row) -> str:
-    return _values(row["learning_rate"], row["momentum"], row["weight_decay"])
+    names = list(row)
+    own = names[names.index("test_accuracy") + 1 : names.index("seconds")]
+    return _values({name: row[name] for name in own})
 
 
 def _scores(row: Row) -> str:

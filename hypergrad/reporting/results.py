@@ -8,6 +8,7 @@ __all__ = ["MethodSummary", "headline", "summarise"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
+    "start": "starting values",
     "ours": "  its outer step, before retraining",
     "hd": "hypergradient descent, online",
     "hd_retrained": "hypergradient descent, its schedule retrained",
@@ -69,6 +70,8 @@ def headline(results: Sequence[Mapping]) -> str:
         texts.append(f"HD {max(rivals, key=lambda rival: rival.mean).text}")
     if "sgd" in by_method:
         texts.append(f"SGD {by_method['sgd'].text}")
+    if "start" in by_method:
+        texts.append(f"starting values {by_method['start'].text}")
     if not texts:
         return ""
     seeds = max(len(summary.accuracies) for summary in by_method.values())

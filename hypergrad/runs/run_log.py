@@ -12,25 +12,28 @@ from hypergrad.runs.atomic import sync_folder
 from hypergrad.runs.checkpoint import Checkpoint, CheckpointStore
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["COLUMNS", "CsvLog", "RunLog"]
+__all__ = ["CsvLog", "RunLog", "columns"]
 
 Cell = int | float | str | None
 
-COLUMNS = {
-    "inner": (
-        "seed method outer_step epoch step train_loss train_accuracy validation_loss "
-        "validation_accuracy test_accuracy learning_rate momentum weight_decay seconds"
-    ).split(),
-    "outer": (
-        "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
-        "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
-        "not_finite_step"
-    ).split(),
-    "hd": (
-        "seed step epoch learning_rate momentum weight_decay learning_rate_hypergradient "
-        "momentum_hypergradient weight_decay_hypergradient"
-    ).split(),
-}
+
+def columns(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the columns of each file of a run that has hyperparameters of these names."""
+    own = " ".join(names)
+    hypergradients = " ".join(f"{name}_hypergradient" for name in names)
+    found: dict[str, str] = {
+        "inner": (
+            "seed method outer_step epoch step train_loss train_accuracy validation_loss "
+            f"validation_accuracy test_accuracy {own} seconds"
+        ),
+        "outer": (
+            "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
+            "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
+            "not_finite_step basis"
+        ),
+        "hd": f"seed step epoch {own} {hypergradients}",
+    }
+    return {file: text.split() for file, text in found.items()}
 
 
 class RunLog:
@@ -41,11 +44,14 @@ class RunLog:
 
     Args:
         run: The run, held by this process.
+        names: Of its hyperparameters.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, names: Sequence[str]) -> None:
         self.run = run
-        self._files = {name: CsvLog(run.path / f"{name}.csv", COLUMNS[name]) for name in COLUMNS}
+        self._files = {
+            file: CsvLog(run.path / f"{file}.csv", own) for file, own in columns(names).items()
+        }
         self._store = CheckpointStore(run.path / "checkpoints")
 
     def append(self, name: str, rows: Iterable[Mapping[str, Cell]]) -> None:

@@ -221,35 +221,6 @@ class ReverseRun(ScheduledRun):
         again = 1 + (self._trajectory.interval > 1)
         curved = self._optimizer.can_move(self._schedule)
         products = self.horizon * self._options.validation_chunks if curved else 0
-        self._back = 0, 0
-
-    def cost(self) -> tuple[int, int]:
-        """Gradient evaluations and Hessian products so far, there and back."""
-        gradients, products = self._back
-        return self.step + gradients, products
-
-    def hypergradients(
-        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
-    ) -> Hypergradients:
-        """Return the hypergradients of the validation loss at the weights reached; once.
-
-        Args:
-            validation: Batches of validation data.
-            tick: Is called with the number of steps gone back, after each.
-
-        Returns:
-            One averaged hypergradient a value.
-        """
-        return gather(self.per_step(validation, tick), self._schedule, self.state)
-
-    def per_step(
-        self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
-    ) -> PerStep:
-        """Return the hypergradients of every single step's values; as `hypergradients`."""
-        assert self.done, "the way back begins at the end"
-        # Each step is taken once more for its graph, and before that once from its checkpoint.
-        again = 1 + (self._trajectory.interval > 1)
-        products = self.horizon * self._options.validation_chunks if any(self._schedule.flat) else 0
         self._back = self.horizon * again, products
         return backward(
             self.problem.model,

@@ -84,18 +84,18 @@ class EnsembleRun(InnerRun):
         model, optimizer = self.problem.model, self._optimizer
         given = {name: values[step] for name, values in self._values.items()}
         values = optimizer.step_values(given, theta)
-        of_loss = values.loss.expand(len(theta), -1) if not len(optimizer.loss_entries) else values.loss
+        own = values.loss if optimizer.loss_size else values.loss.expand(len(theta), 0)
         point = theta.detach().requires_grad_()
         found = []
         for micro in micro_batches(batch):
 
             def loss_of(
-                own: Tensor, buffers: dict[str, Tensor], values: Tensor, micro: Batch = micro
+                theta: Tensor, buffers: dict[str, Tensor], own: Tensor, micro: Batch = micro
             ) -> tuple[Tensor, Tensor]:
-                return model.tracked_loss(own, micro, buffers, optimizer.named(values))
+                return model.tracked_loss(theta, micro, buffers, optimizer.named(own))
 
-            losses, scores = vmap(loss_of)(point, buffers, of_loss)
-            # A member's loss depends on its own row alone: the gradient of the sum is all of theirs.
+            losses, scores = vmap(loss_of)(point, buffers, own)
+            # A member's loss depends on its own row alone: that of the sum is all of theirs.
             g = torch.autograd.grad(losses.sum(), point)[0]
             found.append(Gradient(g, losses.detach(), scores.detach()))
         g, losses, scores = mean_gradient(found)

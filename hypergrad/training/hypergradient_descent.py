@@ -116,4 +116,3 @@ class HypergradientDescentRun(InnerRun):
         self._history.append(row)
         self.state = taken.state
         add_scores(self._sums, taken.loss, taken.score, batch)
-

@@ -184,7 +184,7 @@ class OuterStep:
 class Trainer(Protocol):
     """Takes the inner runs of an outer loop to their end."""
 
-    def train(self, inner: InnerRun, validation: Images | Sequence[Batch]) -> Evaluation:
+    def train(self, inner: InnerRun, validation: Images | Sequence[Batch], /) -> Evaluation:
         """Take a run to its end, or until its weights are lost; return its last evaluation."""
         ...
 

@@ -1,5 +1,4 @@
-"""Adam and AdamW: moving averages of the gradient and of its square (Kingma and Ba; Loshchilov and
-Hutter).
+"""Adam (Kingma and Ba) and AdamW (Loshchilov and Hutter).
 
     m_t = b1 m_{t-1} + (1 - b1) g_t        u_t = b2 u_{t-1} + (1 - b2) g_t^2
     theta_t = theta_{t-1} - alpha (m_t / (1 - b1^t)) / (sqrt(u_t / (1 - b2^t)) + epsilon)
@@ -42,5 +41,7 @@ def _rule(name: str, decoupled: bool, weight_decay: float) -> Rule:
         mean, square = m / (1 - b1 ** (step + 1)), u / (1 - b2 ** (step + 1))
         return theta - alpha * mean / (safe_sqrt(square) + epsilon), (m, u)
 
-    defaults = dict(zip(NAMES, (float("nan"), 0.9, 0.999, 1e-8, weight_decay), strict=True))
+    defaults: dict[str, float] = dict(
+        zip(NAMES, (float("nan"), 0.9, 0.999, 1e-8, weight_decay), strict=True)
+    )
     return Rule(update, defaults, ("m", "u"), rate="learning_rate", name=name)

@@ -39,6 +39,6 @@ def rmsprop(centered: bool = False) -> Rule:
         b = beta * b + g / (safe_sqrt(variance) + epsilon)
         return theta - alpha * b, (u, b, *rest)
 
-    defaults = dict(zip(NAMES, (float("nan"), 0.99, 0.0, 1e-8, 0.0), strict=True))
+    defaults: dict[str, float] = dict(zip(NAMES, (float("nan"), 0.99, 0.0, 1e-8, 0.0), strict=True))
     slots = ("u", "b", "a") if centered else ("u", "b")
     return Rule(update, defaults, slots, rate="learning_rate", name="rmsprop")

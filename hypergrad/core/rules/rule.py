@@ -3,7 +3,7 @@
     theta_t, s_t = update(g_t, theta_{t-1}, s_{t-1}, values_t, t)
 
 `g_t` is the (transformed) gradient at `theta_{t-1}`, `s` the slots that the optimiser keeps beside
-the parameters. With tangents `Z = d theta / d lambda`, `S = d s / d lambda` and `G = d g / d lambda`,
+the parameters. With tangents `Z = d theta / d lambda`, `S = d s / d lambda`, `G = d g / d lambda`,
 
     (Z_t, S_t) = J_g G_t + J_theta Z_{t-1} + J_s S_{t-1} + J_values d values_t / d lambda
 
@@ -12,6 +12,7 @@ parameter alone: then each block of `J` is a diagonal, which one backward pass o
 whatever the number of tangents. Those that do not say so and are differentiated a row at a time.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -319,7 +320,12 @@ class Rule:
         def one(*directions: Tensor) -> tuple[Tensor, ...]:
             return jvp(update, primals, directions)[1]
 
-        news = vmap(one, chunk_size=1)(full, *olds, *direct.values())
+        with warnings.catch_warnings():
+            # PyTorch compiles its own jvp rules on the first call, through what it deprecates.
+            warnings.filterwarnings(
+                "ignore", message=".*torch.jit.script.*", category=FutureWarning
+            )
+            news = vmap(one, chunk_size=1)(full, *olds, *direct.values())
         results = [old.clone() for old in olds]
         for result, new in zip(results, news, strict=True):
             for span in rows.moving:

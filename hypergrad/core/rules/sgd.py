@@ -9,7 +9,7 @@ all values (`Z = d theta / d lambda`, `C = d v / d lambda`, one row a value):
     C_t = beta_t C_{t-1} + mu_t Z_{t-1} + G_t + v_{t-1} e_beta + theta_{t-1} e_mu
     Z_t = Z_{t-1} - alpha_t C_t - v_t e_alpha
 
-`G` is the tangent of the (clipped) gradient, and `e_alpha`, `e_beta`, `e_mu` select the value in use.
+`G` is the tangent of the (clipped) gradient; `e_alpha`, `e_beta`, `e_mu` select the value in use.
 The appendix prints `v_t` in place of `v_{t-1}` in `C_t^beta`; that is a misprint, as
 `d v_t / d beta_t = v_{t-1}`. Reverse mode, with adjoints `P` of theta and `Q` of v:
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from hypergrad.config.schema import RunConfig
+from hypergrad.core.basis import windows
 from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.schedule import windows
 from hypergrad.drivers.context import RunContext, computing, make_model, prepare
 from hypergrad.drivers.hypervariance.measurement import METHODS, Measurement, Task, measure, tasks
 from hypergrad.parallel.pool import spread

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import generator
 from hypergrad.data import Augmentation, Dataset, Minibatches, train_validation_split
 from hypergrad.differentiation.result import validation_gradient
 from hypergrad.differentiation.reverse import ReverseOptions, gather
+from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.training.differentiated_run import ReverseRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import steps
@@ -82,18 +84,18 @@ def measure(
     Returns:
         What it found.
     """
-    study, clip = config.hypervariance, config.method.clip_gradient
+    study = config.hypervariance
     theta, schedule = _start(config, model.theta(), task)
     train, validation = _minibatches(config, data, task)
-    problem = InnerProblem(model, theta, train, study.steps, clip)
-    inner = ReverseRun(problem, schedule, ReverseOptions(clip, config.reverse.memory_gb))
+    problem = InnerProblem(model, theta, train, study.steps, inner_optimizer(config))
+    inner = ReverseRun(problem, schedule, ReverseOptions(config.reverse.memory_gb))
     greedy: list[Tensor] = []
     loss = 0.0
     for _ in steps(inner, rows_per_epoch=0):  # diverged or not, every step has a value
         (loss,) = inner.take_losses()
         batches = _validation(config, validation, inner.step - 1)
         g = validation_gradient(model, inner.state.theta, batches, inner.state.buffers)
-        greedy.append(-(g @ inner.state.v))
+        greedy.append(-(g @ inner.state.slots[0]))
         tick()
     found = inner.per_step(_validation(config, validation, study.steps), lambda _: tick())
     shared = gather(found, schedule, inner.state).values[: study.windows]
@@ -109,7 +111,7 @@ def _start(config: RunConfig, theta: Tensor, task: Task) -> tuple[Tensor, Schedu
         theta = theta * (1 + study.size * _signs(config, "weights", task, theta))
     if task.perturbation in ("learning_rate", "all"):
         rates = rates * (1 + study.size * _signs(config, "learning_rate", task, rates))
-    return theta, Schedule(tuple(rates.tolist()), (study.momentum,), (study.weight_decay,))
+    return theta, sgd_schedule(tuple(rates.tolist()), (study.momentum,), (study.weight_decay,))
 
 
 def _minibatches(config: RunConfig, data: Dataset, task: Task) -> tuple[Minibatches, Minibatches]:

@@ -14,9 +14,9 @@ import torch
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.outer_optimizer import all_lost
-from hypergrad.core.schedule import Schedule
-from hypergrad.data import Dataset, Images, Minibatches
-from hypergrad.differentiation.options import ForwardOptions, choose
+from hypergrad.core.schedule import Schedule, schedule_in
+from hypergrad.data import Batches, Dataset, Images, Minibatches
+from hypergrad.differentiation.options import ForwardOptions, check_loss, choose
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.batching import (
     hand_set_schedule,
@@ -26,6 +26,7 @@ from hypergrad.drivers.batching import (
     validation_batches,
 )
 from hypergrad.drivers.cost import Plan
+from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, learned_of_rule
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.learn.rank_protocol import LedRun, Task
 from hypergrad.drivers.learn.state import outer_rows
@@ -53,11 +54,8 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     """Return how the configured method computes hypergradients."""
     method = config.method
     if method.mode == "reverse":
-        return ReverseOptions(
-            method.clip_gradient, config.reverse.memory_gb, config.reverse.validation_chunks
-        )
+        return ReverseOptions(config.reverse.memory_gb, config.reverse.validation_chunks)
     return ForwardOptions(
-        method.clip_gradient,
         method.clip_products,
         method.truncation,
         config.hvp_strategy,
@@ -94,6 +92,7 @@ class LearnDriver:
         self._ranks = ranks
         self._options = differentiation(config)
         self._outer = outer_options(config)
+        self._optimizer = inner_optimizer(config)
         self._model: FlatModel | None = None
         self._replay: Replay | None = None
         self._theta = torch.empty(0)
@@ -112,7 +111,7 @@ class LearnDriver:
             if now.method == "ours":
                 for step in outer_steps(
                     self._outer_data,
-                    self.config.method.counts,
+                    lambda horizon: learned_at(self.config, horizon),
                     self._differentiated,
                     self._outer,
                     self.loop,
@@ -187,7 +186,7 @@ class LearnDriver:
             Minibatches(validation, size, (self.loop.seed, "hd-validation")),
             outer_learning_rate=config.hd.hyper_learning_rate,
             clip=config.hd.clip,
-            learned=config.method.learned,
+            learned=learned_of_rule(config),
         )
         self._note_result(inner, self.loop.train(inner, validation))
         self.loop.progress.hd_schedule = inner.schedule
@@ -212,10 +211,12 @@ class LearnDriver:
 
     def _schedule_of(self, method: str, horizon: int) -> Schedule:
         now = self.loop.progress
+        if method == "start":
+            return self._optimizer.start()
         if method == "sgd":
             return hand_set_schedule(self.config, horizon)
         if method == "ours_retrained":
-            return Schedule.from_dict(now.schedules[-1])
+            return schedule_in(now.schedules[-1])
         assert now.hd_schedule is not None, "hypergradient descent comes before its retraining"
         return now.hd_schedule
 
@@ -234,9 +235,12 @@ class LearnDriver:
             return
         if now.strategy is None:
             self._prepare_model()
-            batch = self._outer_data(0).problem.minibatches.at(0)
-            count = sum(self.config.method.counts(1))
-            choice = choose(self._net, self._theta, batch, count, options, self._ranks)
+            problem = self._outer_data(0).problem
+            schedule = self._optimizer.start()
+            bound = self._optimizer.bind(self._net, schedule)
+            batch, count = problem.minibatches.at(0), len(schedule.flat)
+            values = check_loss(self._net, bound, schedule, self._theta, batch)
+            choice = choose(self._net, self._theta, batch, count, options, self._ranks, values)
             now.strategy = choice._asdict()
             self.loop.watch.note(f"{choice}; hvp.strategy={choice.strategy} skips the trial")
             self.loop.save(None)
@@ -267,9 +271,10 @@ class LearnDriver:
         now.method, now.outer, now.hd_schedule = self._methods[0], OuterProgress(), None
         self._model = self._replay = None
 
-    def _problem(self, minibatches: Minibatches, epochs: int) -> InnerProblem:
-        clip = self.config.method.clip_gradient
-        return InnerProblem.over_epochs(self._net, self._theta, minibatches, epochs, clip)
+    def _problem(self, minibatches: Batches, epochs: int) -> InnerProblem:
+        return InnerProblem.over_epochs(
+            self._net, self._theta, minibatches, epochs, self._optimizer
+        )
 
-    def _minibatches(self, train: Images, name: str, outer_step: int) -> Minibatches:
+    def _minibatches(self, train: Images, name: str, outer_step: int) -> Batches:
         return minibatches_of(self.config, train, self.loop.seed, name, outer_step)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.schedule import KINDS, Schedule
+from hypergrad.core.functional_model import Batch
+from hypergrad.core.schedule import Schedule
 from hypergrad.data import EVALUATION_BATCH, Dataset, Images, in_batches
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.cost import Plan, PlannedRun
+from hypergrad.drivers.inner_optimizer import learned_of_rule
 from hypergrad.drivers.learn.state import Progress, best_as_dict
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.runs.run_log import RunLog
@@ -95,14 +97,16 @@ class RecordedInnerLoop:
         tensors = checkpoint.tensors
         self.progress = Progress.from_dict(checkpoint.state["progress"])
         if "hd_schedule" in tensors:
-            self.progress.hd_schedule = Schedule(*map(tuple, tensors["hd_schedule"].tolist()))
+            names = learned_of_rule(self.config)
+            values = tensors["hd_schedule"].tolist()
+            self.progress.hd_schedule = Schedule(dict(zip(names, values, strict=True)))
         if self.progress.inner is not None:
             self._tensors = tensors
         torch.set_rng_state(tensors["random_state"])
         if "cuda_random_state" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["cuda_random_state"])
 
-    def train(self, inner: InnerRun, validation: Images | None) -> Evaluation:
+    def train(self, inner: InnerRun, validation: Images | Sequence[Batch] | None) -> Evaluation:
         """Take a run to its end, or until its weights are no longer finite numbers.
 
         Args:
@@ -115,6 +119,7 @@ class RecordedInnerLoop:
         Raises:
             Interrupted: After a checkpoint, when asked to stop.
         """
+        assert validation is None or isinstance(validation, Images), "data of a run are images"
         now = self.progress
         if self._tensors is not None and now.inner is not None:
             inner.restore(self._tensors, now.inner)
@@ -192,9 +197,7 @@ class RecordedInnerLoop:
             "validation_loss": seen.validation_loss,
             "validation_accuracy": seen.validation_accuracy,
             "test_accuracy": seen.test_accuracy,
-            "learning_rate": inner.values.alpha,
-            "momentum": inner.values.beta,
-            "weight_decay": inner.values.mu,
+            **self._values(inner),
             "seconds": round(now.seconds, 3),
         }
         self.log.append("inner", [row])
@@ -202,6 +205,15 @@ class RecordedInnerLoop:
             self._write_history(inner)
         now.seen = seen
         self.watch.row(row)
+
+    def _values(self, inner: InnerRun) -> dict[str, float | None]:
+        """What the last step used, by name: the default where nothing is set, no vectors."""
+        values, defaults = inner.values, inner.problem.optimizer.rule.defaults
+        found = {}
+        for name in self.config.hyperparameters:
+            value = values.get(name, defaults.get(name))
+            found[name] = None if isinstance(value, tuple) else value
+        return found
 
     def _write_history(self, inner: HypergradientDescentRun) -> None:
         self.log.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
@@ -258,6 +270,6 @@ class RecordedInnerLoop:
         if torch.cuda.is_available():
             tensors["cuda_random_state"] = torch.cuda.get_rng_state()
         if now.hd_schedule is not None:
-            kinds = [getattr(now.hd_schedule, kind) for kind in KINDS]
-            tensors["hd_schedule"] = torch.tensor(kinds, dtype=torch.float64)
+            values = list(now.hd_schedule.values())
+            tensors["hd_schedule"] = torch.tensor(values, dtype=torch.float64)
         self.log.save(tensors, {"progress": json.loads(json.dumps(now.as_dict()))})

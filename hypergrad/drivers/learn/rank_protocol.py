@@ -21,6 +21,7 @@ from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.batching import minibatches_of, outer_options, split, validation_batches
 from hypergrad.drivers.context import RunContext, computing, make_model, prepare
+from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.parallel.ranks import Ranks, join_ranks
 from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun
@@ -190,7 +191,7 @@ class _Worker:
             self._model.theta(),
             minibatches,
             outer_options(config).horizon(outer_step),
-            config.method.clip_gradient,
+            inner_optimizer(config),
         )
         self._inner = ForwardRun(problem, task.schedule, task.options, self._replay, self._ranks)
         self._validation = validation_batches(config, held_out)

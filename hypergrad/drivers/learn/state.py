@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from hypergrad.core.basis import Windows, described, span
 from hypergrad.core.budget import Spent
 from hypergrad.core.outer_optimizer import OuterState, sign_of
-from hypergrad.core.schedule import Schedule, windows
+from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.training.outer_loop import Best, Evaluation, OuterProgress, OuterStep
 
@@ -119,12 +120,18 @@ class Progress:
 
 def best_as_dict(best: Best) -> dict:
     """Return the best outer step as `schedule.json` holds it, without the seed."""
+    bases = {
+        name: described(basis)
+        for name, basis in best.schedule.bases.items()
+        if not isinstance(basis, Windows)
+    }
     return {
         "outer_step": best.number,
         "validation_accuracy": best.evaluation.validation_accuracy,
         "validation_loss": best.evaluation.validation_loss,
         "test_accuracy": best.evaluation.test_accuracy,
         **best.schedule.as_dict(),
+        **({"bases": bases} if bases else {}),
     }
 
 
@@ -134,7 +141,7 @@ def _best_from_dict(kept: Mapping) -> Best:
         kept["validation_accuracy"],
         test_accuracy=kept["test_accuracy"],
     )
-    return Best(kept["outer_step"], Schedule.from_dict(kept), evaluation)
+    return Best(kept["outer_step"], schedule_in(kept), evaluation)
 
 
 def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | str | None]]:
@@ -148,8 +155,9 @@ def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | s
     assert state is not None
     spans = [
         (window.start / horizon * epochs, window.stop / horizon * epochs)
-        for count in schedule.counts
-        for window in windows(count, horizon)
+        for basis in schedule.bases.values()
+        for function in range(basis.count)
+        for window in [span(basis, function, horizon)] * basis.size
     ]
     unknown = dict.fromkeys(HypergradientDiagnostics._fields)
     diagnostics = [seen._asdict() for seen in step.diagnostics] or [unknown] * len(spans)
@@ -175,4 +183,5 @@ def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | s
             "sign": sign_of(h),
             "contributing_steps": steps,
             **seen,
+            "basis": str(described(schedule.bases[kind])["kind"]),
         }

@@ -8,8 +8,9 @@ from itertools import count, product
 import torch
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.preset_schedules import preset_schedule
-from hypergrad.core.schedule import KINDS, Schedule
+from hypergrad.core.rules.sgd import NAMES
+from hypergrad.core.rules.sgd_schedules import preset_schedule, sgd_schedule
+from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import generator
 
 __all__ = ["Candidate", "candidates", "count_of"]
@@ -45,7 +46,7 @@ class Candidate:
     def over(self, horizon: int) -> Schedule:
         """Return the schedule of a training of `horizon` inner steps; not for `hd`."""
         if self.schedule == "windows":
-            return Schedule(self.learning_rate, self.momentum, self.weight_decay)
+            return sgd_schedule(self.learning_rate, self.momentum, self.weight_decay)
         (rate,), (momentum,), (decay,) = self.learning_rate, self.momentum, self.weight_decay
         return preset_schedule(
             self.schedule,
@@ -69,7 +70,7 @@ class Candidate:
         if self.schedule == "hd":
             again = f" restart {self.restart}" if self.restart else ""
             return f"outer rate {self.outer_learning_rate:g}{again}"
-        names = zip(("α", "β", "μ"), KINDS, strict=True)
+        names = zip(("α", "β", "μ"), NAMES, strict=True)
         texts = [
             f"{name} {' '.join(f'{value:.3g}' for value in getattr(self, kind))}"
             for name, kind in names
@@ -126,9 +127,9 @@ def _grid(config: RunConfig) -> Iterator[Candidate]:
 
 
 def _random(config: RunConfig, seed: int, number: int) -> Candidate:
-    search, method = config.search, config.method
+    search, declared = config.search, config.hyperparameters
     ranges = (search.learning_rate_range, search.momentum_range, search.weight_decay_range)
-    counts = (method.n_learning_rates, method.n_momenta, method.n_weight_decays)
+    counts = [declared[name].count for name in NAMES]
     stream = generator(seed, "random search", number)
     drawn = [
         torch.rand(count, generator=stream, dtype=torch.float64) * (high - low) + low

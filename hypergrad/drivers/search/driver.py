@@ -235,5 +235,5 @@ def work(trials: list[Trial]) -> list[TrialResult]:
 def _final(seed: int, choice: Chosen) -> Trial:
     """The final training of a choice; still `hd` where hypergradient descent found none."""
     values = choice.result.values
-    schedule = None if values is None else Schedule.from_dict(values)
+    schedule = None if values is None else Schedule(values)
     return Trial(choice.candidate, seed, final=True, schedule=schedule)

@@ -25,6 +25,7 @@ from hypergrad.data import (
     train_validation_split,
 )
 from hypergrad.drivers.context import make_model
+from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_of_rule
 from hypergrad.drivers.search.candidates import Candidate
 from hypergrad.training.ensemble import EnsembleRun
 from hypergrad.training.graphed_step import Replay, replay_for
@@ -171,7 +172,7 @@ class Trainer:
                 Minibatches(problem.validation, size, key),
                 outer_learning_rate=rate,
                 clip=config.hd.clip,
-                learned=config.method.learned,
+                learned=learned_of_rule(config),
             )
         horizon = problem.inner.horizon
         schedules = [trial.schedule or trial.candidate.over(horizon) for trial in trials]
@@ -246,7 +247,7 @@ def _make_problem(
     augment = Augmentation() if config.data.augment else None
     minibatches = Minibatches(training, config.method.batch_size, key, augment)
     inner = InnerProblem.over_epochs(
-        model, model.theta(), minibatches, config.epochs, config.method.clip_gradient
+        model, model.theta(), minibatches, config.epochs, inner_optimizer(config)
     )
     replay = replay_for(model, inner.theta.device, config.replay)
     return TrialProblem(own, inner, validation, replay)
