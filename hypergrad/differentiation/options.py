@@ -169,7 +169,8 @@ def check_loss(
         ValueError: For one that the loss does not ask for, and that is none of the optimiser's:
             a name that is mistyped, say. If autocast is on around the loss.
     """
-    if torch.is_autocast_enabled(theta.device.type):
+    device = theta.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         raise ValueError(
             "autocast is on around the derivatives, which would go through it in part: switch it "
             "on inside the loss, where it is differentiated through"
