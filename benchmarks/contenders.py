@@ -8,6 +8,11 @@ import torch
 from benchmarks.differences import difference_step
 from benchmarks.reference import reference_step
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import BoundOptimizer, InnerOptimizer
+from hypergrad.core.rules import State
+from hypergrad.core.rules.sgd import NAMES
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.curvature import STRATEGIES, gradient
@@ -71,11 +76,11 @@ def schedule_of(columns: int) -> Schedule:
         ValueError: If `N` is below 1.
 
     >>> schedule_of(7).counts
-    (5, 1, 1)
+    {'learning_rate': 5, 'momentum': 1, 'weight_decay': 1}
     """
     if columns < 1:
         raise ValueError(f"{columns} columns: give at least 1")
-    return Schedule(
+    return sgd_schedule(
         (0.01,) * max(1, columns - 2),
         (0.9,) if columns > 1 else (),
         (1e-3,) if columns > 2 else (),
@@ -112,37 +117,45 @@ def contenders(
     x = torch.randn(case.batch_size, *case.shape, device=device, dtype=dtype)
     batch = x, torch.arange(case.batch_size, device=device) % 10
     schedule = schedule_of(columns)
-    values, counts = schedule.at(HORIZON - 1, HORIZON), schedule.counts
+    optimizer = InnerOptimizer(transform=ElementwiseClip(LIMIT)).bind(model, schedule)
+    last = HORIZON - 1
+    given = optimizer.given(schedule, last, HORIZON)
+    values = optimizer.step_values(given, theta)
+    plain = tuple(values.rule[name] for name in NAMES)
+    counts = tuple(schedule.counts[name] for name in NAMES)
     Z = 1e-2 * torch.randn(columns, len(theta), device=device, dtype=dtype)
-    state = InnerState.start(theta, model.buffers())
-    tangents = Tangents.start(theta, columns)._replace(Z=Z, C=Z, reached=(True,) * columns)
+    state = InnerState.start(theta, 1, model.buffers())
+    tangents = Tangents.start(theta, 1, columns)
+    tangents = tangents._replace(Z=Z, S=(Z,), reached=(True,) * columns)
 
     def step(strategy: str) -> object:
-        options = ForwardOptions(LIMIT, strategy=strategy)
-        return forward_step(model, state, tangents, batch, schedule, HORIZON - 1, HORIZON, options)
+        options = ForwardOptions(strategy=strategy)
+        taken = batch, optimizer, schedule, last, HORIZON, options
+        return forward_step(model, state, tangents, *taken)
 
     def reference() -> object:
-        return reference_step(model, theta, state.v, Z, Z, batch, values[:3], counts, LIMIT)
+        return reference_step(model, theta, state.slots[0], Z, Z, batch, plain, counts, LIMIT)
 
     def there_and_back() -> object:
-        train_step(model, state, batch, values, LIMIT)
-        return reverse_step(model, state, batch, values, Z[:1], Z[:1], LIMIT)
+        train_step(model, state, batch, optimizer, values, last)
+        adjoints = State(Z[:1], (Z[:1],))
+        return reverse_step(model, state, batch, optimizer, values, last, adjoints)
 
     found: dict[str, Callable[[], object]] = {
         "gradient": lambda: gradient(lambda point: model.loss(point, batch), theta),
         "reference": reference,
         "reverse": there_and_back,
         "finite_differences": difference_step(
-            model, state, Z, Z, batch, values, counts, LIMIT, DIFFERENCE[dtype]
+            model, state, Z, Z, batch, optimizer, given, schedule.counts, DIFFERENCE[dtype]
         ),
     }
     for strategy in STRATEGIES:
         if _fits(model, strategy, batch) and not (strategy == "vmap" and columns > case.batched):
             found[strategy] = lambda strategy=strategy: step(strategy)
             if replay:
-                options = ForwardOptions(LIMIT, strategy=strategy)
+                options = ForwardOptions(strategy=strategy)
                 found[strategy + REPLAYED] = _replayed(
-                    model, state, tangents, batch, schedule, options
+                    model, state, tangents, batch, optimizer, schedule, options
                 )
     return found
 
@@ -152,17 +165,20 @@ def _replayed(
     state: InnerState,
     tangents: Tangents,
     batch: tuple[torch.Tensor, torch.Tensor],
+    optimizer: BoundOptimizer,
     schedule: Schedule,
     options: ForwardOptions,
 ) -> Callable[[], object]:
     replay = Replay(model, Recorder(state.theta.device, strict=True))
-    replay.place(state, torch.zeros(2, dtype=torch.float64, device=state.theta.device))
+    sums = torch.zeros(2, dtype=torch.float64, device=state.theta.device)
+    replay.place(state, sums, optimizer)
     replay.place_tangents(tangents)
-    values = schedule.at(HORIZON - 1, HORIZON)
-    rows = active_tangents_at(schedule, HORIZON - 1, HORIZON, 0.0, tangents.reached)
+    last = HORIZON - 1
+    given = optimizer.given(schedule, last, HORIZON)
+    rows = active_tangents_at(optimizer, schedule, last, HORIZON, 0.0, tangents.reached)
 
     def step() -> None:
-        replay.forward(batch, values, rows, options)
+        replay.forward(batch, given, last, rows, options)
 
     for _ in range(WARM_UP + 1):
         step()

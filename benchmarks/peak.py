@@ -14,6 +14,8 @@ import torch
 from benchmarks.contenders import schedule_of
 from benchmarks.record import apply_settings
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.seeding import generator
 from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation import forward, reverse
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     case, device = MODELS[given.model], torch.device(given.device)
     model = FlatModel(build(case.name, case.shape, 10).to(device))
     theta = model.theta()
-    size = state_bytes(InnerState.start(theta, model.buffers()))
+    size = state_bytes(InnerState.start(theta, 1, model.buffers()))
 
     def batch_at(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         stream = generator("peak", step)
@@ -79,15 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return x.to(device), (torch.arange(case.batch_size) % 10).to(device)
 
     run = model, theta, batch_at, [batch_at(-1)], schedule_of(given.columns), given.horizon
+    optimizer = InnerOptimizer(transform=ElementwiseClip(CLIP))
     before = _now(device)
     if given.mode == "forward":
-        options = ForwardOptions(CLIP, strategy=case.strategy)
-        forward.hypergradients(*run, options)
+        options = ForwardOptions(strategy=case.strategy)
+        forward.hypergradients(*run, options, optimizer=optimizer)
     else:
         # All states and a little over, or a little too little for all of them.
         share = 1.01 if given.mode == "reverse" else 0.99
         budget = share * given.horizon * size / 1e9
-        reverse.hypergradients(*run, reverse.ReverseOptions(CLIP, budget))
+        reverse.hypergradients(*run, reverse.ReverseOptions(budget), optimizer)
     print(json.dumps({"peak": _peak(device), "before": before, "state": size}))
 
 

@@ -22,8 +22,9 @@ from benchmarks.record import at_least, write_provenance
 from benchmarks.timing import summarise
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation.forward import forward_step
 from hypergrad.differentiation.options import ForwardOptions
@@ -67,17 +68,18 @@ def _stepper(name: str, columns: int) -> Callable[[Ranks], InnerState]:
     torch.manual_seed(0)
     case = CASES[name]
     model = FlatModel(build(case.name, case.shape, 10))
-    state = InnerState.start(model.theta(), model.buffers())
+    state = InnerState.start(model.theta(), 1, model.buffers())
     batch = torch.randn(case.batch_size, *case.shape), torch.arange(case.batch_size) % 10
     schedule = sgd_schedule((0.01,) * (columns - 2), (0.9,), (1e-3,))
     Z = 1e-2 * torch.randn(columns, model.size)
-    options = ForwardOptions(LIMIT, strategy=STRATEGIES[name])
+    optimizer = InnerOptimizer(transform=ElementwiseClip(LIMIT)).bind(model, schedule)
+    options = ForwardOptions(strategy=STRATEGIES[name])
 
     def step(ranks: Ranks) -> InnerState:
         share = list(ranks.share(columns))
-        own = Tangents.start(state.theta, len(share))
-        own = own._replace(Z=Z[share], C=Z[share], reached=(True,) * len(share))
-        given = batch, schedule, HORIZON - 1, HORIZON, options, ranks
+        own = Tangents.start(state.theta, 1, len(share))
+        own = own._replace(Z=Z[share], S=(Z[share],), reached=(True,) * len(share))
+        given = batch, optimizer, schedule, HORIZON - 1, HORIZON, options, ranks
         return forward_step(model, state, own, *given)[0]
 
     return step
