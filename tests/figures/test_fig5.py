@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypergrad.core.preset_schedules import preset_schedule
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from searches import RATES, Row, cosine_rows, multistep_rows, random_rows, trial, write_search
 
-from hypergrad.core.preset_schedules import preset_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
