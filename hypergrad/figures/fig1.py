@@ -11,41 +11,52 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale
-from hypergrad.figures.fig1_data import ACCURACY, KINDS, Figure1Data, Final, Line, figure_1_data
+from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale, log_scale, needs_log
+from hypergrad.figures.curves import MOST_ENTRIES
+from hypergrad.figures.fig1_data import ACCURACY, Figure1Data, Final, Line, figure_1_data
 from hypergrad.figures.run_data import RunRecord, floats
 
-_HEIGHT = 5.0  # inches
-# Where our values leave a panel flat (all zero), the panel still needs a height.
-_SMALLEST_SPAN = {"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 4e-4}
+_ROW, _AROUND = 2.1, 0.8  # inches: a row of panels; legend and caption
+# Where our values are all zero, the panel still needs a height.
+_FLAT = {"weight_decay": 4e-4}
+_FLAT_ELSE = 0.1
 _FINAL_LOOK = {  # colour, marker, name, place right of the horizon
     "ours_retrained": (style.METHOD_COLOURS["ours"], "o", "ours, retrained", 1.04),
     "hd_retrained": (style.METHOD_COLOURS["hd"], "^", "HD, retrained", 1.08),
     "sgd": (style.METHOD_COLOURS["sgd"], "s", "plain SGD", 1.12),
+    "start": (style.METHOD_COLOURS["start"], "D", "starting values", 1.16),
 }
 _HD_COLOUR = style.METHOD_COLOURS["hd"]
 _BEST_WIDTH = 1.9  # points
+_THIN = 0.4  # points
 _LEGEND_COLUMNS = 3
 
 
 def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
-    """Draw panels for α, β, μ and test accuracy over epochs."""
+    """Draw a panel for each hyperparameter, and one for test accuracy, over epochs."""
     data = figure_1_data(record)
     colours = style.sequence_colours(_outer_step_count(record, data))
-    figure, panels = style.panel_grid(_HEIGHT, 2, 2)
+    names = (*data.hyperparameters, ACCURACY)
+    rows = math.ceil(len(names) / 2)
+    figure, panels = style.panel_grid(_AROUND + _ROW * rows, rows, 2)
+    if len(names) % 2:  # the last panel is as wide as two
+        panels.pop().remove()
+        whole = panels[-1].get_subplotspec()
+        assert whole is not None
+        panels[-1].set_subplotspec(whole.get_gridspec()[-1, :])
     horizon = float(floats(record.outer, "end_epoch").max())
-    for axes, panel, letter in zip(panels, (*KINDS, ACCURACY), "abcd", strict=True):
+    for place, (axes, panel) in enumerate(zip(panels, names, strict=True)):
         lines = [line for line in data.lines if line.panel == panel]
         for line in lines:
             _draw_line(axes, line, colours)
         axes.set_xlim(0, horizon)
         axes.xaxis.set_major_formatter(style.tick_format())
         axes.set_xlabel("epoch")
-        style.letter_panel(axes, letter)
+        style.letter_panel(axes, style.letter_of(place))
         if panel == ACCURACY:
             _finish_accuracy(axes, lines, data.finals, horizon)
         else:
-            _finish_schedule(axes, lines, panel)
+            _finish_schedule(axes, lines, panel, data.held.get(panel, 0.0))
     ticks = range(0, len(colours), math.ceil(len(colours) / 12))
     style.colour_bar(figure, panels, style.colour_scale(colours), "outer step", ticks)
     handles = _legend(data, colours)
@@ -68,10 +79,15 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
     # One point is no line: the first outer step may be logged once.
     alone = line.epoch.size == 1
     look = {"marker": "o" if alone else "", "markersize": 3, "clip_on": not alone, "zorder": 2}
-    axes.plot(line.epoch, line.value, color=colour, **look)
+    many = _entries(line) > MOST_ENTRIES
+    if many:
+        look |= {"linewidth": _THIN, "alpha": 0.4}
+    epoch, value = _apart(line)
+    axes.plot(epoch, value, color=colour, **look)
     if line.best:
-        (thick,) = axes.plot(line.epoch, line.value, color=colour, zorder=4)
-        style.outline_line(thick, _BEST_WIDTH)
+        (thick,) = axes.plot(epoch, value, color=colour, zorder=4)
+        # So many outlines would hide each other.
+        thick.set(linewidth=_THIN, color="black") if many else style.outline_line(thick, _BEST_WIDTH)
     # A diverged run is crossed where its loss was lost; the accuracy may be lost with it.
     lost = np.flatnonzero(line.diverged)[:1]
     if lost.size:
@@ -80,17 +96,41 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
         axes.plot(line.epoch[lost], height, "x", color=colour, **cross)
 
 
-def _finish_schedule(axes: Axes, lines: list[Line], kind: str) -> None:
-    learned = [line.value for line in lines if line.method == "ours" and line.value.size]
-    ours = np.concatenate(learned or [np.zeros(1)])
-    low, high = float(ours.min()), float(ours.max())
-    high = max(high, low + _SMALLEST_SPAN[kind])
-    limits, unit = linear_scale(axes.yaxis, low, high)
-    axes.set_ylabel(style.KIND_LABELS[kind] + unit)
-    if learned:
-        style.note_panel(axes, hd_note(lines, limits), _HD_COLOUR)
+def _finish_schedule(axes: Axes, lines: list[Line], kind: str, held: float) -> None:
+    learned = [line for line in lines if line.method == "ours" and line.value.size]
+    ours = np.concatenate([line.value for line in learned] or [np.array([held])])
+    finite = ours[np.isfinite(ours)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if needs_log(finite):
+        limits, unit = log_scale(axes, low, high)
     else:
-        style.note_panel(axes, "zero: not learned")
+        flat = abs(low) * _FLAT_ELSE or _FLAT.get(kind, _FLAT_ELSE)
+        limits, unit = linear_scale(axes.yaxis, low, high if high > low else low + flat)
+    axes.set_ylabel(style.label_of(kind) + unit)
+    if not learned:
+        if held:
+            axes.axhline(held, color=style.GREY, linewidth=0.9)
+        style.note_panel(axes, f"{style.tidy_number(held) if held else 'zero'}: not learned")
+        return
+    note, entries = hd_note(lines, limits), max(_entries(line) for line in learned)
+    style.note_panel(axes, note or _entries_note(entries), _HD_COLOUR if note else style.GREY)
+
+
+def _entries(line: Line) -> int:
+    """How many entries a vector has; 1 of a number."""
+    return 1 if line.entry is None else 1 + int(line.entry[-1])
+
+
+def _entries_note(entries: int) -> str:
+    return f"a line for each of {entries} entries" if entries > 1 else ""
+
+
+def _apart(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """What is drawn in one go: the entries of a vector with a gap between them."""
+    if line.entry is None:
+        return line.epoch, line.value
+    ends = np.flatnonzero(np.diff(line.entry)) + 1
+    return np.insert(line.epoch, ends, np.nan), np.insert(line.value, ends, np.nan)
 
 
 def _finish_accuracy(
@@ -109,11 +149,16 @@ def _finish_accuracy(
         return
     # The strip right of the line is no time: it holds the final results side by side.
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= horizon * 1.0001]
-    axes.set_xlim(0, horizon * 1.16)
+    drawn_methods = {final.method for final in finals}
+    places = {method: look[-1] for method, look in _FINAL_LOOK.items()}
+    if "sgd" not in drawn_methods:
+        places["start"] = places["sgd"]
+    axes.set_xlim(0, horizon * (max(1.12, *(places[m] for m in drawn_methods)) + 0.04))
     axes.set_xticks(ticks)
     axes.axvline(horizon, color=style.GREY, linewidth=0.6)
     for final in finals:
-        colour, marker, _, place = _FINAL_LOOK[final.method]
+        colour, marker, *_ = _FINAL_LOOK[final.method]
+        place = places[final.method]
         spread = None if math.isnan(final.std) else [final.std]
         look = {"color": colour, "capsize": 2, "markersize": 4.5, "zorder": 6}
         axes.errorbar([horizon * place], [final.mean], yerr=spread, fmt=marker, **look)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from string import ascii_lowercase
 
 import numpy as np
 from matplotlib import colormaps, patheffects, style
@@ -21,6 +22,12 @@ KIND_LABELS = {
     "learning_rate": "learning rate α",
     "momentum": "momentum β",
     "weight_decay": "weight decay μ",
+    "beta1": "first-moment decay β₁",
+    "beta2": "second-moment decay β₂",
+    "epsilon": "epsilon ε",
+    "label_smoothing": "label smoothing",
+    "noise": "noise",
+    "class_weights": "class weights",
 }
 # Okabe and Ito's palette. Methods keep their colour in every figure.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00")
@@ -31,6 +38,7 @@ METHOD_COLOURS = {
     "hd": "#D55E00",
     "greedy": "#D55E00",  # the one-step hypergradient of Figure 2
     "sgd": "#000000",
+    "start": "#CC79A7",
 }
 GREY = "#5A5A5A"
 WIDTH = 7.0  # inches: the text width of a page
@@ -62,6 +70,20 @@ def house_style() -> AbstractContextManager[None]:
     """The style as a context; drawing and saving both belong inside it."""
     # The default first: a reader's own matplotlibrc must not change the picture.
     return style.context(["default", _RC])
+
+
+def label_of(name: str) -> str:
+    """A hyperparameter in words.
+
+    >>> label_of("weight_decay"), label_of("weight_decay_matrices")
+    ('weight decay μ', 'weight decay matrices')
+    """
+    return KIND_LABELS.get(name, name.replace("_", " "))
+
+
+def letter_of(panel: int) -> str:
+    """The letter of a panel by its place; after z it goes on with a."""
+    return ascii_lowercase[panel % len(ascii_lowercase)]
 
 
 def page_wide(height: float) -> Figure:
