@@ -24,7 +24,7 @@ _FINAL_LOOK = {  # colour, marker, name, place right of the horizon
     "ours_retrained": (style.METHOD_COLOURS["ours"], "o", "ours, retrained", 1.04),
     "hd_retrained": (style.METHOD_COLOURS["hd"], "^", "HD, retrained", 1.08),
     "sgd": (style.METHOD_COLOURS["sgd"], "s", "plain SGD", 1.12),
-    "start": (style.METHOD_COLOURS["start"], "D", "starting values", 1.16),
+    "start": (style.METHOD_COLOURS["start"], "D", "starting values", 1.12),
 }
 _HD_COLOUR = style.METHOD_COLOURS["hd"]
 _BEST_WIDTH = 1.9  # points
@@ -86,8 +86,10 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
     axes.plot(epoch, value, color=colour, **look)
     if line.best:
         (thick,) = axes.plot(epoch, value, color=colour, zorder=4)
-        # So many outlines would hide each other.
-        thick.set(linewidth=_THIN, color="black") if many else style.outline_line(thick, _BEST_WIDTH)
+        if many:  # outlines would hide each other
+            thick.set(linewidth=_THIN, color="black")
+        else:
+            style.outline_line(thick, _BEST_WIDTH)
     # A diverged run is crossed where its loss was lost; the accuracy may be lost with it.
     lost = np.flatnonzero(line.diverged)[:1]
     if lost.size:
@@ -149,16 +151,13 @@ def _finish_accuracy(
         return
     # The strip right of the line is no time: it holds the final results side by side.
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= horizon * 1.0001]
-    drawn_methods = {final.method for final in finals}
-    places = {method: look[-1] for method, look in _FINAL_LOOK.items()}
-    if "sgd" not in drawn_methods:
-        places["start"] = places["sgd"]
-    axes.set_xlim(0, horizon * (max(1.12, *(places[m] for m in drawn_methods)) + 0.04))
+    both = {"sgd", "start"} <= {final.method for final in finals}
+    axes.set_xlim(0, horizon * (1.20 if both else 1.16))
     axes.set_xticks(ticks)
     axes.axvline(horizon, color=style.GREY, linewidth=0.6)
     for final in finals:
-        colour, marker, *_ = _FINAL_LOOK[final.method]
-        place = places[final.method]
+        colour, marker, _, place = _FINAL_LOOK[final.method]
+        place += 0.04 * (both and final.method == "start")
         spread = None if math.isnan(final.std) else [final.std]
         look = {"color": colour, "capsize": 2, "markersize": 4.5, "zorder": 6}
         axes.errorbar([horizon * place], [final.mean], yerr=spread, fmt=marker, **look)

@@ -31,6 +31,15 @@ NAMES = {
     "ours_retrained": "training with the learned schedule",
     "hd_retrained": "training with HD's schedule",
     "sgd": "training with plain SGD",
+    "start": "training at the starting values",
+}
+SYMBOLS = {
+    "learning_rate": "α",
+    "momentum": "β",
+    "weight_decay": "μ",
+    "beta1": "β₁",
+    "beta2": "β₂",
+    "epsilon": "ε",
 }
 
 
@@ -144,8 +153,7 @@ class RunProgress(Lines):
         self._warn_if_long(now - self._began)
         horizon = inner.horizon // inner.problem.minibatches.steps_per_epoch
         self._position = f"epoch {inner.epoch:.1f}/{horizon}"
-        values = inner.values
-        self._values = _values(values.alpha, values.beta, values.mu)
+        self._values = _values(inner.values)
 
     def row(self, row: Row) -> None:
         """Show the numbers of a new row of `inner.csv`."""
@@ -252,12 +260,31 @@ def _left(task: Task) -> str:
     return "" if left is None else str(timedelta(seconds=left))
 
 
-def _values(alpha: Value, beta: Value, mu: Value) -> str:
-    return f"α {_number(alpha, '.3g')} β {_number(beta, '.3g')} μ {_number(mu, '.2g')}"
+def _values(values: Mapping[str, object]) -> str:
+    """What a step used, in words; of a vector the smallest entry and the largest.
+
+    >>> _values({"learning_rate": 0.1, "label_smoothing": 0.05, "class_weights": (0.5, 2.0)})
+    'α 0.1 label smoothing 0.05 class weights 0.5…2'
+    """
+    return " ".join(
+        f"{SYMBOLS.get(name, name.replace('_', ' '))} {text}"
+        for name, value in values.items()
+        if (text := _written(value))
+    )
+
+
+def _written(value: object) -> str:
+    """A number or a vector; empty for what is neither: no file has a vector in one cell."""
+    if isinstance(value, tuple):
+        return f"{_number(min(value), '.3g')}…{_number(max(value), '.3g')}"
+    return f"{value:.3g}" if isinstance(value, int | float) else ""
 
 
 def _values_of(row: Row) -> str:
-    return _values(row["learning_rate"], row["momentum"], row["weight_decay"])
+    """Those of a row of `inner.csv`: a column each, between accuracies and seconds."""
+    names = list(row)
+    own = names[names.index("test_accuracy") + 1 :]
+    return _values({name: row[name] for name in own if name != "seconds"})
 
 
 def _scores(row: Row) -> str:

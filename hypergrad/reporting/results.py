@@ -12,6 +12,7 @@ TITLES = {
     "hd": "hypergradient descent, online",
     "hd_retrained": "hypergradient descent, its schedule retrained",
     "sgd": "plain SGD, a common setting",
+    "start": "starting values",
 }
 
 
@@ -69,6 +70,8 @@ def headline(results: Sequence[Mapping]) -> str:
         texts.append(f"HD {max(rivals, key=lambda rival: rival.mean).text}")
     if "sgd" in by_method:
         texts.append(f"SGD {by_method['sgd'].text}")
+    if "start" in by_method:
+        texts.append(f"starting values {by_method['start'].text}")
     if not texts:
         return ""
     seeds = max(len(summary.accuracies) for summary in by_method.values())

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.schedule import KINDS
 from hypergrad.figures import FIGURES, draw
 from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
@@ -82,10 +81,8 @@ def print_diagnostics(path: Path) -> None:
     if outer.empty:
         return
     table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
-    for kind in KINDS:
+    for kind in dict.fromkeys(outer["kind"]):
         own = where(outer, kind=kind)
-        if own.empty:
-            continue
         lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
         signal, gradients, products = (
             floats(own.dropna(subset=name), name)
