@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
 from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale, log_scale, needs_log
@@ -29,6 +30,7 @@ _FINAL_LOOK = {  # colour, marker, name, place right of the horizon
 _HD_COLOUR = style.METHOD_COLOURS["hd"]
 _BEST_WIDTH = 1.9  # points
 _THIN = 0.4  # points
+_LABEL_WIDTH = 26  # characters along a panel's height
 _LEGEND_COLUMNS = 3
 
 
@@ -47,18 +49,23 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     horizon = float(floats(record.outer, "end_epoch").max())
     for place, (axes, panel) in enumerate(zip(panels, names, strict=True)):
         lines = [line for line in data.lines if line.panel == panel]
+        profile = any(line.entry is not None for line in lines) and all(map(_is_constant, lines))
         for line in lines:
-            _draw_line(axes, line, colours)
-        axes.set_xlim(0, horizon)
-        axes.xaxis.set_major_formatter(style.tick_format())
-        axes.set_xlabel("epoch")
+            _draw_line(axes, line, colours, profile)
+        if profile:
+            _set_entries(axes, lines)
+        else:
+            axes.set_xlim(0, horizon)
+            axes.xaxis.set_major_formatter(style.tick_format())
+            axes.set_xlabel("epoch")
         style.letter_panel(axes, style.letter_of(place))
         if panel == ACCURACY:
             _finish_accuracy(axes, lines, data.finals, horizon)
         else:
             _finish_schedule(axes, lines, panel, data.held.get(panel, 0.0))
     ticks = range(0, len(colours), math.ceil(len(colours) / 12))
-    style.colour_bar(figure, panels, style.colour_scale(colours), "outer step", ticks)
+    scale = style.colour_scale(colours)
+    style.colour_bar(figure, panels, scale, "outer step", ticks, aspect=20 * rows)
     handles = _legend(data, colours)
     caption.sign_figure(figure, record, _remarks(record, data), handles, _LEGEND_COLUMNS)
     return figure, data.table()
@@ -71,7 +78,7 @@ def hd_note(lines: list[Line], limits: tuple[float, float]) -> str:
     return f"HD leaves the panel ({ends})" if ends else ""
 
 
-def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
+def _draw_line(axes: Axes, line: Line, colours: list[str], profile: bool) -> None:
     if line.outer_step is None:
         _make_hd(axes.plot(line.epoch, line.value)[0])
         return
@@ -79,10 +86,12 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
     # One point is no line: the first outer step may be logged once.
     alone = line.epoch.size == 1
     look = {"marker": "o" if alone else "", "markersize": 3, "clip_on": not alone, "zorder": 2}
-    many = _entries(line) > MOST_ENTRIES
+    many = _entries(line) > MOST_ENTRIES and not profile
     if many:
         look |= {"linewidth": _THIN, "alpha": 0.4}
-    epoch, value = _apart(line)
+    elif profile and _entries(line) <= MOST_ENTRIES:
+        look |= {"marker": "o"}
+    epoch, value = _profile(line) if profile else _apart(line)
     axes.plot(epoch, value, color=colour, **look)
     if line.best:
         (thick,) = axes.plot(epoch, value, color=colour, zorder=4)
@@ -108,14 +117,17 @@ def _finish_schedule(axes: Axes, lines: list[Line], kind: str, held: float) -> N
     else:
         flat = abs(low) * _FLAT_ELSE or _FLAT.get(kind, _FLAT_ELSE)
         limits, unit = linear_scale(axes.yaxis, low, high if high > low else low + flat)
-    axes.set_ylabel(style.label_of(kind) + unit)
+    axes.set_ylabel(style.wrapped_label(kind, unit, _LABEL_WIDTH))
     if not learned:
         if held:
             axes.axhline(held, color=style.GREY, linewidth=0.9)
         style.note_panel(axes, f"{style.tidy_number(held) if held else 'zero'}: not learned")
         return
     note, entries = hd_note(lines, limits), max(_entries(line) for line in learned)
-    style.note_panel(axes, note or _entries_note(entries), _HD_COLOUR if note else style.GREY)
+    if entries > 1 and not all(map(_is_constant, learned)):
+        style.note_panel(axes, f"a line for each of {entries} entries")
+    else:
+        style.note_panel(axes, note, _HD_COLOUR)
 
 
 def _entries(line: Line) -> int:
@@ -123,8 +135,23 @@ def _entries(line: Line) -> int:
     return 1 if line.entry is None else 1 + int(line.entry[-1])
 
 
-def _entries_note(entries: int) -> str:
-    return f"a line for each of {entries} entries" if entries > 1 else ""
+def _is_constant(line: Line) -> bool:
+    """Whether no entry of a vector changes over the run; a number has none."""
+    values = line.value.reshape(_entries(line), -1)
+    return line.entry is not None and bool((values == values[:, :1]).all())
+
+
+def _profile(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """The entries of a vector that is constant over the run; many in order of their values."""
+    values = line.value.reshape(_entries(line), -1)[:, 0]
+    return np.arange(values.size), np.sort(values) if values.size > MOST_ENTRIES else values
+
+
+def _set_entries(axes: Axes, lines: list[Line]) -> None:
+    last = max(map(_entries, lines)) - 1
+    axes.set_xlim(-0.02 * max(last, 1), 1.02 * max(last, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("entry" if last < MOST_ENTRIES else "entries, in order of value")
 
 
 def _apart(line: Line) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
+from hypergrad.core.basis import Basis
 from hypergrad.figures import caption, style
 from hypergrad.figures.axes import linear_scale, symlog_scale
 from hypergrad.figures.curves import (
@@ -27,7 +28,10 @@ _HEIGHT = 2.6  # inches: with one row of panels
 _ROW = 1.75  # inches: each further row
 _COLUMNS = 4
 _LEGEND_COLUMNS = 6
-_LEGEND_ROWS, _LEGEND_ROW = 2, 0.16  # those that there is room for; inches of each further one
+_LEGEND_ROW = 0.15  # inches, of a legend under a panel
+_UNDER = 30.0  # points from a panel to its legend: room for the numbers and the name of the axis
+_HALF_LABEL = 18  # characters: longer ones do not stand side by side under a panel
+_TITLE_WIDTHS = {1: 60, 2: 36, 3: 22, 4: 17}  # characters, by panels in a row
 _SHORT_LABEL = 13  # characters: longer ones do not stand six in a row
 _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
@@ -74,14 +78,21 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     table, kinds = figure_4_table(record), record.hyperparameters
     bases = {kind: basis_of(record, kind, _last(record, kind)) for kind in set(table["kind"])}
     crowded = {k: b.size for k, b in bases.items() if is_vector(b) and b.size > MOST_ENTRIES}
-    looks = _looks(table, [kind for kind in kinds if kind not in crowded])
-    handles = _legend(table, looks, crowded)
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
-    high = math.ceil(len(kinds) / _COLUMNS)
+    shared = _is_shared(table, bases, crowded)
+    groups = [list(kinds)] if shared else [[kind] for kind in kinds]
+    looks = {
+        kind: found
+        for group in groups
+        for found in [_looks(table, [k for k in group if k not in crowded])]
+        for kind in group
+    }
+    high = math.ceil(len(kinds) / (_COLUMNS if shared else _COLUMNS - 1))
     wide = math.ceil(len(kinds) / high)  # rows of about equal length
-    more = max(0, math.ceil(len(handles) / columns) - _LEGEND_ROWS)
-    height = _HEIGHT + _ROW * (high - 1) + _LEGEND_ROW * more
+    handles = [*(_legend(looks[kinds[0]]) if shared else []), *_not_finite(table)]
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
+    under = 0 if shared else max(_under(looks[kind]) for kind in kinds)
+    height = _HEIGHT + _ROW * (high - 1) + _LEGEND_ROW * under * high
     figure, panels = style.panel_grid(height, high, wide)
     for axes in panels[len(kinds) :]:
         axes.remove()
@@ -91,12 +102,14 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
             _draw_crowd(axes, rows)
         else:
             for _, line in rows.groupby("index", sort=False):
-                _draw_line(axes, line, *looks[line["window"].iloc[0]])
+                _draw_line(axes, line, *looks[kind][line["window"].iloc[0]])
+        if not shared:
+            _legend_under(axes, looks[kind], crowded.get(kind))
         axes.axhline(0, color=style.GREY, linewidth=0.7, zorder=1)
         values = floats(rows, "hypergradient")
         unit = set_scale(axes, values[np.isfinite(values)])
         style.letter_panel(axes, style.letter_of(place))
-        axes.set_title(style.label_of(kind) + unit)
+        axes.set_title(style.wrapped_label(kind, unit, _TITLE_WIDTHS[wide]))
         axes.set_xlabel("outer step")
         axes.set_xlim(-0.4, max(1, int(integers(table, "outer_step").max())) + 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -137,6 +150,42 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, marker: str) -> None
     axes.plot(steps[~finite], np.zeros(int((~finite).sum())), "x", zorder=4, **cross)
 
 
+def _is_shared(table: pd.DataFrame, bases: dict[str, Basis], crowded: dict[str, int]) -> bool:
+    """Whether one legend does for all panels: they are of windows, or of the same knots."""
+    if all(is_windows(basis) and not is_vector(basis) for basis in bases.values()):
+        return True
+    families = {tuple(dict.fromkeys(where(table, kind=kind)["window"])) for kind in bases}
+    return not crowded and sum(len(family) > 1 for family in families) <= 1
+
+
+def _under(looks: dict[str, tuple[str, str]]) -> int:
+    """Rows of the legend under a panel."""
+    return math.ceil(min(len(looks), _MAX_LABELS) / _under_columns(looks))
+
+
+def _under_columns(looks: dict[str, tuple[str, str]]) -> int:
+    return 2 if max(map(len, looks), default=0) <= _HALF_LABEL else 1
+
+
+def _legend_under(axes: Axes, looks: dict[str, tuple[str, str]], crowd: int | None) -> None:
+    handles = _legend(looks)
+    if crowd:
+        handles.append(Line2D([], [], label=f"one of {crowd} entries", **_CROWD))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = ScaledTranslation(0, -_UNDER / 72, figure.dpi_scale_trans)
+    axes.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=axes.transAxes + below,
+        ncol=_under_columns(looks),
+        fontsize=style.SMALL,
+        columnspacing=0.8,
+        handlelength=1.6,
+    )
+
+
 def _draw_crowd(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw a thin line for each entry of a long vector, in one go."""
     steps = rows.pivot(index="outer_step", columns="index", values="hypergradient")
@@ -171,27 +220,23 @@ def _looks(table: pd.DataFrame, kinds: list[str]) -> dict[str, tuple[str, str]]:
     return {**looks, **{window: (_WHOLE_RUN, "o") for window in whole}}
 
 
-def _legend(
-    table: pd.DataFrame, looks: dict[str, tuple[str, str]], crowded: dict[str, int]
-) -> list[Line2D]:
-    handles = [
+def _legend(looks: dict[str, tuple[str, str]]) -> list[Line2D]:
+    return [
         Line2D([], [], label=window, color=colour, marker=marker)
         for window, (colour, marker) in _thin(looks)
     ]
-    for kind, size in crowded.items():
-        handles.append(Line2D([], [], label=f"{size} entries of {style.label_of(kind)}", **_CROWD))
-    if not np.isfinite(floats(table, "hypergradient")).all():
-        look = {"color": style.GREY, "marker": "x", "markeredgewidth": 1.5, "markersize": 6}
-        handles.append(Line2D([], [], linestyle="", label="not finite", **look))
-    return handles
+
+
+def _not_finite(table: pd.DataFrame) -> list[Line2D]:
+    if np.isfinite(floats(table, "hypergradient")).all():
+        return []
+    look = {"color": style.GREY, "marker": "x", "markeredgewidth": 1.5, "markersize": 6}
+    return [Line2D([], [], linestyle="", label="not finite", **look)]
 
 
 def _thin(looks: dict[str, tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
-    """At most so many windows, at most so many knots, and so on; equally far apart."""
-    thin = []
-    for _, group in groupby(looks.items(), lambda entry: entry[0].split()[0]):
-        entries = list(group)
-        last = len(entries) - 1
-        kept = sorted({round(i) for i in np.linspace(0, last, min(len(entries), _MAX_LABELS))})
-        thin += [entries[i] for i in kept]
-    return thin
+    entries = list(looks.items())
+    if len(entries) <= _MAX_LABELS:
+        return entries
+    kept = sorted({round(i) for i in np.linspace(0, len(entries) - 1, _MAX_LABELS)})
+    return [entries[i] for i in kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from string import ascii_lowercase
@@ -44,6 +45,7 @@ GREY = "#5A5A5A"
 WIDTH = 7.0  # inches: the text width of a page
 SMALL = 7.0  # points: notes and captions
 
+_UNIT_WIDTH = 7  # characters of a power of ten
 _RC: dict[str, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
     "font.size": 8.0,
@@ -79,6 +81,13 @@ def label_of(name: str) -> str:
     ('weight decay μ', 'weight decay matrices')
     """
     return KIND_LABELS.get(name, name.replace("_", " "))
+
+
+def wrapped_label(name: str, unit: str, width: int) -> str:
+    """A hyperparameter and its unit in lines of about so many characters."""
+    lines = textwrap.wrap(label_of(name), width)
+    apart = "\n" if unit and len(lines[-1]) + _UNIT_WIDTH > width else ""
+    return "\n".join(lines) + (apart + unit.lstrip() if apart else unit)
 
 
 def letter_of(panel: int) -> str:
@@ -124,9 +133,10 @@ def colour_bar(
     colours: ScalarMappable,
     label: str,
     ticks: Iterable[float],
+    aspect: float = 40,
 ) -> Colorbar:
-    """Draw a narrow colour bar right of panels."""
-    bar = figure.colorbar(colours, ax=axes, label=label, aspect=40, pad=0.02)
+    """Draw a narrow colour bar right of panels, `aspect` times as high as wide."""
+    bar = figure.colorbar(colours, ax=axes, label=label, aspect=aspect, pad=0.02)
     bar.set_ticks(list(ticks))
     bar.ax.tick_params(length=0)
     bar.minorticks_off()
