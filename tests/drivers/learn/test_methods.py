@@ -129,7 +129,8 @@ def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
 
 def test_patience_ends_the_outer_loop(tmp_path: Path) -> None:
     # steps so small that nothing changes: the first outer step stays the best
-    tiny = [f"outer.{kind}_step=1e-12" for kind in ("learning_rate", "momentum", "weight_decay")]
+    kinds = ("learning_rate", "momentum", "weight_decay")
+    tiny = [f"hyperparameters.{kind}.first_move=1e-12" for kind in kinds]
     setting = tiny_context("outer.steps=9", "outer.patience=2", "repeats=1", *tiny)
     watcher = Watcher()
     run = new_run(*setting, tmp_path)
