@@ -13,7 +13,6 @@ TITLES = {
     "hd": "hypergradient descent, online",
     "hd_retrained": "hypergradient descent, its schedule retrained",
     "sgd": "plain SGD, a common setting",
-    "start": "starting values",
 }
 
 
