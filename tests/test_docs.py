@@ -63,6 +63,8 @@ def _is_experiment(name: str) -> bool:
 
 def unknown_groups(text: str) -> list[str]:
     """Choices such as `data=mnist`, of a config group, that it does not have."""
+    # `optimizer` is a group, and an argument in Python.
+    text = re.sub(r"^```python\n.*?^```", "", text, flags=re.M | re.S)
     groups = "|".join(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
     given = re.findall(rf"(?<![\w.])({groups})=([a-z]\w*)", text)
     return [f"{group}={name}" for group, name in given if not _is_choice(group, name)]
@@ -129,5 +131,6 @@ def test_what_is_not_there_is_found() -> None:
     text = "`hypergrad/no.py`, `hypergrad/core/`, hypergrad.core.no, hypergrad.best"
     assert missing_paths(text) == ["hypergrad/no.py", "hypergrad.core.no"]
     text = "`hypergrad run no`, `hypergrad run fig1 data=no model=mlp`, `hypergrad baselines on`"
+    text += "\n```python\nlearn(optimizer=mine)\n```\n"
     assert unknown_experiments(text) == ["no", "baselines/on"]
     assert unknown_groups(text) == ["data=no"]
