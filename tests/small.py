@@ -23,7 +23,7 @@ SMALL = [
     "search.grid.momentum=[0.9]",
     "search.grid.weight_decay=[5e-4]",
     "search.ensemble=1",
-    "method.n_learning_rates=3",
+    "hyperparameters.learning_rate.count=3",
 ]
 
 

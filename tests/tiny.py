@@ -22,7 +22,7 @@ OVERRIDES = [
     "data.train_size=200",
     "data.test_size=60",
     "model.options.hidden=8",
-    "method.n_learning_rates=2",
+    "hyperparameters.learning_rate.count=2",
     "outer.steps=3",
     "checkpoint_seconds=0.02",
 ]
@@ -70,7 +70,7 @@ def go(
     resume: bool = False,
 ) -> RecordedInnerLoop:
     """Run, or resume, to the end."""
-    log = RunLog(run, list(given.config.hyperparameters))
+    log = RunLog(run, list(context.config.hyperparameters))
     config = context.config
     loop = RecordedInnerLoop(
         config,

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
 
-# What lies below is for the network, the search or the table to judge.
-FREE = ("model.options.", "search.grid.", "table.budgets.", "table.experiments.")
+# What lies below is for the network, the optimiser, the search or the table to judge.
+FREE = (
+    "model.options.",
+    "optimizer.options.",
+    "hyperparameters.",
+    "search.grid.",
+    "table.budgets.",
+    "table.experiments.",
+)
 
 
 def conf_folder() -> Path:

@@ -14,6 +14,7 @@ from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import GradientTransform, NoClip
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.rules import Rule, sgd
+from hypergrad.core.rules.check import check_rule
 from hypergrad.core.schedule import Schedule, Value
 
 __all__ = ["Assignment", "BoundOptimizer", "InnerOptimizer", "StepValues"]
@@ -80,9 +81,11 @@ class InnerOptimizer:
                 sets the value of that name for all parameters.
 
         Raises:
-            ValueError: For a value that is set twice for a parameter, or not at all though the rule
-                needs it; for `where` on a hyperparameter of the loss, or one that fits nothing.
+            ValueError: For a rule that cannot be differentiated through; for a value that is set
+                twice for a parameter, or not at all though the rule needs it; for `where` on a
+                hyperparameter of the loss, or one that fits nothing.
         """
+        check_rule(self.rule)
         declared = {each.name: each for each in self.hyperparameters}
         missing = [n for n, each in declared.items() if each.learned and n not in schedule]
         if missing:

@@ -12,7 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from hypergrad.figures.style import GREY, tidy_number, unit_of
 
@@ -22,6 +30,8 @@ _LOWER_SHARE = 0.34  # of the axis' height, for what lies below the knee
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _ERRORS = 2.5  # the expanded range reaches down to this multiple of the best error
 _SMALLEST_ERROR = 0.004
+_LOG_SPAN = 30.0  # largest over smallest
+_LOG_ROOM = 1.3  # above and below, as a factor
 _LOWEST_KNEE = 0.4  # the ticks below it need the room
 
 
@@ -47,6 +57,37 @@ def linear_scale(
     unit, words = unit_of(max(abs(limits[0]), abs(limits[1])))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tidy_number(value / unit)))
     axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
+    return limits, words
+
+
+def needs_log(values: np.ndarray) -> bool:
+    """Whether a linear axis would hide the small ones of values that are all above zero.
+
+    >>> needs_log(np.array([1e-3, 0.1])), needs_log(np.array([0.0, 0.1]))
+    (True, False)
+    """
+    return bool(values.size and values.min() > 0 and values.max() > _LOG_SPAN * values.min())
+
+
+def log_scale(axes: Axes, low: float, high: float) -> tuple[tuple[float, float], str]:
+    """Scale the y axis of a panel logarithmically around values above zero.
+
+    Returns:
+        The limits, and what to add to the axis label, as `linear_scale` does.
+    """
+    limits = (low / _LOG_ROOM, high * _LOG_ROOM)
+    axes.set_yscale("log")
+    axes.set_ylim(limits)
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    powers = list(range(math.ceil(math.log10(limits[0])), math.floor(math.log10(limits[1])) + 1))
+    if len(powers) > 2:
+        powers = powers_between(powers[0], powers[-1], 5)
+        axes.set_yticks([10.0**e for e in powers], [f"$10^{{{e}}}$" for e in powers])
+        return limits, ""
+    unit, words = unit_of(high)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tidy_number(value / unit)))
+    axes.yaxis.set_minor_locator(NullLocator())
     return limits, words
 
 

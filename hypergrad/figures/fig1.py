@@ -9,45 +9,63 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale
-from hypergrad.figures.fig1_data import ACCURACY, KINDS, Figure1Data, Final, Line, figure_1_data
+from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale, log_scale, needs_log
+from hypergrad.figures.curves import MOST_ENTRIES
+from hypergrad.figures.fig1_data import ACCURACY, Figure1Data, Final, Line, figure_1_data
 from hypergrad.figures.run_data import RunRecord, floats
 
-_HEIGHT = 5.0  # inches
-# Where our values leave a panel flat (all zero), the panel still needs a height.
-_SMALLEST_SPAN = {"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 4e-4}
+_ROW, _AROUND = 2.1, 0.8  # inches: a row of panels; legend and caption
+# Where our values are all zero, the panel still needs a height.
+_FLAT = {"weight_decay": 4e-4}
+_FLAT_ELSE = 0.1
 _FINAL_LOOK = {  # colour, marker, name, place right of the horizon
     "ours_retrained": (style.METHOD_COLOURS["ours"], "o", "ours, retrained", 1.04),
     "hd_retrained": (style.METHOD_COLOURS["hd"], "^", "HD, retrained", 1.08),
     "sgd": (style.METHOD_COLOURS["sgd"], "s", "plain SGD", 1.12),
+    "start": (style.METHOD_COLOURS["start"], "D", "starting values", 1.12),
 }
 _HD_COLOUR = style.METHOD_COLOURS["hd"]
 _BEST_WIDTH = 1.9  # points
+_THIN = 0.4  # points
+_LABEL_WIDTH = 26  # characters along a panel's height
 _LEGEND_COLUMNS = 3
 
 
 def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
-    """Draw panels for α, β, μ and test accuracy over epochs."""
+    """Draw a panel for each hyperparameter, and one for test accuracy, over epochs."""
     data = figure_1_data(record)
     colours = style.sequence_colours(_outer_step_count(record, data))
-    figure, panels = style.panel_grid(_HEIGHT, 2, 2)
+    names = (*data.hyperparameters, ACCURACY)
+    rows = math.ceil(len(names) / 2)
+    figure, panels = style.panel_grid(_AROUND + _ROW * rows, rows, 2)
+    if len(names) % 2:  # the last panel is as wide as two
+        panels.pop().remove()
+        whole = panels[-1].get_subplotspec()
+        assert whole is not None
+        panels[-1].set_subplotspec(whole.get_gridspec()[-1, :])
     horizon = float(floats(record.outer, "end_epoch").max())
-    for axes, panel, letter in zip(panels, (*KINDS, ACCURACY), "abcd", strict=True):
+    for place, (axes, panel) in enumerate(zip(panels, names, strict=True)):
         lines = [line for line in data.lines if line.panel == panel]
+        profile = any(line.entry is not None for line in lines) and all(map(_is_constant, lines))
         for line in lines:
-            _draw_line(axes, line, colours)
-        axes.set_xlim(0, horizon)
-        axes.xaxis.set_major_formatter(style.tick_format())
-        axes.set_xlabel("epoch")
-        style.letter_panel(axes, letter)
+            _draw_line(axes, line, colours, profile)
+        if profile:
+            _set_entries(axes, lines)
+        else:
+            axes.set_xlim(0, horizon)
+            axes.xaxis.set_major_formatter(style.tick_format())
+            axes.set_xlabel("epoch")
+        style.letter_panel(axes, style.letter_of(place))
         if panel == ACCURACY:
             _finish_accuracy(axes, lines, data.finals, horizon)
         else:
-            _finish_schedule(axes, lines, panel)
+            _finish_schedule(axes, lines, panel, data.held.get(panel, 0.0))
     ticks = range(0, len(colours), math.ceil(len(colours) / 12))
-    style.colour_bar(figure, panels, style.colour_scale(colours), "outer step", ticks)
+    scale = style.colour_scale(colours)
+    style.colour_bar(figure, panels, scale, "outer step", ticks, aspect=20 * rows)
     handles = _legend(data, colours)
     caption.sign_figure(figure, record, _remarks(record, data), handles, _LEGEND_COLUMNS)
     return figure, data.table()
@@ -60,7 +78,7 @@ def hd_note(lines: list[Line], limits: tuple[float, float]) -> str:
     return f"HD leaves the panel ({ends})" if ends else ""
 
 
-def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
+def _draw_line(axes: Axes, line: Line, colours: list[str], profile: bool) -> None:
     if line.outer_step is None:
         _make_hd(axes.plot(line.epoch, line.value)[0])
         return
@@ -68,10 +86,19 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
     # One point is no line: the first outer step may be logged once.
     alone = line.epoch.size == 1
     look = {"marker": "o" if alone else "", "markersize": 3, "clip_on": not alone, "zorder": 2}
-    axes.plot(line.epoch, line.value, color=colour, **look)
+    many = _entries(line) > MOST_ENTRIES and not profile
+    if many:
+        look |= {"linewidth": _THIN, "alpha": 0.4}
+    elif profile and _entries(line) <= MOST_ENTRIES:
+        look |= {"marker": "o"}
+    epoch, value = _profile(line) if profile else _apart(line)
+    axes.plot(epoch, value, color=colour, **look)
     if line.best:
-        (thick,) = axes.plot(line.epoch, line.value, color=colour, zorder=4)
-        style.outline_line(thick, _BEST_WIDTH)
+        (thick,) = axes.plot(epoch, value, color=colour, zorder=4)
+        if many:  # outlines would hide each other
+            thick.set(linewidth=_THIN, color="black")
+        else:
+            style.outline_line(thick, _BEST_WIDTH)
     # A diverged run is crossed where its loss was lost; the accuracy may be lost with it.
     lost = np.flatnonzero(line.diverged)[:1]
     if lost.size:
@@ -80,17 +107,59 @@ def _draw_line(axes: Axes, line: Line, colours: list[str]) -> None:
         axes.plot(line.epoch[lost], height, "x", color=colour, **cross)
 
 
-def _finish_schedule(axes: Axes, lines: list[Line], kind: str) -> None:
-    learned = [line.value for line in lines if line.method == "ours" and line.value.size]
-    ours = np.concatenate(learned or [np.zeros(1)])
-    low, high = float(ours.min()), float(ours.max())
-    high = max(high, low + _SMALLEST_SPAN[kind])
-    limits, unit = linear_scale(axes.yaxis, low, high)
-    axes.set_ylabel(style.KIND_LABELS[kind] + unit)
-    if learned:
-        style.note_panel(axes, hd_note(lines, limits), _HD_COLOUR)
+def _finish_schedule(axes: Axes, lines: list[Line], kind: str, held: float) -> None:
+    learned = [line for line in lines if line.method == "ours" and line.value.size]
+    ours = np.concatenate([line.value for line in learned] or [np.array([held])])
+    finite = ours[np.isfinite(ours)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    if needs_log(finite):
+        limits, unit = log_scale(axes, low, high)
     else:
-        style.note_panel(axes, "zero: not learned")
+        flat = abs(low) * _FLAT_ELSE or _FLAT.get(kind, _FLAT_ELSE)
+        limits, unit = linear_scale(axes.yaxis, low, high if high > low else low + flat)
+    axes.set_ylabel(style.wrapped_label(kind, unit, _LABEL_WIDTH))
+    if not learned:
+        if held:
+            axes.axhline(held, color=style.GREY, linewidth=0.9)
+        style.note_panel(axes, f"{style.tidy_number(held) if held else 'zero'}: not learned")
+        return
+    note, entries = hd_note(lines, limits), max(_entries(line) for line in learned)
+    if entries > 1 and not all(map(_is_constant, learned)):
+        style.note_panel(axes, f"a line for each of {entries} entries")
+    else:
+        style.note_panel(axes, note, _HD_COLOUR)
+
+
+def _entries(line: Line) -> int:
+    """How many entries a vector has; 1 of a number."""
+    return 1 if line.entry is None else 1 + int(line.entry[-1])
+
+
+def _is_constant(line: Line) -> bool:
+    """Whether no entry of a vector changes over the run; a number has none."""
+    values = line.value.reshape(_entries(line), -1)
+    return line.entry is not None and bool((values == values[:, :1]).all())
+
+
+def _profile(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """The entries of a vector that is constant over the run; many in order of their values."""
+    values = line.value.reshape(_entries(line), -1)[:, 0]
+    return np.arange(values.size), np.sort(values) if values.size > MOST_ENTRIES else values
+
+
+def _set_entries(axes: Axes, lines: list[Line]) -> None:
+    last = max(map(_entries, lines)) - 1
+    axes.set_xlim(-0.02 * max(last, 1), 1.02 * max(last, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
+    axes.set_xlabel("entry" if last < MOST_ENTRIES else "entries, in order of value")
+
+
+def _apart(line: Line) -> tuple[np.ndarray, np.ndarray]:
+    """What is drawn in one go: the entries of a vector with a gap between them."""
+    if line.entry is None:
+        return line.epoch, line.value
+    ends = np.flatnonzero(np.diff(line.entry)) + 1
+    return np.insert(line.epoch, ends, np.nan), np.insert(line.value, ends, np.nan)
 
 
 def _finish_accuracy(
@@ -109,11 +178,13 @@ def _finish_accuracy(
         return
     # The strip right of the line is no time: it holds the final results side by side.
     ticks = [tick for tick in axes.get_xticks() if 0 <= tick <= horizon * 1.0001]
-    axes.set_xlim(0, horizon * 1.16)
+    both = {"sgd", "start"} <= {final.method for final in finals}
+    axes.set_xlim(0, horizon * (1.20 if both else 1.16))
     axes.set_xticks(ticks)
     axes.axvline(horizon, color=style.GREY, linewidth=0.6)
     for final in finals:
         colour, marker, _, place = _FINAL_LOOK[final.method]
+        place += 0.04 * (both and final.method == "start")
         spread = None if math.isnan(final.std) else [final.std]
         look = {"color": colour, "capsize": 2, "markersize": 4.5, "zorder": 6}
         axes.errorbar([horizon * place], [final.mean], yerr=spread, fmt=marker, **look)

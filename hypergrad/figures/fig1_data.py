@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from hypergrad.figures.curves import basis_of, curve_of, is_vector
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
-KINDS = ("learning_rate", "momentum", "weight_decay")
-RETRAINED = ("ours_retrained", "hd_retrained", "sgd")
+RETRAINED = ("ours_retrained", "hd_retrained", "sgd", "start")
 ACCURACY = "test_accuracy"
 MAX_POINTS = 500
 
@@ -27,6 +27,7 @@ class Line(NamedTuple):
     epoch: np.ndarray
     value: np.ndarray
     diverged: np.ndarray  # where the training loss was not finite
+    entry: np.ndarray | None = None  # `(K,)`, of a vector: its entries follow each other
 
 
 class Final(NamedTuple):
@@ -45,17 +46,22 @@ class Figure1Data:
     """What Figure 1 draws: the lines of one seed, the retrained results of all."""
 
     seed: int
+    hyperparameters: tuple[str, ...]  # a panel each
     lines: tuple[Line, ...]
     finals: tuple[Final, ...]
     steps_per_point: int  # inner steps of hypergradient descent that one drawn point averages
+    held: dict[str, float]  # of what is not learned: the value that all outer steps used
 
     def table(self) -> pd.DataFrame:
         """The same as one tidy table, a row a drawn point.
 
         Returns:
             Columns panel, method, seed (empty where seeds are averaged), outer_step (empty for
-            all but ours), best, epoch, value, std, seeds, diverged (how many of the seeds).
+            all but ours), best, epoch, value, std, seeds, diverged (how many of the seeds), and
+            of a run that has a vector entry (of it; empty for numbers).
         """
+        vectors = any(line.entry is not None for line in self.lines)
+        whole = ["seed", "outer_step", *(["entry"] if vectors else [])]
         drawn = [
             pd.DataFrame(
                 {
@@ -69,23 +75,21 @@ class Figure1Data:
                     "std": math.nan,
                     "seeds": 1,
                     "diverged": line.diverged.astype(np.int64),
+                    **({"entry": line.entry} if vectors else {}),
                 }
-            ).astype({"seed": "Int64", "outer_step": "Int64"})
+            ).astype({name: "Int64" for name in whole})
             for line in self.lines
         ]
         finals = pd.DataFrame(self.finals, columns=list(Final._fields))
         finals = finals.rename(columns={"mean": "value"})
-        finals = finals.assign(panel=ACCURACY, seed=pd.NA, outer_step=pd.NA, best=False)
-        finals = finals.astype({"seed": "Int64", "outer_step": "Int64"})
+        finals = finals.assign(panel=ACCURACY, best=False, **dict.fromkeys(whole, pd.NA))
+        finals = finals.astype({name: "Int64" for name in whole})
         tables = [*drawn, finals[list(drawn[0].columns)]] if self.finals else drawn
         return pd.concat(tables, ignore_index=True)
 
 
 def figure_1_data(record: RunRecord) -> Figure1Data:
-    """Collect the lines of the first seed and the retrained results over all seeds.
-
-    A schedule is a step function: two points a window, at its start and its end.
-    """
+    """Collect the lines of the first seed and the retrained results over all seeds."""
     if record.outer.empty:
         raise ValueError(
             f"{record.path} has no outer step in outer.csv yet: wait for the first one, "
@@ -100,22 +104,41 @@ def figure_1_data(record: RunRecord) -> Figure1Data:
         *_accuracies(record, seed),
     )
     finals = [_final(record, method) for method in RETRAINED]
-    return Figure1Data(seed, lines, tuple(f for f in finals if f is not None), size)
+    return Figure1Data(
+        seed,
+        record.hyperparameters,
+        lines,
+        tuple(f for f in finals if f is not None),
+        size,
+        _held(record, seed),
+    )
 
 
 def _our_schedules(record: RunRecord, seed: int) -> list[Line]:
     lines = []
     best = record.best_outer_step.get(seed)
-    for kind in KINDS:
+    for kind in record.hyperparameters:
         rows = where(record.outer, seed=seed, kind=kind)
         for outer_step in np.unique(integers(rows, "outer_step")):
-            windows = where(rows, outer_step=outer_step).sort_values("index")
-            ends = np.stack([floats(windows, "start_epoch"), floats(windows, "end_epoch")], axis=1)
-            values = np.repeat(floats(windows, "value"), 2)
-            finite = np.zeros(values.size, dtype=bool)
+            own = where(rows, outer_step=outer_step).sort_values("index")
+            basis = basis_of(record, kind, own)
+            epoch, value, entry = curve_of(basis, own)
+            finite = np.zeros(value.size, dtype=bool)
             step = int(outer_step)
-            lines.append(Line(kind, "ours", step, step == best, ends.ravel(), values, finite))
+            about = Line(kind, "ours", step, step == best, epoch, value, finite)
+            lines.append(about._replace(entry=entry if is_vector(basis) else None))
     return lines
+
+
+def _held(record: RunRecord, seed: int) -> dict[str, float]:
+    """The values that were not learned, as far as they were logged and did not change."""
+    inner = where(record.inner, seed=seed, method="ours")
+    held = {}
+    for name in set(record.named) - set(record.outer["kind"]):
+        values = np.unique(floats(inner, name))
+        if values.size == 1 and math.isfinite(values[0]):
+            held[name] = float(values[0])
+    return held
 
 
 def _hd_schedules(record: RunRecord, seed: int, size: int) -> list[Line]:
@@ -124,7 +147,9 @@ def _hd_schedules(record: RunRecord, seed: int, size: int) -> list[Line]:
         return []
     epoch = _block_means(floats(rows, "epoch"), size)
     lines = []
-    for kind in KINDS:
+    for kind in record.hyperparameters:
+        if kind not in rows:
+            continue
         value = _block_means(floats(rows, kind), size)
         lines.append(Line(kind, "hd", None, False, epoch, value, ~np.isfinite(value)))
     return lines

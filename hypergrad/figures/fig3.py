@@ -92,7 +92,7 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
         if len(best):
             best_step = int(integers(best, "outer_step")[0])
             style.note_panel(axes, f"best: {best_step}", pad=_TITLE_PAD)
-    pair[0].set_ylabel(style.KIND_LABELS["learning_rate"] + unit)
+    pair[0].set_ylabel(style.label_of("learning_rate") + unit)
     pair[1].tick_params(labelleft=False)
     # Said once, over both: the line and the limits are the same, and the note may be long.
     style.note_edge(pair[1], hd_note(floats(hd, "value"), limits), _COLOURS["hd"], right=True)

@@ -10,16 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
+from hypergrad.core.basis import Basis
 from hypergrad.figures import caption, style
 from hypergrad.figures.axes import linear_scale, symlog_scale
+from hypergrad.figures.curves import (
+    MOST_ENTRIES,
+    basis_of,
+    coefficient_names,
+    is_vector,
+    is_windows,
+)
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
-_HEIGHT = 2.6  # inches
+_HEIGHT = 2.6  # inches: with one row of panels
+_ROW = 1.75  # inches: each further row
+_COLUMNS = 4
 _LEGEND_COLUMNS = 6
+_LEGEND_ROW = 0.15  # inches, of a legend under a panel
+_UNDER = 30.0  # points from a panel to its legend: room for the numbers and the name of the axis
+_HALF_LABEL = 18  # characters: longer ones do not stand side by side under a panel
+_TITLE_WIDTHS = {1: 60, 2: 36, 3: 22, 4: 17}  # characters, by panels in a row
 _SHORT_LABEL = 13  # characters: longer ones do not stand six in a row
 _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
+_CROWD = {"color": "#0072B2", "linewidth": 0.4, "alpha": 0.5}
 _MAX_LABELS = 7
 _SPAN = 50  # largest over median beyond which a linear axis hides the bulk
 _DECADES = 4  # below the largest value; what is smaller still is drawn on the linear range
@@ -29,8 +45,9 @@ def figure_4_table(record: RunRecord) -> pd.DataFrame:
     """Collect the first seed's rows of `outer.csv`.
 
     Returns:
-        Columns kind, index, window (its name in the figure), seed, outer_step, hypergradient
-        (as logged) and finite.
+        Columns kind, index, window (its name in the figure; of a basis that has no windows, or
+        of a vector, what the coefficient stands for), seed, outer_step, hypergradient (as logged)
+        and finite.
     """
     if record.outer.empty:
         raise ValueError(
@@ -40,39 +57,65 @@ def figure_4_table(record: RunRecord) -> pd.DataFrame:
     seed = int(integers(record.outer, "seed").min())
     rows = where(record.outer, seed=seed).sort_values("outer_step", kind="stable")
     lines = []
-    for kind in style.KIND_LABELS:
+    for kind in record.hyperparameters:
         of_kind = where(rows, kind=kind)
-        for index in np.unique(integers(of_kind, "index")):
-            line = where(of_kind, index=int(index))
-            # Named by the last outer step's window: the first one's horizon may be cut short.
-            start, end = (floats(line, column)[-1] for column in ("start_epoch", "end_epoch"))
-            finite = np.isfinite(floats(line, "hypergradient"))
-            lines.append(line.assign(window=_window_name(start, end), finite=finite))
+        # Named by the last outer step: the first one's horizon may be cut short.
+        names = {}
+        for outer_step in np.unique(integers(of_kind, "outer_step")):
+            own = where(of_kind, outer_step=int(outer_step)).sort_values("index")
+            given = coefficient_names(basis_of(record, kind, own), own)
+            names |= dict(zip(integers(own, "index"), given, strict=True))
+        window = [names[index] for index in integers(of_kind, "index")]
+        finite = np.isfinite(floats(of_kind, "hypergradient"))
+        of_kind = of_kind.assign(window=window, finite=finite)
+        lines.append(of_kind.sort_values("index", kind="stable"))
     columns = ["kind", "index", "window", "seed", "outer_step", "hypergradient", "finite"]
     return pd.concat(lines, ignore_index=True).reindex(columns=columns)
 
 
 def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     """Draw one panel a kind of hyperparameter, one line a value."""
-    table = figure_4_table(record)
-    looks = _looks(table)
-    figure, panels = style.panel_grid(_HEIGHT, 1, 3)
-    for axes, kind, letter in zip(panels, style.KIND_LABELS, "abc", strict=True):
+    table, kinds = figure_4_table(record), record.hyperparameters
+    bases = {kind: basis_of(record, kind, _last(record, kind)) for kind in set(table["kind"])}
+    crowded = {k: b.size for k, b in bases.items() if is_vector(b) and b.size > MOST_ENTRIES}
+    shared = _is_shared(table, bases, crowded)
+    groups = [list(kinds)] if shared else [[kind] for kind in kinds]
+    looks = {
+        kind: found
+        for group in groups
+        for found in [_looks(table, [k for k in group if k not in crowded])]
+        for kind in group
+    }
+    high = math.ceil(len(kinds) / (_COLUMNS if shared else _COLUMNS - 1))
+    wide = math.ceil(len(kinds) / high)  # rows of about equal length
+    handles = [*(_legend(looks[kinds[0]]) if shared else []), *_not_finite(table)]
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
+    under = 0 if shared else max(_under(looks[kind]) for kind in kinds)
+    height = _HEIGHT + _ROW * (high - 1) + _LEGEND_ROW * under * high
+    figure, panels = style.panel_grid(height, high, wide)
+    for axes in panels[len(kinds) :]:
+        axes.remove()
+    for place, (axes, kind) in enumerate(zip(panels, kinds, strict=False)):
         rows = where(table, kind=kind)
-        for window in dict.fromkeys(rows["window"]):
-            _draw_line(axes, where(rows, window=window), *looks[window])
+        if kind in crowded:
+            _draw_crowd(axes, rows)
+        else:
+            for _, line in rows.groupby("index", sort=False):
+                _draw_line(axes, line, *looks[kind][line["window"].iloc[0]])
+        if not shared:
+            _legend_under(axes, looks[kind], crowded.get(kind))
         axes.axhline(0, color=style.GREY, linewidth=0.7, zorder=1)
         values = floats(rows, "hypergradient")
         unit = set_scale(axes, values[np.isfinite(values)])
-        style.letter_panel(axes, letter)
-        axes.set_title(style.KIND_LABELS[kind] + unit)
+        style.letter_panel(axes, style.letter_of(place))
+        axes.set_title(style.wrapped_label(kind, unit, _TITLE_WIDTHS[wide]))
         axes.set_xlabel("outer step")
         axes.set_xlim(-0.4, max(1, int(integers(table, "outer_step").max())) + 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    panels[0].set_ylabel("hypergradient of $L_{\\mathrm{val}}$,\naveraged over the window")
-    handles = _legend(table, looks)
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
+    over = "the window" if all(map(is_windows, bases.values())) else "its steps"
+    for axes in panels[: len(kinds) : wide]:
+        axes.set_ylabel(f"hypergradient of $L_{{\\mathrm{{val}}}}$,\naveraged over {over}")
     remarks = [caption.seeds_remark(record, int(integers(table, "seed")[0]))]
     caption.sign_figure(figure, record, remarks, handles, columns)
     return figure, table
@@ -107,11 +150,65 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, marker: str) -> None
     axes.plot(steps[~finite], np.zeros(int((~finite).sum())), "x", zorder=4, **cross)
 
 
-def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def _is_shared(table: pd.DataFrame, bases: dict[str, Basis], crowded: dict[str, int]) -> bool:
+    """Whether one legend does for all panels: they are of windows, or of the same knots."""
+    if all(is_windows(basis) and not is_vector(basis) for basis in bases.values()):
+        return True
+    families = {tuple(dict.fromkeys(where(table, kind=kind)["window"])) for kind in bases}
+    return not crowded and sum(len(family) > 1 for family in families) <= 1
+
+
+def _under(looks: dict[str, tuple[str, str]]) -> int:
+    """Rows of the legend under a panel."""
+    return math.ceil(min(len(looks), _MAX_LABELS) / _under_columns(looks))
+
+
+def _under_columns(looks: dict[str, tuple[str, str]]) -> int:
+    return 2 if max(map(len, looks), default=0) <= _HALF_LABEL else 1
+
+
+def _legend_under(axes: Axes, looks: dict[str, tuple[str, str]], crowd: int | None) -> None:
+    handles = _legend(looks)
+    if crowd:
+        handles.append(Line2D([], [], label=f"one of {crowd} entries", **_CROWD))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = ScaledTranslation(0, -_UNDER / 72, figure.dpi_scale_trans)
+    axes.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=axes.transAxes + below,
+        ncol=_under_columns(looks),
+        fontsize=style.SMALL,
+        columnspacing=0.8,
+        handlelength=1.6,
+    )
+
+
+def _draw_crowd(axes: Axes, rows: pd.DataFrame) -> None:
+    """Draw a thin line for each entry of a long vector, in one go."""
+    steps = rows.pivot(index="outer_step", columns="index", values="hypergradient")
+    values = np.where(np.isfinite(steps), steps, np.nan).T
+    gap = np.full((len(values), 1), np.nan)
+    epochs = np.tile([*steps.index, np.nan], len(values))
+    axes.plot(epochs, np.hstack([values, gap]).ravel(), zorder=3, **_CROWD)
+    lost = np.unique(integers(rows, "outer_step")[~np.isfinite(floats(rows, "hypergradient"))])
+    cross = {"color": _CROWD["color"], "markersize": 6, "markeredgewidth": 1.5}
+    axes.plot(lost, np.zeros(lost.size), "x", zorder=4, **cross)
+
+
+def _last(record: RunRecord, kind: str) -> pd.DataFrame:
+    """The rows of a hyperparameter in the last outer step of the first seed."""
+    rows = where(record.outer, seed=int(integers(record.outer, "seed").min()), kind=kind)
+    return where(rows, outer_step=int(integers(rows, "outer_step").max()))
+
+
+def _looks(table: pd.DataFrame, kinds: list[str]) -> dict[str, tuple[str, str]]:
     """A colour and a marker for each window; windows in order of time, whole runs last."""
     several: list[str] = []
     whole: list[str] = []
-    for kind in style.KIND_LABELS:
+    for kind in kinds:
         windows = list(dict.fromkeys(where(table, kind=kind)["window"]))
         (several if len(windows) > 1 else whole).extend(windows)
     several, whole = list(dict.fromkeys(several)), list(dict.fromkeys(whole))
@@ -123,15 +220,18 @@ def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return {**looks, **{window: (_WHOLE_RUN, "o") for window in whole}}
 
 
-def _legend(table: pd.DataFrame, looks: dict[str, tuple[str, str]]) -> list[Line2D]:
-    handles = [
+def _legend(looks: dict[str, tuple[str, str]]) -> list[Line2D]:
+    return [
         Line2D([], [], label=window, color=colour, marker=marker)
         for window, (colour, marker) in _thin(looks)
     ]
-    if not np.isfinite(floats(table, "hypergradient")).all():
-        look = {"color": style.GREY, "marker": "x", "markeredgewidth": 1.5, "markersize": 6}
-        handles.append(Line2D([], [], linestyle="", label="not finite", **look))
-    return handles
+
+
+def _not_finite(table: pd.DataFrame) -> list[Line2D]:
+    if np.isfinite(floats(table, "hypergradient")).all():
+        return []
+    look = {"color": style.GREY, "marker": "x", "markeredgewidth": 1.5, "markersize": 6}
+    return [Line2D([], [], linestyle="", label="not finite", **look)]
 
 
 def _thin(looks: dict[str, tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
@@ -140,8 +240,3 @@ def _thin(looks: dict[str, tuple[str, str]]) -> list[tuple[str, tuple[str, str]]
         return entries
     kept = sorted({round(i) for i in np.linspace(0, len(entries) - 1, _MAX_LABELS)})
     return [entries[i] for i in kept]
-
-
-def _window_name(start: float, end: float) -> str:
-    first, last = (style.tidy_number(round(edge, 2)) for edge in (start, end))
-    return f"epochs {first}\N{EN DASH}{last}"

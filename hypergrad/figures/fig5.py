@@ -13,10 +13,9 @@ from matplotlib.lines import Line2D
 
 from hypergrad.figures import caption, style
 from hypergrad.figures.axes import AccuracyAxis, apply_axis, choose_axis, tighten_axis
-from hypergrad.figures.fig5_data import OVERALL, Candidate, Figure5Data, figure_5_data
+from hypergrad.figures.fig5_data import OVERALL, SYMBOLS, Candidate, Figure5Data, figure_5_data
 from hypergrad.figures.fig5_lower import (
     BEST_RING,
-    SYMBOLS,
     accuracy_legend,
     danger_colours,
     draw_scatter,

@@ -18,13 +18,14 @@ from hypergrad.figures.run_data import (
     read_table,
     where,
 )
-from hypergrad.figures.style import KIND_LABELS
 
 OVERALL = "overall"
+FACTOR = "factor"  # of a decay: no hyperparameter of the optimiser
+SYMBOLS = {"learning_rate": "α", FACTOR: "η", "momentum": "β", "weight_decay": "μ"}
 LAST_RATE = "last_learning_rate"
 _TRIALS: dict[str, Converter] = {
     **dict.fromkeys(("setting", "seed", "diverged"), int),
-    **dict.fromkeys(("trial", "schedule", "factor", *KIND_LABELS), str),
+    **dict.fromkeys(("trial", "schedule", *SYMBOLS), str),
     **dict.fromkeys(("validation_accuracy", "validation_loss", "test_accuracy"), float),
 }
 _COSINE_POINTS = 101
@@ -79,7 +80,8 @@ class Figure5Data:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds whose schedules are drawn: learning rates, and what was searched."""
-        return tuple(k for k in KIND_LABELS if k == "learning_rate" or k not in self.fixed)
+        names = (name for name in SYMBOLS if name != FACTOR)
+        return tuple(k for k in names if k == "learning_rate" or k not in self.fixed)
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -95,8 +97,7 @@ class Figure5Data:
         if self.random:
             rates = ("learning_rate", LAST_RATE)
             return (*rates, *(kind for kind in self.kinds if kind != "learning_rate"))
-        names = ("learning_rate", "factor", "momentum", "weight_decay")
-        return (*(name for name in names if name not in self.fixed), OVERALL)
+        return (*(name for name in SYMBOLS if name not in self.fixed), OVERALL)
 
     @property
     def few(self) -> bool:
@@ -206,10 +207,7 @@ def _candidate(rows: pd.DataFrame, measure: str, repeats: int) -> Candidate:
         if not all(0 <= value <= 1 for value in pair):
             raise ValueError(f"an accuracy of trial {trial} is no fraction in [0, 1]")
     first = rows.iloc[0]
-    values = {
-        name: tuple(float(word) for word in str(first[name]).split())
-        for name in (*KIND_LABELS, "factor")
-    }
+    values = {name: tuple(float(word) for word in str(first[name]).split()) for name in SYMBOLS}
     needed = ("learning_rate", "factor") if first["schedule"] == "multistep" else ("learning_rate",)
     missing = [name for name in needed if not values[name]]
     if missing:

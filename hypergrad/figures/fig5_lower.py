@@ -12,7 +12,6 @@ from hypergrad.figures import style
 from hypergrad.figures.axes import linear_scale
 from hypergrad.figures.fig5_data import LAST_RATE, OVERALL, Candidate, Figure5Data
 
-SYMBOLS = {"learning_rate": "α", "factor": "η", "momentum": "β", "weight_decay": "μ"}
 _STRIP_LABELS = {
     "learning_rate": "learning rate\nα₀",
     "factor": "decay factor\nη",
@@ -99,7 +98,7 @@ def draw_scatter(axes: Axes, data: Figure5Data, by: str, colours: dict[int, str]
     flat = 0.1 * abs(high) or 0.1
     _, words = linear_scale(axes.xaxis, low, high, margin=0.06, flat=flat, ticks=4)
     several = by in data.candidates[0].values and len(data.candidates[0].values[by]) > 1
-    label = "last learning rate α" if by == LAST_RATE else style.KIND_LABELS[by]
+    label = "last learning rate α" if by == LAST_RATE else style.label_of(by)
     axes.set_xlabel(("largest " if several else "") + label + words)
 
 

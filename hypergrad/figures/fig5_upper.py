@@ -62,11 +62,11 @@ def _scale_values(axes: Axes, data: Figure5Data, kind: str) -> None:
         axes.set_yscale("log")
         axes.set_ylim(low / 1.5, high * 1.5)
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel(style.KIND_LABELS[kind])
+        axes.set_ylabel(style.label_of(kind))
         return
     flat = 0.1 * abs(high) or 0.1
     _, unit = linear_scale(axes.yaxis, low, high, flat=flat)
-    axes.set_ylabel(style.KIND_LABELS[kind] + unit)
+    axes.set_ylabel(style.label_of(kind) + unit)
     apart = float(np.diff(levels).min(initial=math.inf))
     if not data.random and apart >= _APART * (high - low):
         axes.set_yticks(levels)

@@ -7,7 +7,7 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from hypergrad.core.basis import Basis, basis_from
 from hypergrad.figures import figures_of
 
 Converter = type[int] | type[float] | type[str]
@@ -30,10 +31,8 @@ _OUTER: dict[str, Converter] = {
     "kind": str,
     **dict.fromkeys(("start_epoch", "end_epoch", "value", "hypergradient"), float),
 }
-_HD: dict[str, Converter] = {
-    **dict.fromkeys(("seed", "step"), int),
-    **dict.fromkeys(("epoch", "learning_rate", "momentum", "weight_decay"), float),
-}
+_HD: dict[str, Converter] = {**dict.fromkeys(("seed", "step"), int), "epoch": float}
+_HYPERGRADIENT = "_hypergradient"  # after a name in hd.csv
 
 
 class FinalResult(NamedTuple):
@@ -51,8 +50,10 @@ class RunRecord:
     """What a run directory holds; tables are empty where nothing has been written yet.
 
     `figures` names those that it is drawn as. `inner`, `outer` and `hd` hold the columns that
-    figures need of the CSV files of the same name, `summary` is `summary.json`, and
-    `best_outer_step` maps a seed to the outer step that was chosen.
+    figures need of the CSV files of the same name, among them one a hyperparameter in `inner`
+    (`named` has their names) and in `hd`; `outer` always has `basis`. `summary` is
+    `summary.json`, `best_outer_step` maps a seed to the outer step that was chosen, and `bases`
+    are those in `schedule.json`: of the values that are not over windows.
     """
 
     path: Path
@@ -62,6 +63,8 @@ class RunRecord:
     summary: dict[str, object]
     results: tuple[FinalResult, ...]
     best_outer_step: dict[int, int]
+    bases: dict[str, Basis]
+    named: tuple[str, ...]
     inner: pd.DataFrame
     outer: pd.DataFrame
     hd: pd.DataFrame
@@ -74,6 +77,17 @@ class RunRecord:
         for table in (self.inner, self.outer, self.hd):
             seen.update(int(seed) for seed in table["seed"].unique())
         return tuple(sorted(seen))
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """Those with a panel of their own: what was learned, and of SGD's three the others too."""
+        learned = tuple(dict.fromkeys(self.outer["kind"]))
+        if not set(self.named) - set(learned):
+            return learned
+        from hypergrad.core.rules.sgd import NAMES  # loads torch, which drawing need not wait for
+
+        own = NAMES if set(NAMES) <= set(self.named) else ()
+        return tuple(dict.fromkeys((*own, *learned)))
 
 
 def read_run(path: Path) -> RunRecord:
@@ -95,6 +109,10 @@ def read_run(path: Path) -> RunRecord:
     for result in results:
         if result.method == "ours_retrained" and result.outer_step is not None:
             best[result.seed] = result.outer_step
+    inner = read_table(path / "inner.csv", _INNER, _inner_names)
+    outer = read_table(path / "outer.csv", _OUTER, _basis_column)
+    if "basis" not in outer:
+        outer["basis"] = "windows"  # no run had anything else before it had the column
     return RunRecord(
         path=path,
         experiment=str(summary.get("experiment", "")),
@@ -103,9 +121,11 @@ def read_run(path: Path) -> RunRecord:
         summary=summary,
         results=results,
         best_outer_step=best,
-        inner=read_table(path / "inner.csv", _INNER),
-        outer=read_table(path / "outer.csv", _OUTER),
-        hd=read_table(path / "hd.csv", _HD),
+        bases=_bases(path / "schedule.json", mappings(schedules)),
+        named=tuple(name for name in inner if name not in _INNER),
+        inner=inner,
+        outer=outer,
+        hd=read_table(path / "hd.csv", _HD, _hd_names),
         finished=summary.get("status") == "finished",
     )
 
@@ -199,12 +219,17 @@ def damaged(path: Path, why: object) -> ValueError:
     )
 
 
-def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
+def read_table(
+    path: Path,
+    columns: Mapping[str, Converter],
+    more: Callable[[Sequence[str]], Mapping[str, Converter]] = lambda header: {},
+) -> pd.DataFrame:
     """Read columns of a CSV file, which may be gzipped, without its half-written last line.
 
     Args:
         path: the file; one that is missing or empty is a table without rows.
         columns: what each column needed holds; an empty field of a `float` is NaN.
+        more: maps the header to the same of further columns, which a file may have.
 
     Returns:
         Those columns, exactly as logged.
@@ -219,6 +244,7 @@ def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
             f"{path} lacks the column {', '.join(missing)}: was it written by another version? "
             "Draw it with that version, or choose another run"
         )
+    columns = {**columns, **more(header)}
     try:
         fields = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
         # Python's own conversion is exact: what is drawn is what was logged, to the last bit.
@@ -226,6 +252,36 @@ def read_table(path: Path, columns: Mapping[str, Converter]) -> pd.DataFrame:
             {name: _column(fields.get(name, ()), convert) for name, convert in columns.items()}
         )
     except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def _inner_names(header: Sequence[str]) -> dict[str, Converter]:
+    """The hyperparameters of `inner.csv`, in its order."""
+    if "seconds" not in header:
+        return {}
+    own = header[header.index("test_accuracy") + 1 : header.index("seconds")]
+    return dict.fromkeys(own, float)
+
+
+def _hd_names(header: Sequence[str]) -> dict[str, Converter]:
+    """The hyperparameters of `hd.csv`: what has no other column's name before its ending."""
+    return {
+        name: float
+        for name in header
+        if name not in _HD and name.removesuffix(_HYPERGRADIENT) not in {*header} - {name}
+    }
+
+
+def _basis_column(header: Sequence[str]) -> dict[str, Converter]:
+    return {"basis": str} if "basis" in header else {}
+
+
+def _bases(path: Path, schedules: list[dict[str, object]]) -> dict[str, Basis]:
+    """The bases that the schedules of a run name; all its seeds have the same."""
+    kept = {name: each for entry in schedules for name, each in mapping(entry.get("bases")).items()}
+    try:
+        return {name: basis_from(mapping(each)) for name, each in kept.items()}
+    except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
 
 

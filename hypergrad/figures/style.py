@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from string import ascii_lowercase
 
 import numpy as np
 from matplotlib import colormaps, patheffects, style
@@ -21,6 +23,12 @@ KIND_LABELS = {
     "learning_rate": "learning rate α",
     "momentum": "momentum β",
     "weight_decay": "weight decay μ",
+    "beta1": "first-moment decay β₁",
+    "beta2": "second-moment decay β₂",
+    "epsilon": "epsilon ε",
+    "label_smoothing": "label smoothing",
+    "noise": "noise",
+    "class_weights": "class weights",
 }
 # Okabe and Ito's palette. Methods keep their colour in every figure.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00")
@@ -31,11 +39,13 @@ METHOD_COLOURS = {
     "hd": "#D55E00",
     "greedy": "#D55E00",  # the one-step hypergradient of Figure 2
     "sgd": "#000000",
+    "start": "#CC79A7",
 }
 GREY = "#5A5A5A"
 WIDTH = 7.0  # inches: the text width of a page
 SMALL = 7.0  # points: notes and captions
 
+_UNIT_WIDTH = 7  # characters of a power of ten
 _RC: dict[str, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
     "font.size": 8.0,
@@ -62,6 +72,27 @@ def house_style() -> AbstractContextManager[None]:
     """The style as a context; drawing and saving both belong inside it."""
     # The default first: a reader's own matplotlibrc must not change the picture.
     return style.context(["default", _RC])
+
+
+def label_of(name: str) -> str:
+    """A hyperparameter in words.
+
+    >>> label_of("weight_decay"), label_of("weight_decay_matrices")
+    ('weight decay μ', 'weight decay matrices')
+    """
+    return KIND_LABELS.get(name, name.replace("_", " "))
+
+
+def wrapped_label(name: str, unit: str, width: int) -> str:
+    """A hyperparameter and its unit in lines of about so many characters."""
+    lines = textwrap.wrap(label_of(name), width)
+    apart = "\n" if unit and len(lines[-1]) + _UNIT_WIDTH > width else ""
+    return "\n".join(lines) + (apart + unit.lstrip() if apart else unit)
+
+
+def letter_of(panel: int) -> str:
+    """The letter of a panel by its place; after z it goes on with a."""
+    return ascii_lowercase[panel % len(ascii_lowercase)]
 
 
 def page_wide(height: float) -> Figure:
@@ -102,9 +133,10 @@ def colour_bar(
     colours: ScalarMappable,
     label: str,
     ticks: Iterable[float],
+    aspect: float = 40,
 ) -> Colorbar:
-    """Draw a narrow colour bar right of panels."""
-    bar = figure.colorbar(colours, ax=axes, label=label, aspect=40, pad=0.02)
+    """Draw a narrow colour bar right of panels, `aspect` times as high as wide."""
+    bar = figure.colorbar(colours, ax=axes, label=label, aspect=aspect, pad=0.02)
     bar.set_ticks(list(ticks))
     bar.ax.tick_params(length=0)
     bar.minorticks_off()

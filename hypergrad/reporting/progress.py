@@ -29,13 +29,18 @@ NAMES = {
     "ours": "outer step",
     "hd": "hypergradient descent",
     "ours_retrained": "training with the learned schedule",
-    "start": "training with the starting values",
     "hd_retrained": "training with HD's schedule",
     "sgd": "training with plain SGD",
+    "start": "training at the starting values",
 }
-
-
-SYMBOLS = {"learning_rate": "α", "momentum": "β", "weight_decay": "μ"}
+SYMBOLS = {
+    "learning_rate": "α",
+    "momentum": "β",
+    "weight_decay": "μ",
+    "beta1": "β₁",
+    "beta2": "β₂",
+    "epsilon": "ε",
+}
 
 
 class Lines:
@@ -256,19 +261,30 @@ def _left(task: Task) -> str:
 
 
 def _values(values: Mapping[str, object]) -> str:
-    """What a step uses; vectors are left out."""
-    texts = [
-        f"{SYMBOLS.get(name, name)} {_number(value, '.3g')}"
+    """What a step used, in words; of a vector the smallest entry and the largest.
+
+    >>> _values({"learning_rate": 0.1, "label_smoothing": 0.05, "class_weights": (0.5, 2.0)})
+    'α 0.1 label smoothing 0.05 class weights 0.5…2'
+    """
+    return " ".join(
+        f"{SYMBOLS.get(name, name.replace('_', ' '))} {text}"
         for name, value in values.items()
-        if isinstance(value, int | float)
-    ]
-    return " ".join(texts)
+        if (text := _written(value))
+    )
+
+
+def _written(value: object) -> str:
+    """A number or a vector; empty for what is neither: no file has a vector in one cell."""
+    if isinstance(value, tuple):
+        return f"{_number(min(value), '.3g')}…{_number(max(value), '.3g')}"
+    return f"{value:.3g}" if isinstance(value, int | float) else ""
 
 
 def _values_of(row: Row) -> str:
+    """Those of a row of `inner.csv`: a column each, between accuracies and seconds."""
     names = list(row)
-    own = names[names.index("test_accuracy") + 1 : names.index("seconds")]
-    return _values({name: row[name] for name in own})
+    own = names[names.index("test_accuracy") + 1 :]
+    return _values({name: row[name] for name in own if name != "seconds"})
 
 
 def _scores(row: Row) -> str:

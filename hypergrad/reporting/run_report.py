@@ -83,8 +83,6 @@ def print_diagnostics(path: Path) -> None:
     table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
     for kind in dict.fromkeys(outer["kind"]):
         own = where(outer, kind=kind)
-        if own.empty:
-            continue
         lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
         signal, gradients, products = (
             floats(own.dropna(subset=name), name)

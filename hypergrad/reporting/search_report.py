@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["print_search", "search_headline"]
 
 SHOWN = 5  # settings
-TEXTS = "schedule learning_rate factor momentum weight_decay outer_learning_rate restart".split()
+SYMBOLS = {"learning_rate": "α", "factor": "η", "momentum": "β", "weight_decay": "μ"}
+TEXTS = ["schedule", *SYMBOLS, "outer_learning_rate", "restart"]
 TITLES = {
     "grid": "hand-tuned (best)",
     "random": "random search",
@@ -74,9 +75,8 @@ def _words(row: dict[Hashable, str]) -> str:
     if row["schedule"] == "hd":
         again = f"restart {row['restart']}, " if int(row.get("restart") or 0) else ""
         return f"outer rate {row['outer_learning_rate']} {again}seed {row['seed']}"
-    names = (("α", "learning_rate"), ("η", "factor"), ("β", "momentum"), ("μ", "weight_decay"))
-    values = [(name, [f"{float(value):.3g}" for value in row[key].split()]) for name, key in names]
-    return " ".join(f"{name} {' '.join(own)}" for name, own in values if own)
+    values = {s: [f"{float(v):.3g}" for v in row[name].split()] for name, s in SYMBOLS.items()}
+    return " ".join(f"{symbol} {' '.join(own)}" for symbol, own in values.items() if own)
 
 
 def _spread(accuracies: "np.ndarray") -> str:

@@ -43,7 +43,12 @@ REFUSED = {
     "method.truncation=1": "must be in [0, 1)",
     "method.batch_size=0": "at least 1",
     "method.clip_gradient=-1": "above zero",
-    "outer.learning_rate_step=inf": "above zero and finite",
+    "hyperparameters.learning_rate.first_move=inf": "above zero and finite",
+    "hyperparameters.momentum.count=-1": "hyperparameters.momentum.count=-1: must be at least 0",
+    "hyperparameters.momentum.basis=waves": "use one of windows, hats, cosine",
+    "hyperparameters.momentum.where=biases": "use all, matrices, vectors, or name:REGEX",
+    "hyperparameters.learning_rate.basis=hats": "method.truncation=0",
+    "method.clip_norm=1": "one clip at most",
     "outer.first_horizons=[0]": "outer.first_horizons=0: must be at least 1",
     "outer.first_horizons=3": "must be a list",
     "outer.first_horizons=[a]": "must be a whole number",
@@ -101,8 +106,17 @@ def test_paper_numbers_of_figure_1() -> None:
         "wrn",
         {"depth": 16, "width": 1},
     )
-    assert (config.epochs, config.outer.steps, config.method.n_learning_rates) == (50, 10, 5)
-    assert config.outer.step_sizes == (0.1, 0.15, 4e-4)
+    assert (config.epochs, config.outer.steps) == (50, 10)
+    declared = config.hyperparameters.items()
+    assert [(name, each.count, each.first_move) for name, each in declared] == [
+        ("learning_rate", 5, 0.1),
+        ("momentum", 1, 0.15),
+        ("weight_decay", 1, 4e-4),
+    ]
+    assert {(each.start, each.scale, each.basis) for _, each in declared} == {
+        (0.0, "linear", "windows")
+    }
+    assert config.is_plain_sgd
 
 
 @pytest.mark.parametrize(

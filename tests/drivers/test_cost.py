@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hypergrad.config.composition import compose
-from hypergrad.core.preset_schedules import preset_schedule
+from hypergrad.core.rules.sgd_schedules import preset_schedule
 from hypergrad.drivers.cost import plan, plan_hypervariance
 
 
@@ -45,15 +45,15 @@ def test_hand_set_schedules_are_those_of_pytorch(horizon: int) -> None:
     multistep = preset_schedule(
         "multistep", horizon, learning_rate=0.4, milestones=(0.3, 0.6, 0.8), factor=0.2
     )
-    assert multistep.learning_rate == pytest.approx(
+    assert multistep["learning_rate"] == pytest.approx(
         rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, milestones, 0.2))
     )
     cosine = preset_schedule("cosine", horizon, learning_rate=0.4)
-    assert cosine.learning_rate == pytest.approx(
+    assert cosine["learning_rate"] == pytest.approx(
         rates(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, horizon)), abs=1e-12
     )
     constant = preset_schedule("constant", horizon, learning_rate=0.4, momentum=0.3)
-    assert constant.at(0, horizon)[:2] == (0.4, 0.3)
+    assert constant.at(0, horizon) == {"learning_rate": 0.4, "momentum": 0.3, "weight_decay": 0.0}
 
 
 def test_reverse_mode_keeps_all_states_or_every_so_many() -> None:

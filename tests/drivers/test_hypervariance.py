@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hypergrad.config.composition import compose
 from hypergrad.config.schema import RunConfig
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.hypervariance import measurement as hypervariance
 from hypergrad.drivers.hypervariance.driver import COLUMNS, HypervarianceDriver
@@ -50,10 +50,10 @@ def test_unshared_ones_equal_autograd_and_shared_ones_are_their_means(perturbati
     seen = measure(given.config, given.data, model, task)
     theta, schedule = hypervariance._start(given.config, model.theta(), task)
     train, validation = hypervariance._minibatches(given.config, given.data, task)
-    every = tuple(rate for rate in schedule.learning_rate for _ in range(4))
+    every = tuple(rate for rate in schedule["learning_rate"] for _ in range(4))
     oracle = reverse_mode(
         model, theta, train.at, [validation.at(12), validation.at(13)],
-        Schedule(every, (0.5,), (0.0,)), 12, given.config.method.clip_gradient,
+        sgd_schedule(every, (0.5,), (0.0,)), 12, given.config.method.clip_gradient,
     )[:12]  # fmt: skip
     unshared = torch.tensor(seen.unshared, dtype=torch.float64)
     torch.testing.assert_close(unshared, oracle, rtol=1e-9, atol=1e-14)
@@ -71,10 +71,10 @@ def test_greedy_ones_look_one_step_ahead() -> None:
     theta = model.theta()
     for step in range(12):  # central differences of the loss one step ahead
         point = theta.clone().requires_grad_()
-        (g,) = torch.autograd.grad(model.loss(point, *train.at(step)), point)
+        (g,) = torch.autograd.grad(model.loss(point, train.at(step)), point)
         g = g.clamp(-1, 1)
         losses = [
-            model.loss(theta - (0.05 + h) * g, *validation.at(step)).item() for h in (1e-5, -1e-5)
+            model.loss(theta - (0.05 + h) * g, validation.at(step)).item() for h in (1e-5, -1e-5)
         ]
         slope = (losses[0] - losses[1]) / 2e-5
         assert seen.greedy[step] == pytest.approx(slope, rel=1e-6, abs=1e-9)
@@ -104,10 +104,10 @@ def test_a_perturbation_is_one_per_cent_of_each_weight_or_rate_up_or_down() -> N
     ratio = moved[theta != 0] / theta[theta != 0]
     assert set(ratio.round(decimals=9).tolist()) == {0.99, 1.01}
     assert 0.4 < (ratio > 1).double().mean() < 0.6
-    assert schedule.learning_rate == (0.05,) * 3
+    assert schedule["learning_rate"] == (0.05,) * 3
     same, schedule = hypervariance._start(given.config, theta, Task("learning_rate", 3))
     assert torch.equal(same, theta)
-    assert {round(rate, 12) for rate in schedule.learning_rate} <= {0.0495, 0.0505}
+    assert {round(rate, 12) for rate in schedule["learning_rate"]} <= {0.0495, 0.0505}
     again = hypervariance._start(given.config, theta, Task("learning_rate", 3))[1]
     assert again == schedule
     others = [hypervariance._start(given.config, theta, Task("all", r))[1] for r in range(6)]

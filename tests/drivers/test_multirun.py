@@ -11,6 +11,7 @@ import pytest
 from commands import Call, only_run
 from tiny import everything
 
+from hypergrad.drivers.inner_optimizer import columns_at
 from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import as_entry, compose_member, compose_sweep
 from hypergrad.drivers.multirun import MultiRun, start_multirun
@@ -24,7 +25,7 @@ SMALL = (
     "model=mlp",
     "scale=smoke",
     "model.options.hidden=8",
-    "method.n_learning_rates=3",
+    "hyperparameters.learning_rate.count=3",
     "outer.steps=2",
 )
 
@@ -42,7 +43,7 @@ def test_members_are_all_combinations_or_those_asked_for() -> None:
     (member,) = compose_member("", "fig3", typed).members
     assert member.name == "mnist_unshared"
     assert member.config.method.mode == "reverse"
-    assert member.config.method.counts(468) == (468, 0, 0)
+    assert columns_at(member.config, 468) == [468]
     assert (member.config.seed, member.config.method.batch_size) == (3, 128)
     assert member.config.method.clip_gradient == 3.0
     assert member.overrides == ["seed=3", "data=mnist", "method=unshared"]

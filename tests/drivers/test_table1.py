@@ -9,6 +9,7 @@ import pytest
 from commands import Call, only_run
 
 from hypergrad.data import DataError
+from hypergrad.drivers.inner_optimizer import columns_at
 from hypergrad.drivers.members import Member, compose_member
 
 TINY = (
@@ -16,7 +17,7 @@ TINY = (
     "data.image_size=null",
     "model=mlp",
     "model.options.hidden=8",
-    "method.n_learning_rates=3",
+    "hyperparameters.learning_rate.count=3",
     "search.grid.learning_rate=[0.05,0.4]",
     "search.grid.factor=[0.2]",
     "search.grid.momentum=[0.9]",
@@ -44,7 +45,7 @@ def test_a_cell_is_a_run_of_its_own_a_seed_each_but_for_the_grid() -> None:
         assert config.budget == (None if row == "grid" else "20h")
         assert config.seeds == ([0, 1, 2] if row == "grid" else [int(name[-1])])
         assert not config.test_curves
-        assert config.method.counts(1000) == (7, 1, 1)
+        assert columns_at(config, 1000) == [7, 1, 1]
         assert config.model.name == ("wrn" if column == "cifar10" else "lenet")
         assert config.baseline.schedule == ("multistep" if column == "cifar10" else "cosine")
     ours = found["mnist_ours_seed0"].config

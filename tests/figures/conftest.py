@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hypergrad.core.basis import Basis, Hats, Windows, described, span
+
 INNER = (
     "seed method outer_step epoch step train_loss train_accuracy validation_loss "
     "validation_accuracy test_accuracy learning_rate momentum weight_decay seconds"
@@ -51,6 +53,13 @@ class Sample:
 
 
 MakeRun = Callable[..., Path]
+ADAMW: dict[str, Basis] = {
+    "learning_rate": Windows(5),
+    "beta1": Windows(1),
+    "weight_decay_matrices": Hats(5),
+}
+# Starting value and factor of an outer step's move.
+STARTS = {"learning_rate": (1e-3, 1.9), "beta1": (0.9, 0.99), "weight_decay_matrices": (0.01, 1.1)}
 
 
 @pytest.fixture
@@ -61,6 +70,59 @@ def make_run(tmp_path: Path) -> MakeRun:
         return write_run(tmp_path / folder, Sample(**fields))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def make_adamw(tmp_path: Path) -> MakeRun:
+    """A function that writes a run of AdamW; `bases` may add hyperparameters."""
+
+    def make(folder: str = "adamw", bases: dict[str, Basis] | None = None, **fields: int) -> Path:
+        return write_adamw(tmp_path / folder, ADAMW if bases is None else bases, **fields)
+
+    return make
+
+
+def write_adamw(run: Path, bases: dict[str, Basis], outer_steps: int = 6) -> Path:
+    """Write a finished run of AdamW from starting values, over bases of any kind."""
+    write_run(run, Sample(outer_steps=outer_steps, logged_outer_steps=0, hd="none", best=4))
+    rng = np.random.default_rng(7)
+    epochs, steps = 50.0, 1000
+    outer: list[list[object]] = []
+    inner: list[list[object]] = []
+    for outer_step in range(outer_steps):
+        for name, basis in bases.items():
+            start, factor = STARTS.get(name, (1.0, 1.1))
+            for index in range(basis.count * basis.size):
+                function = index // basis.size
+                place = 2 * function / max(basis.count - 1, 1) - 1  # falls over the run
+                shift = 0.3 * outer_step * rng.standard_normal() if basis.size > 1 else 0.0
+                value = start * factor ** (-place * outer_step + shift)
+                value = value / (2 * function + 1) if name == "noise" else value
+                window = span(basis, function, steps)
+                edges = [epochs * edge / steps for edge in window]
+                h = 0.1 * float(rng.standard_normal()) * math.exp(-0.3 * outer_step)
+                kind = described(basis)["kind"]
+                row = [seed := 0, outer_step, name, index, *edges, value, h, 0.1, seed, 9, kind]
+                outer.append(row)
+        for epoch in range(1, 51):
+            accuracy = 0.85 * (1 - math.exp(-epoch * (1 + outer_step) / 30))
+            head = [0, "ours", outer_step, epoch, 20 * epoch, 1.0, accuracy, 1.0, accuracy]
+            inner.append([*head, accuracy, *(0.1 for _ in bases), 1.5])
+    names = [name for name in INNER[:-1] if name not in COUNTS]
+    _write(run / "inner.csv", [*names, *bases, "seconds"], inner)
+    _write(run / "outer.csv", [*OUTER, "basis"], outer)
+    _write(run / "hd.csv", ["seed", "step", "epoch", *bases], [])
+    summary = json.loads((run / "summary.json").read_text())
+    summary["results"] = [
+        {**result, "method": {"sgd": "start"}.get(str(result["method"]), result["method"])}
+        for result in summary["results"]
+        if result["method"] != "hd_retrained"
+    ]
+    (run / "summary.json").write_text(json.dumps(summary))
+    kept = {name: described(basis) for name, basis in bases.items() if basis != Windows(1)}
+    schedule = {"seed": 0, "outer_step": 4, "bases": kept}
+    (run / "schedule.json").write_text(json.dumps({"schedules": [schedule]}))
+    return run
 
 
 def write_run(run: Path, sample: Sample) -> Path:

@@ -201,6 +201,15 @@ def test_a_kind_that_is_not_learned_has_a_panel_that_says_so(make_run: MakeRun) 
     run = make_run(outer_steps=3, logged_outer_steps=3, best=1)
     table = (run / "outer.csv").read_text().splitlines(keepends=True)
     (run / "outer.csv").write_text("".join(row for row in table if "momentum" not in row))
+    inner = pd.read_csv(run / "inner.csv")
+    inner.assign(momentum=0.0).to_csv(run / "inner.csv", index=False)
     figure, data = draw_fig1(read_run(run))
     assert figure.axes[1].get_title(loc="right") == "zero: not learned"
     assert data[(data["panel"] == "momentum") & (data["method"] == "ours")].empty
+    assert not [line for line in figure.axes[1].lines if line.get_color() == style.GREY]
+    # One that was held at another value than the optimiser's default.
+    inner.assign(momentum=0.9).to_csv(run / "inner.csv", index=False)
+    figure, _ = draw_fig1(read_run(run))
+    assert figure.axes[1].get_title(loc="right") == "0.9: not learned"
+    (line,) = (line for line in figure.axes[1].lines if line.get_color() == style.GREY)
+    assert line.get_ydata() == [0.9, 0.9]

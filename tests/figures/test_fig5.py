@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from searches import RATES, Row, cosine_rows, multistep_rows, random_rows, trial, write_search
 
-from hypergrad.core.preset_schedules import preset_schedule
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.rules.sgd import NAMES
+from hypergrad.core.rules.sgd_schedules import preset_schedule, sgd_schedule
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
 from hypergrad.figures.axes import AccuracyAxis, tighten_axis
@@ -120,9 +120,9 @@ def test_schedules_are_those_that_were_trained_with(write: Write, schedule: str)
     data = data_of(write([row], schedule=schedule, epochs=10))
     start, end, value = data.steps(data.candidates[0], "learning_rate")
     trained = np.array(  # with the default milestones
-        preset_schedule(
-            schedule, 200, learning_rate=0.4, milestones=(0.3, 0.6, 0.8), factor=0.2
-        ).learning_rate
+        preset_schedule(schedule, 200, learning_rate=0.4, milestones=(0.3, 0.6, 0.8), factor=0.2)[
+            "learning_rate"
+        ]
     )  # 20 steps an epoch
     epochs = np.arange(200) / 20
     if schedule == "cosine":
@@ -140,11 +140,11 @@ def test_schedules_are_those_that_were_trained_with(write: Write, schedule: str)
 
 def test_windows_are_equally_long(write: Write) -> None:
     data = data_of(write(random_rows(1), epochs=14))
-    schedule = Schedule(*(data.candidates[0].values[kind] for kind in style.KIND_LABELS))
+    schedule = sgd_schedule(*(data.candidates[0].values[kind] for kind in data.kinds))
     start, end, value = data.steps(data.candidates[0], "learning_rate")
     assert start.tolist() == pytest.approx([0, 2, 4, 6, 8, 10, 12])
     assert end.tolist() == pytest.approx([2, 4, 6, 8, 10, 12, 14])
-    assert value.tolist() == [schedule.at(step, 14).alpha for step in range(0, 14, 2)]
+    assert value.tolist() == [schedule.at(step, 14)["learning_rate"] for step in range(0, 14, 2)]
 
 
 def test_panels_are_what_was_searched(write: Write, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_the_best_is_marked_in_every_panel(write: Write) -> None:
     figure, table = draw(write(multistep_rows(), best={"setting": 74}))
     best = table[table["best"]]
     assert set(best["setting"]) == {74}
-    for axes, kind in zip(upper_panels(figure), style.KIND_LABELS, strict=True):
+    for axes, kind in zip(upper_panels(figure), NAMES, strict=True):
         (line,) = (line for line in axes.lines if line.get_path_effects())
         values = best[(best["panel"] == "schedule") & (best["by"] == kind)]["value"]
         assert line.get_ydata().tolist() == np.repeat(values, 2).tolist()

@@ -28,7 +28,7 @@ INNER = cast(
         epoch=1.5,
         horizon=200,
         problem=SimpleNamespace(minibatches=SimpleNamespace(steps_per_epoch=100)),
-        values=SimpleNamespace(alpha=0.2, beta=0.15, mu=4e-4),
+        values={"learning_rate": 0.2, "momentum": 0.15, "weight_decay": 4e-4},
     ),
 )
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.run_log import COLUMNS as FILES
-from hypergrad.runs.run_log import CsvLog, RunLog
+from hypergrad.runs.run_log import CsvLog, RunLog, columns
+
+NAMES = ("learning_rate", "beta1")
+FILES = columns(NAMES)
 
 COLUMNS = ("step", "loss", "note")
 
@@ -136,13 +138,13 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(log: CsvLog) ->
 def test_loading_cuts_the_files_back_to_the_checkpoint(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "fig1")
     first = dict.fromkeys(FILES["inner"], 1)
-    log = RunLog(run)
+    log = RunLog(run, NAMES)
     log.append("inner", [first])
     log.save({"theta": torch.ones(2)}, {"step": 1})
     log.append("inner", [first | {"seed": 2}])
     log.append("outer", [dict.fromkeys(FILES["outer"], 3)])
     log.close()
-    again = RunLog(run)
+    again = RunLog(run, NAMES)
     checkpoint, remarks = again.load()
     assert checkpoint is not None
     assert checkpoint.state["step"] == 1
@@ -153,7 +155,7 @@ def test_loading_cuts_the_files_back_to_the_checkpoint(tmp_path: Path) -> None:
 
 def test_loading_without_a_checkpoint_empties_the_files(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path, "fig1")
-    log = RunLog(run)
+    log = RunLog(run, NAMES)
     log.append("hd", [dict.fromkeys(FILES["hd"], 1)])
     assert log.load() == (None, [])
     assert (run.path / "hd.csv").read_text() == ""

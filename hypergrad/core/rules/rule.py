@@ -142,7 +142,7 @@ class Rule:
         names = sorted({injection.value for injection in rows.injected})
         if not self.elementwise:
             return self._push_dense(tangents, G, before, g, values, step, rows, names)
-        J = self._diagonals(before, g, values, step, names)
+        J = self.diagonals(before, g, values, step, names)
         olds = tangents.theta, *tangents.slots
         moved = []
         for out, old in enumerate(olds):
@@ -183,7 +183,7 @@ class Rule:
         outs = adjoints.theta, *adjoints.slots
         if not self.elementwise:
             return self._pull_dense(outs, before, g, values, step, names)
-        J = self._diagonals(before, g, values, step, names)
+        J = self.diagonals(before, g, values, step, names)
 
         def pairs(column: int) -> list[tuple[Tensor, Tensor]]:
             blocks = [row[column] for row in J]
@@ -245,7 +245,7 @@ class Rule:
             )
         return inputs + own, [theta, *slots]
 
-    def _diagonals(
+    def diagonals(
         self, before: State, g: Tensor, values: Values, step: int | Tensor, names: Sequence[str]
     ) -> list[list[Tensor | None]]:
         """For every result, `(D,)` derivatives by the gradient, parameters, slots and values."""

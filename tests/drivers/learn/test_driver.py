@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny import Crash, Watcher, everything, go, new_run, table, tiny_context
 
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.data import Minibatches
 from hypergrad.differentiation.forward import hypergradients
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.drivers.context import make_model
+from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
@@ -66,7 +67,7 @@ def test_logged_hypergradients_are_those_of_the_library(
 
     config, data = setting[0].config, setting[0].data
     rows = table(whole, "outer").query("seed == 0 and outer_step == 1")
-    schedule = Schedule.from_flat(rows["value"].tolist(), (2, 1, 1))
+    schedule = Schedule.from_flat(rows["value"].tolist(), inner_optimizer(config).bases)
     train, validation = train_validation_split(len(data.train), 0.05, seed=0, outer_step=1)
     model = make_model(config, data, 0)
     minibatches = Minibatches(data.train.take(train), 32, (0, "ours", 1))
@@ -79,11 +80,11 @@ def test_logged_hypergradients_are_those_of_the_library(
         schedule,
         2 * minibatches.steps_per_epoch,
         ForwardOptions(
-            config.method.clip_gradient,
             config.method.clip_products,
             config.method.truncation,
             config.hvp_strategy,
         ),
+        optimizer=inner_optimizer(config),
     )
     assert rows["hypergradient"].tolist() == pytest.approx(found.values, rel=1e-5)
     assert rows["contributing_steps"].tolist() == list(found.contributing)
@@ -100,7 +101,7 @@ def test_the_best_outer_step_by_validation_is_exported_and_retrained(whole: RunD
         best = outer[
             (outer["seed"] == entry["seed"]) & (outer["outer_step"] == entry["outer_step"])
         ]
-        assert Schedule.from_dict(entry).flat == tuple(best["value"])
+        assert schedule_in(entry).flat == tuple(best["value"])
         retrained = inner[(inner["seed"] == entry["seed"]) & (inner["method"] == "ours_retrained")]
         assert retrained["learning_rate"].tolist() == pytest.approx(
             [entry["learning_rate"][i] for i in (0, 0, 1, 1)]
@@ -182,7 +183,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(setting: tuple, tmp_path: 
 
 def test_divergence_is_recorded_and_half_a_step_is_taken_back(tmp_path: Path) -> None:
     setting = tiny_context(
-        "repeats=1", "outer.learning_rate_step=1e30", "method.clip_gradient=null"
+        "repeats=1", "hyperparameters.learning_rate.first_move=1e30", "method.clip_gradient=null"
     )
     run = new_run(*setting, tmp_path)
     watcher = Watcher()
@@ -219,9 +220,9 @@ def test_float64_and_convergence(tmp_path: Path) -> None:
         "outer.steps=9",
         "outer.tolerance=0.99",
         "hd.enabled=false",
-        "outer.learning_rate_step=1e-3",
-        "outer.momentum_step=1e-3",
-        "outer.weight_decay_step=1e-3",
+        "hyperparameters.learning_rate.first_move=1e-3",
+        "hyperparameters.momentum.first_move=1e-3",
+        "hyperparameters.weight_decay.first_move=1e-3",
     )
     assert setting[0].data.train.images.dtype == torch.float64
     watcher = Watcher()

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny import Crash, Watcher, everything, go, new_run, table, tiny_context
 
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.data import Minibatches
 from hypergrad.differentiation import reverse
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.context import make_model
+from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
@@ -23,7 +23,7 @@ from hypergrad.training.inner_run import ScheduledRun
 UNSHARED = (
     "method=unshared",
     "method.batch_size=32",
-    "method.n_momenta=0",
+    "hyperparameters.momentum.count=0",
     "reverse.memory_gb=5e-5",
 )
 STEPS = 2 * (190 // 32)
@@ -58,7 +58,7 @@ def test_logged_hypergradients_are_those_of_the_library(
     config, data = setting[0].config, setting[0].data
     rows = table(whole, "outer").query("seed == 1 and outer_step == 2")
     values = [rows[rows["kind"] == kind]["value"] for kind in ("learning_rate", "weight_decay")]
-    schedule = Schedule(tuple(values[0]), (), tuple(values[1]))
+    schedule = sgd_schedule(tuple(values[0]), (), tuple(values[1]))
     from hypergrad.data import in_even_batches, train_validation_split
 
     train, held_out = train_validation_split(len(data.train), 0.05, seed=1, outer_step=2)
@@ -66,7 +66,7 @@ def test_logged_hypergradients_are_those_of_the_library(
     minibatches = Minibatches(data.train.take(train), 32, (1, "ours", 2))
     found = reverse.hypergradients(
         model, model.theta(), minibatches.at, list(in_even_batches(data.train.take(held_out), 5)),
-        schedule, STEPS, ReverseOptions(config.method.clip_gradient),
+        schedule, STEPS, optimizer=inner_optimizer(config),
     )  # fmt: skip
     assert rows["hypergradient"].tolist() == list(found.values)
 
@@ -114,7 +114,9 @@ def test_a_stop_on_the_way_back_is_answered_there(
 
 
 def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
-    setting = tiny_context("method=hd", "method.batch_size=32", "method.n_weight_decays=0")
+    setting = tiny_context(
+        "method=hd", "method.batch_size=32", "hyperparameters.weight_decay.count=0"
+    )
     run = new_run(*setting, tmp_path)
     loop = go(setting[0], run)
     assert [r["method"] for r in loop.progress.results] == ["hd", "hd_retrained", "sgd"] * 2
@@ -127,7 +129,8 @@ def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
 
 def test_patience_ends_the_outer_loop(tmp_path: Path) -> None:
     # steps so small that nothing changes: the first outer step stays the best
-    tiny = [f"outer.{kind}_step=1e-12" for kind in ("learning_rate", "momentum", "weight_decay")]
+    kinds = ("learning_rate", "momentum", "weight_decay")
+    tiny = [f"hyperparameters.{kind}.first_move=1e-12" for kind in kinds]
     setting = tiny_context("outer.steps=9", "outer.patience=2", "repeats=1", *tiny)
     watcher = Watcher()
     run = new_run(*setting, tmp_path)
@@ -220,7 +223,7 @@ def test_a_snapshot_is_not_moved_by_the_steps_after_it() -> None:
     model = make_model(setting.config, setting.data, 0)
     minibatches = Minibatches(setting.data.train, 32, (0,))
     problem = InnerProblem.over_epochs(model, model.theta(), minibatches, 2)
-    inner = ScheduledRun(problem, Schedule((0.1,), (), ()))
+    inner = ScheduledRun(problem, sgd_schedule((0.1,), (), ()))
     inner.advance()
     tensors, _ = inner.snapshot()
     kept = {name: tensor.clone() for name, tensor in tensors.items()}

@@ -9,6 +9,7 @@ import hypergrad
 from hypergrad.config.composition import load
 from hypergrad.drivers.context import make_model
 from hypergrad.drivers.cost import plan
+from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 
 ALONE = ("repeats=1", "hd.enabled=false", "baseline.enabled=false", "outer.tolerance=0")
@@ -69,7 +70,11 @@ def test_early_horizons_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_a_budget_foresees_the_longer_horizon(tmp_path: Path) -> None:
     """A run of 15 steps costs half as much again as the one of 10 steps before it."""
-    rates = ("method.n_momenta=0", "method.n_weight_decays=0", "method.truncation=0")
+    rates = (
+        "hyperparameters.momentum.count=0",
+        "hyperparameters.weight_decay.count=0",
+        "method.truncation=0",
+    )
     setting, text = tiny_context(*EARLY, *rates, "budget=84gradients")
     loop = go(setting, new_run(setting, text, tmp_path))
     (spent,) = loop.progress.spent
@@ -107,11 +112,10 @@ def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
         epochs=3,
         batch_size=32,
         outer_steps=3,
-        counts=(2, 1, 1),
+        optimizer=inner_optimizer(config),
         first_horizons=(1, 2),
         tolerance=0.0,
         options=hypergrad.ForwardOptions(
-            method.clip_gradient,
             method.clip_products,
             method.truncation,
             config.hvp_strategy,

@@ -43,8 +43,8 @@ def test_a_grid_is_searched_chosen_from_and_tested(whole: RunDirectory) -> None:
     assert [s["gradients"] for s in summary["spent"]] == [88, 88]
     assert not (whole.path / "claims").exists()
     schedule = load_schedule(whole.path, seed=0)
-    assert schedule.momentum == (0.9,)
-    assert len(schedule.learning_rate) == 24  # a step of the final training each
+    assert schedule["momentum"] == (0.9,)
+    assert len(schedule["learning_rate"]) == 24  # a step of the final training each
 
 
 def test_stopped_after_any_step_it_goes_on_to_the_same_files(
@@ -258,8 +258,8 @@ def test_hypergradient_descent_has_its_best_schedule_retrained(tmp_path: Path) -
         "validation_accuracy"
     ].nunique() < len(trials)
     kept = load_schedule(run.path)
-    assert len(kept.learning_rate) == len(kept.momentum) == 22
-    assert kept.learning_rate[0] == 0.0
+    assert len(kept["learning_rate"]) == len(kept["momentum"]) == 22
+    assert kept["learning_rate"][0] == 0.0
 
 
 def test_a_search_that_cannot_be(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from small import setting
 
 from hypergrad.core.budget import Spent
 from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.gradient_transforms import ElementwiseClip
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.data import Images, Minibatches
 from hypergrad.drivers.search.candidates import Candidate, candidates
@@ -23,6 +26,7 @@ from hypergrad.training.inner_run import ScheduledRun
 
 GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
 SGD = "baseline.schedule=multistep"
+CLIPPED = InnerOptimizer(transform=ElementwiseClip(3.0))
 WILD = replace(GRID, learning_rate=(1e30,))
 
 
@@ -117,7 +121,7 @@ def test_hypergradient_descent_as_a_trial_keeps_its_schedule_for_the_final_train
     assert found.values is not None
     assert found.values["learning_rate"][0] == 0.0
     assert {len(values) for values in found.values.values()} == {22}
-    schedule = Schedule.from_dict(found.values)
+    schedule = Schedule(found.values)
     (final,) = trainer.train([Trial(first, 0, final=True, schedule=schedule)])
     assert final.spent.gradients == final.steps == 2 * (400 // 32)
     assert final.values is None
@@ -130,12 +134,12 @@ def test_members_of_an_ensemble_train_as_they_do_alone(name: str) -> None:
     data = Images(problem.images[:64], problem.labels[:64])
     batches = Minibatches(data, 16, (0, "ensemble"))
     schedules = [
-        Schedule((0.05, 0.01), (0.9,), (1e-3,)),
-        Schedule((0.2,), (0.0, 0.5), (0.0,)),
-        Schedule((1e200,), (0.0,), (0.0,)),  # diverges, and disturbs nobody
-        Schedule((-0.01, 0.1), (1.1,), (5e-4,)),
+        sgd_schedule((0.05, 0.01), (0.9,), (1e-3,)),
+        sgd_schedule((0.2,), (0.0, 0.5), (0.0,)),
+        sgd_schedule((1e200,), (0.0,), (0.0,)),  # diverges, and disturbs nobody
+        sgd_schedule((-0.01, 0.1), (1.1,), (5e-4,)),
     ]
-    inner = InnerProblem.over_epochs(problem.model, problem.theta, batches, 2, 3.0)
+    inner = InnerProblem.over_epochs(problem.model, problem.theta, batches, 2, CLIPPED)
     together = EnsembleRun(inner, schedules)
     alone = [ScheduledRun(inner, schedule) for schedule in schedules]
     while not together.done:
@@ -178,8 +182,8 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
     model = FlatModel(module.double())
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
-    schedule = Schedule((0.1,), (0.9,), (0.0,))
-    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, 3.0)
+    schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
+    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
     found = fastest_size(inner, schedule, largest=8)
     assert (found.size, list(found.seconds)) == (1, [1])
     with pytest.raises(ValueError, match=r"dropout .*: train one at a time"):
@@ -192,8 +196,8 @@ def test_measuring_ensembles_changes_nothing() -> None:
     model = FlatModel(module.double())
     theta = model.theta()
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
-    schedule = Schedule((0.1,), (0.9,), (0.0,))
-    inner = InnerProblem.over_epochs(model, theta, batches, 1, 3.0)
+    schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
+    inner = InnerProblem.over_epochs(model, theta, batches, 1, CLIPPED)
     size, seconds, skipped = fastest_size(inner, schedule, largest=16)
     assert size in seconds
     assert skipped == {}
@@ -219,8 +223,8 @@ def size_with(text: str) -> EnsembleSize:
     problem = digits_problem("mlp", hidden=8)
     model = FlatModel(Wrong(text).double())
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "wrong"))
-    schedule = Schedule((0.1,), (0.9,), (0.0,))
-    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, 3.0)
+    schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
+    inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
     return fastest_size(inner, schedule, largest=16)
 
 

@@ -1,0 +1,71 @@
+"""Whether a rule can be differentiated through: a trial on a handful of numbers."""
+
+import math
+import warnings
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from hypergrad.core.rules.rule import Rule, State
+
+__all__ = ["check_rule"]
+
+SIZE = 8  # parameters of the trial
+STEP = 2
+CLOSE = 1e-6  # relative, in float64
+
+
+@lru_cache(maxsize=64)
+def check_rule(rule: Rule) -> None:
+    """Refuse a rule that hypergradients cannot go through, or that is not what it says.
+
+    Args:
+        rule: The rule; it is evaluated on random numbers.
+
+    Raises:
+        ValueError: If it changes its arguments; if nothing of the gradient reaches the parameters
+            but by signs, whose derivative is zero; or if it mixes parameters without saying so.
+    """
+    stream = torch.Generator().manual_seed(0)
+
+    def draw() -> Tensor:
+        return torch.randn(SIZE, generator=stream, dtype=torch.float64)
+
+    g, theta = draw(), draw()
+    slots = tuple(0.1 + draw() ** 2 for _ in rule.slots)
+    values = {name: 0.1 if math.isnan(v) else v for name, v in rule.defaults.items()}
+    copies = [t.clone() for t in (g, theta, *slots)]
+    moved, _ = rule.update(g, theta, slots, values, STEP)
+    if any(not torch.equal(t, c) for t, c in zip((g, theta, *slots), copies, strict=True)):
+        raise ValueError(
+            f"the update of {rule.name} changes its arguments: make it return new ones"
+        )
+    if torch.equal(moved, theta):
+        return  # it stands still at its defaults: there is nothing to try
+
+    def update(*inputs: Tensor) -> Tensor:
+        return rule.update(inputs[0], inputs[1], inputs[2:], values, STEP)[0]
+
+    primals, still = (g, theta, *slots), torch.zeros_like(theta)
+    directions = draw(), still, *(draw() for _ in slots)
+    with warnings.catch_warnings():
+        # PyTorch compiles its own jvp rules on the first call, through what it deprecates.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+        along = jvp(update, primals, directions)[1]
+    if not along.any():
+        raise ValueError(
+            f"{rule.name} moves by signs of the gradient, whose derivative is zero wherever there "
+            "is one: no hypergradient can come through it; use a rule that is smooth in it"
+        )
+    if not rule.elementwise:
+        return
+    diagonals = rule.diagonals(State(theta, slots), g, values, STEP, ())[0]
+    blocks = zip(diagonals, directions, strict=True)
+    alone = sum((block * d for block, d in blocks if block is not None), still)
+    if (along - alone).abs().max() > CLOSE * along.abs().max():
+        raise ValueError(
+            f"the update of {rule.name} mixes parameters, as a norm over them does: say so with "
+            "elementwise=False"
+        )
