@@ -22,6 +22,7 @@ from hypergrad.data import (
 )
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.result import validation_batch
+from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.drivers.learn.driver import differentiation
 from hypergrad.training.differentiated_run import ForwardRun
 from hypergrad.training.inner_problem import InnerProblem
@@ -102,8 +103,7 @@ def learn(config: RunConfig, model: FlatModel, data: Dataset, seed: int, short: 
         epochs=config.epochs,
         batch_size=config.method.batch_size,
         outer_steps=config.outer.steps,
-        counts=config.method.counts(1),
-        step_sizes=config.outer.step_sizes,
+        optimizer=inner_optimizer(config),
         validation=config.method.validation_fraction,
         first_horizons=(1,) * short,
         tolerance=config.outer.tolerance,
@@ -174,9 +174,8 @@ def _take_again(
     size, share = config.method.batch_size, config.method.validation_fraction
     train, held_out = train_validation_split(len(data), share, seed=seed, outer_step=number)
     minibatches = Minibatches(data.take(train), size, key)
-    problem = InnerProblem.over_epochs(
-        model, theta, minibatches, config.epochs, options.clip_gradient
-    )
+    optimizer = inner_optimizer(config)
+    problem = InnerProblem.over_epochs(model, theta, minibatches, config.epochs, optimizer)
     inner = ForwardRun(problem, schedule, options)
     while not inner.done:
         inner.advance()
@@ -191,8 +190,8 @@ def _retrain(
 ) -> float:
     """Test accuracy after a training on the whole training set, as the command line's."""
     minibatches = Minibatches(data.train, config.method.batch_size, (seed, "retrain", 0))
-    clip = config.method.clip_gradient
-    problem = InnerProblem.over_epochs(model, model.theta(), minibatches, config.epochs, clip)
+    given = model, model.theta(), minibatches, config.epochs, inner_optimizer(config)
+    problem = InnerProblem.over_epochs(*given)
     inner = ScheduledRun(problem, schedule)
     while not inner.done:
         inner.advance()

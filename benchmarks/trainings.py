@@ -123,7 +123,7 @@ def _retrain(config: RunConfig, data: Dataset) -> float:
     layout = plan(config, len(data.train), model.size)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         run = RunDirectory.create(Path(folder), config.name)
-        log = RunLog(run)
+        log = RunLog(run, list(config.hyperparameters))
         with run.hold(), RunProgress(layout.cost, 1, 1, "", Console(file=nowhere)) as display:
             loop = RecordedInnerLoop(config, data, layout, log, display, Interrupt())
             loop.progress.method = "sgd"

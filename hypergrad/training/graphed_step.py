@@ -140,8 +140,7 @@ class Replay:
         S = tuple(self._fixed[f"S.{n}"] for n in range(len(ready.state.slots)))
         weights = None
         if any(weight != 1 for weight in rows.weights):  # they change from step to step
-            own = torch.tensor(rows.weights, dtype=torch.float64, device=Z.device)
-            weights = self._fix("weights", own)
+            weights = self._fill(f"weights.{len(rows.weights)}", rows.weights)
             rows = rows._replace(weights=())
         gradients, products, finite = (
             self._fixed[name] for name in ("clipped_gradients", "clipped_products", "finite")
@@ -178,16 +177,30 @@ class Replay:
             if isinstance(batch, MicroBatches)
             else map_tensors(fix, batch)
         )
-        device = self.state.theta.device
-        # Numbers stay in double precision, as they are where nothing is recorded.
         for name, value in given.items():
             if self._numbers.get(name) != value:
-                number_ = torch.tensor(value, dtype=torch.float64, device=device)
-                self._fix(f"value.{name}", number_)
+                self._fill(f"value.{name}", value)
                 self._numbers[name] = value
         on_device = {name: self._fixed[f"value.{name}"] for name in given}
-        step = self._fix("step", torch.tensor(number, dtype=torch.float64, device=device))
-        return _Ready(self.state, fixed, on_device, step)
+        return _Ready(self.state, fixed, on_device, self._fill("step", number))
+
+    def _fill(self, name: str, value: Value) -> Tensor:
+        """Bring numbers to the fixed tensor of that name, without waiting for the device.
+
+        They stay in double precision, as they are where nothing is recorded.
+        """
+        assert self.state is not None
+        shape = (len(value),) if isinstance(value, tuple) else ()
+        fixed = self._fixed.get(name)
+        if fixed is None or fixed.shape != shape:
+            device = self.state.theta.device
+            fixed = self._fix(name, torch.zeros(shape, dtype=torch.float64, device=device))
+        if not isinstance(value, tuple):
+            return fixed.fill_(value)
+        numbers = torch.tensor(value, dtype=torch.float64)
+        if fixed.is_cuda:
+            numbers = numbers.pin_memory()
+        return fixed.copy_(numbers, non_blocking=True)
 
     def _fix(self, name: str, tensor: Tensor) -> Tensor:
         """Copy into the fixed tensor of that name, and return it."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 from problems import Problem, digits_problem
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip
@@ -65,6 +66,33 @@ def test_what_comes_from_the_host_is_noted() -> None:
     assert traffic.found == ["aten.index", "aten._to_copy"]
 
 
+class Made(TorchFunctionMode):
+    """Notes tensors that are made of numbers elsewhere: on `meta` no operation shows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[object] = []
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, Tensor.new_tensor) and result.device.type != "cpu":
+            self.found.append(args)
+        return result
+
+
+def test_tensors_made_of_numbers_elsewhere_are_noted() -> None:
+    with Made() as made:
+        torch.tensor(1.0)
+        torch.zeros((), device=META).fill_(1.0)
+    assert made.found == []
+    with Made() as made:
+        torch.tensor(1.0, device=META)
+        torch.zeros(2, device=META).new_tensor([1.0])
+    assert len(made.found) == 2
+
+
 def minibatches(problem: Problem, device: torch.device) -> Minibatches:
     images = Images(problem.images[: 4 * STEPS], problem.labels[: 4 * STEPS]).to(device)
     return Minibatches(images, 4, (0, "synchrony"), Augmentation(pad=1))
@@ -113,11 +141,13 @@ def test_an_epoch_reads_nothing_back_and_makes_nothing_of_numbers(name: str, kin
     assert go_through_an_epoch(run, CPU) == []
 
 
-@pytest.mark.parametrize("kind", ["loop", "fused", "training"])
+@pytest.mark.parametrize("kind", ["loop", "fused", "replayed", "training"])
 @pytest.mark.parametrize("name", ["mlp", "lenet", "wrn"])
 def test_an_epoch_takes_nothing_from_the_host(name: str, kind: str) -> None:
     problem = digits_problem(name, **({"depth": 10} if name == "wrn" else {}))
     model = FlatModel(problem.model.module.to(META))
     batches = minibatches(problem, META)
     run = KINDS[kind](inner(kind, model, problem.theta.to(META), batches))
-    assert go_through_an_epoch(run, META) == []
+    with Made() as made:
+        assert go_through_an_epoch(run, META) == []
+    assert made.found == []
