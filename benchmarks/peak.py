@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # All states and a little over, or a little too little for all of them.
         share = 1.01 if given.mode == "reverse" else 0.99
         budget = share * given.horizon * size / 1e9
-        reverse.hypergradients(*run, reverse.ReverseOptions(budget), optimizer)
+        reverse.hypergradients(*run, reverse.ReverseOptions(memory_gb=budget), optimizer)
     print(json.dumps({"peak": _peak(device), "before": before, "state": size}))
 
 

@@ -12,8 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypergrad.api import best, learn_schedule, load_schedule
+    from hypergrad.api import best, learn, learn_schedule, load_schedule
+    from hypergrad.core.basis import Cosine, Hats, Vector, WarmUp, Windows
     from hypergrad.core.functional_model import FlatModel
+    from hypergrad.core.gradient_transforms import ElementwiseClip, NormClip
+    from hypergrad.core.hyperparameters import Hyperparameter
+    from hypergrad.core.inner_optimizer import InnerOptimizer
+    from hypergrad.core.objective import Objective
+    from hypergrad.core.rules import Rule, adam, adamw, rmsprop, sgd
+    from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
     from hypergrad.core.schedule import Schedule
     from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
     from hypergrad.differentiation.forward import hypergradients
@@ -24,35 +31,71 @@ if TYPE_CHECKING:
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
+    "adam",
+    "adamw",
+    "best",
+    "Cosine",
+    "ElementwiseClip",
     "FlatModel",
     "ForwardOptions",
-    "Hypergradients",
-    "OuterStep",
-    "Ranks",
-    "ReverseOptions",
-    "Schedule",
+    "Hats",
     "HypergradientDiagnostics",
-    "best",
+    "Hypergradients",
     "hypergradients",
+    "Hyperparameter",
+    "InnerOptimizer",
     "join_ranks",
+    "learn",
     "learn_schedule",
     "load_schedule",
+    "NormClip",
+    "Objective",
+    "OuterStep",
+    "paper_optimizer",
+    "Ranks",
+    "ReverseOptions",
+    "rmsprop",
+    "Rule",
+    "Schedule",
+    "sgd",
+    "sgd_schedule",
+    "Vector",
+    "WarmUp",
+    "Windows",
 ]
 
 _HOMES = {
+    "adam": "core.rules",
+    "adamw": "core.rules",
+    "best": "api",
+    "Cosine": "core.basis",
+    "ElementwiseClip": "core.gradient_transforms",
     "FlatModel": "core.functional_model",
     "ForwardOptions": "differentiation.options",
+    "Hats": "core.basis",
     "HypergradientDiagnostics": "differentiation.diagnostics",
     "Hypergradients": "differentiation.result",
-    "OuterStep": "training.outer_loop",
-    "Ranks": "parallel.ranks",
-    "ReverseOptions": "differentiation.reverse",
-    "Schedule": "core.schedule",
-    "best": "api",
     "hypergradients": "differentiation.forward",
+    "Hyperparameter": "core.hyperparameters",
+    "InnerOptimizer": "core.inner_optimizer",
     "join_ranks": "parallel.ranks",
+    "learn": "api",
     "learn_schedule": "api",
     "load_schedule": "api",
+    "NormClip": "core.gradient_transforms",
+    "Objective": "core.objective",
+    "OuterStep": "training.outer_loop",
+    "paper_optimizer": "core.rules.sgd_schedules",
+    "Ranks": "parallel.ranks",
+    "ReverseOptions": "differentiation.reverse",
+    "rmsprop": "core.rules",
+    "Rule": "core.rules",
+    "Schedule": "core.schedule",
+    "sgd": "core.rules",
+    "sgd_schedule": "core.rules.sgd_schedules",
+    "Vector": "core.basis",
+    "WarmUp": "core.basis",
+    "Windows": "core.basis",
 }
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from hypergrad.core.budget import Budget
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import InnerOptimizer
-from hypergrad.core.objective import Criterion, Objective
+from hypergrad.core.objective import Criterion, Loss, Objective
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.core.rules.sgd_schedules import paper_optimizer
 from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.data import (
     Batches,
+    CachedBatches,
     Images,
     Minibatches,
     in_even_batches,
@@ -80,17 +82,17 @@ def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
 
 def learn(
     module: nn.Module,
-    objective: Objective | Criterion,
-    batches: Batches | Callable[[int], Batches],
+    objective: Objective | Loss | Criterion,
+    batches: Batches | DataLoader | Callable[[int], Batches],
     validation: Sequence[Batch],
     *,
     epochs: int,
-    optimizer: InnerOptimizer = PAPER_OPTIMIZER,
+    optimizer: InnerOptimizer,
     shared: bool = True,
     outer_steps: int = 10,
     first_horizons: Sequence[int] = (),
     tolerance: float = 0.05,
-    options: ForwardOptions | ReverseOptions = PAPER_OPTIONS,
+    options: ForwardOptions | ReverseOptions = ForwardOptions(),  # noqa: B008 (frozen)
     replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
     ranks: Ranks = ALONE,
@@ -104,10 +106,11 @@ def learn(
 
     Args:
         module: Any twice differentiable module, on the device and in the precision wanted.
-        objective: Its loss, validation loss and metric; or a criterion, which maps (predictions,
-            labels) to the mean loss of a batch.
+        objective: Its loss, validation loss and metric; or the loss alone, of (module, batch,
+            values); or a criterion, which maps (predictions, labels) to the mean loss of a batch.
         batches: The minibatch of every inner step (see `hypergrad.data.sources`), the same in
-            every outer step; or a function from the outer step to those.
+            every outer step; or a function from the outer step to those. A DataLoader is kept in
+            memory, see `CachedBatches`.
         validation: Batches of validation data; outer steps are told apart on the same.
         epochs: The horizon: how long each outer step trains.
         optimizer: The inner optimiser, with the hyperparameters that are learned.
@@ -145,8 +148,17 @@ def learn(
     theta = model.theta()
     outer = _options(epochs, outer_steps, first_horizons, tolerance, patience, budget)
 
+    if isinstance(batches, DataLoader):
+        batches = CachedBatches(batches, device=theta.device)
+
     def data_at(number: int) -> OuterData:
         given = batches if isinstance(batches, Batches) else batches(number)
+        if number and given is batches and not getattr(given, "random_access", True):
+            raise ValueError(
+                f"{type(given).__name__} does not fit its memory_gb and cannot begin again for "
+                "another outer step: raise memory_gb, give a map-style data set or tensors, or a "
+                "function that makes new batches for every outer step"
+            )
         if isinstance(options, ReverseOptions) and not getattr(given, "random_access", True):
             raise ValueError(
                 f"{type(given).__name__} does not fit its memory_gb and cannot go back, as reverse "

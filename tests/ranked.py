@@ -59,7 +59,7 @@ def hypergradients_of(case: str, ranks: Ranks) -> dict:
         problem.validation,
         SCHEDULE,
         horizon,
-        ForwardOptions(100.0, 0.34, strategy=case.split()[1]),
+        ForwardOptions(clip_products=100.0, truncation=0.34, strategy=case.split()[1]),
         ranks,
         InnerOptimizer(transform=ElementwiseClip(0.05)),
     )

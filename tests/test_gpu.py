@@ -6,6 +6,7 @@ there is short, for a kink of a ReLU or a tie in a pooling would be decided by l
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def assert_close(ours: Tensor, theirs: Tensor, tolerance: float = CLOSE) -> None
 
 
 def with_strategy(options: ForwardOptions, strategy: str) -> ForwardOptions:
-    return ForwardOptions(options.clip_products, options.truncation, strategy)
+    return replace(options, strategy=strategy)
 
 
 # Against the CPU

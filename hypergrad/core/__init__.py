@@ -1,4 +1,4 @@
-"""The optimisation problem and its pure maths: schedules, the functional model, SGD, sign descent.
+"""The problem and its pure maths: bases, schedules, hyperparameters, rules, the functional model.
 
 Imports nothing of this package.
 """

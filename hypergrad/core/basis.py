@@ -21,6 +21,7 @@ __all__ = [
     "WarmUp",
     "basis_from",
     "described",
+    "per_step",
     "Window",
     "Windows",
     "contributing_steps",
@@ -197,10 +198,17 @@ class Vector:
     Args:
         size: Entries, one a class or a training example, say.
         basis: Of every entry; constant unless given.
+
+    Raises:
+        ValueError: For fewer than two entries.
     """
 
     size: int
     basis: Basis = Windows(1)
+
+    def __post_init__(self) -> None:
+        if self.size < 2:
+            raise ValueError(f"a vector of {self.size}: give at least 2, or its basis alone")
 
     @property
     def count(self) -> int:
@@ -210,6 +218,12 @@ class Vector:
     def weights(self, step: int, horizon: int) -> Weights:
         """Return the weights of one entry's basis."""
         return self.basis.weights(step, horizon)
+
+
+def per_step(basis: Basis, horizon: int) -> Basis:
+    """Return the basis that gives every one of `horizon` steps a value of its own."""
+    every = Windows(horizon)
+    return Vector(basis.size, every) if basis.size > 1 else every
 
 
 def windows(count: int, horizon: int) -> list[Window]:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from hypergrad.core.batches import example_count
-from hypergrad.core.objective import Batch, Criterion, Loss, Objective, supervised
+from hypergrad.core.objective import Batch, Criterion, Loss, Objective, as_objective
 
 __all__ = ["Batch", "FlatModel"]
 
@@ -33,7 +33,14 @@ class _Call(nn.Module):
 
     def forward(self, loss: Loss, batch: Batch, values: Values) -> tuple[Tensor, Any]:
         result = loss(self.net, batch, values)
-        return result if isinstance(result, tuple) else (result, None)
+        value, output = result if isinstance(result, tuple) else (result, None)
+        if not isinstance(value, Tensor) or value.dim():
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"the loss returned {what}: return a scalar tensor, the mean over the batch, or "
+                "that and an output"
+            )
+        return value, output
 
 
 class FlatModel:
@@ -42,18 +49,19 @@ class FlatModel:
     Args:
         module: Any twice differentiable module. It is copied, and left as it is: mode, weights
             and buffers. Parameters with `requires_grad=False` are constants.
-        objective: What it is trained for; or a criterion, which maps (predictions, labels) to the
-            mean loss of a batch, for a network of one input, judged by its accuracy.
+        objective: What it is trained for; or its loss alone, of (module, batch, values); or a
+            criterion, which maps (predictions, labels) to the mean loss of a batch, for a network
+            of one input, judged by its accuracy.
 
     Raises:
         ValueError: If the module has no trainable parameters.
     """
 
     def __init__(
-        self, module: nn.Module, objective: Objective | Criterion = F.cross_entropy
+        self, module: nn.Module, objective: Objective | Loss | Criterion = F.cross_entropy
     ) -> None:
         self.module = module
-        self.objective = objective if isinstance(objective, Objective) else supervised(objective)
+        self.objective = as_objective(objective)
         self._net = copy.deepcopy(module)
         self._call = _Call(self._net)
         parameters = {n: p for n, p in self._net.named_parameters() if p.requires_grad}

@@ -1,8 +1,10 @@
 """Hyperparameters as declarations: what is learned, from where, and how it moves."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from torch import nn
 
@@ -10,6 +12,8 @@ from hypergrad.core.basis import Basis, Windows
 
 __all__ = ["SCALES", "Hyperparameter"]
 
+EDGE = 1e-15  # how near to 0 and 1 a logit scale goes
+LARGEST = 700.0
 SCALES = ("linear", "log", "logit")
 
 
@@ -33,7 +37,9 @@ class Hyperparameter:
         learned: Whether it moves; otherwise it stays at `start`.
 
     Raises:
-        ValueError: For an unknown scale, or a start that it or the bounds do not allow.
+        ValueError: For an unknown scale, a start that it or the bounds do not allow, or a `where`
+            without a name of its own: what is learned for some parameters alone would otherwise be
+            applied to all of them.
     """
 
     name: str
@@ -50,15 +56,27 @@ class Hyperparameter:
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ValueError(f"{self.name}: unknown scale {self.scale!r}: use one of {SCALES}")
-        if not self.first_move > 0:
+        if self.where is not None and self.target == self.name:
+            raise ValueError(
+                f"{self.name} is for some of the parameters: give it a name of its own, and "
+                f"sets={self.name!r}"
+            )
+        if not (self.first_move > 0 and math.isfinite(self.first_move)):
             raise ValueError(f"{self.name}: first_move={self.first_move}: must be above zero")
+        if self.over.count < 1:
+            raise ValueError(f"{self.name}: a basis of {self.over.count}: give at least 1")
+        try:
+            hash(self.over)
+        except TypeError as error:
+            raise ValueError(f"{self.name}: its basis must be hashable: freeze it") from error
         low, high = self.range
+        if low > high:
+            raise ValueError(f"{self.name}: low={self.low} is above high={self.high}")
         for value in self.coefficients:
-            if not (math.isfinite(value) and low <= value <= high and self._on_scale(value)):
-                inside = {"linear": "", "log": " above zero", "logit": " between 0 and 1"}
+            if not (math.isfinite(value) and low <= value <= high):
                 raise ValueError(
-                    f"{self.name}: start={value}: must be a number in [{low:g}, {high:g}]"
-                    f"{inside[self.scale]}"
+                    f"{self.name}: start={value}: must be a number in [{low:g}, {high:g}] on a "
+                    f"{self.scale} scale"
                 )
 
     @property
@@ -69,6 +87,8 @@ class Hyperparameter:
     @property
     def over(self) -> Basis:
         """Its basis."""
+        if isinstance(self.basis, float):
+            raise ValueError(f"{self.name}: a basis of {self.basis}: a number of windows is whole")
         return Windows(self.basis) if isinstance(self.basis, int) else self.basis
 
     @property
@@ -79,7 +99,7 @@ class Hyperparameter:
             ValueError: If `start` has another number of them.
         """
         total = self.over.count * self.over.size
-        if isinstance(self.start, int | float):
+        if isinstance(self.start, Real):
             return (float(self.start),) * total
         if len(self.start) != total:
             raise ValueError(f"{self.name}: {len(self.start)} starting values for {total}")
@@ -87,12 +107,19 @@ class Hyperparameter:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest coefficient."""
+        """Smallest and largest coefficient: what the bounds and the scale allow."""
         low = -math.inf if self.low is None else self.low
-        return low, math.inf if self.high is None else self.high
+        high = math.inf if self.high is None else self.high
+        if self.scale == "log":
+            return max(low, sys.float_info.min), min(high, sys.float_info.max)
+        if self.scale == "logit":
+            return max(low, EDGE), min(high, 1 - EDGE)
+        return low, high
 
     def moved(self, value: float, by: float) -> float:
         """Return a coefficient moved on its scale, within its bounds."""
+        if self.scale != "linear":
+            by = min(max(by, -LARGEST), LARGEST)  # e to the power of more is no number
         if self.scale == "log":
             value = value * math.exp(by)
         elif self.scale == "logit":
@@ -109,6 +136,3 @@ class Hyperparameter:
         if self.scale == "logit":
             return math.log(after / (1 - after)) - math.log(before / (1 - before))
         return after - before
-
-    def _on_scale(self, value: float) -> bool:
-        return self.scale == "linear" or (value > 0 and (self.scale == "log" or value < 1))

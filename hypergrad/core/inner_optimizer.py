@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.basis import Basis, Windows
+from hypergrad.core.basis import Basis, per_step
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import GradientTransform, NoClip
 from hypergrad.core.hyperparameters import Hyperparameter
@@ -59,7 +59,7 @@ class InnerOptimizer:
         learned = [each for each in self.hyperparameters if each.learned and each.over.count]
         if horizon is None:
             return learned
-        return [replace(each, basis=Windows(horizon)) for each in learned]
+        return [replace(each, basis=per_step(each.over, horizon)) for each in learned]
 
     def start(self) -> Schedule:
         """Return the schedule of all starting values that are learned."""
@@ -70,7 +70,10 @@ class InnerOptimizer:
     def moves_at_start(self) -> bool:
         """Whether the parameters can move at the starting values."""
         rates = [each for each in self.hyperparameters if each.target == self.rule.rate]
-        return not rates or any(any(each.coefficients) for each in rates)
+        grouped = all(each.where is not None for each in rates)
+        default = self.rule.defaults.get(self.rule.rate or "", 1.0)
+        moves = grouped and default != 0 and not math.isnan(default)
+        return moves or any(any(each.coefficients) for each in rates)
 
     def bind(self, model: FlatModel, schedule: Schedule) -> "BoundOptimizer":
         """Return the optimiser for one network, and for schedules of one form.
@@ -204,14 +207,25 @@ class BoundOptimizer:
     def moves(self, schedule: Schedule, step: int, horizon: int) -> bool:
         """Whether the parameters can move in a step of a schedule."""
         given = self.given(schedule, step, horizon)
-        rates = [each.name for each in self.assignments if self.is_rate(each.name)]
-        return not rates or any(given[name] != 0 for name in rates)
+        return self._default_moves or any(given[name] != 0 for name in self._rates)
 
     def can_move(self, schedule: Schedule) -> bool:
         """Whether the parameters can move in any step of a schedule."""
         own = {**schedule, **self.fixed}
-        rates = [each.name for each in self.assignments if self.is_rate(each.name)]
-        return not rates or any(any(own[name]) for name in rates)
+        return self._default_moves or any(any(own[name]) for name in self._rates)
+
+    @cached_property
+    def _rates(self) -> list[str]:
+        return [each.name for each in self.assignments if self.is_rate(each.name)]
+
+    @cached_property
+    def _default_moves(self) -> bool:
+        """Whether some parameters move at the rule's default, whatever is set."""
+        rate = self.rule.rate
+        if rate is None:
+            return True
+        masks = [self.by_name[name].mask for name in self._rates]
+        return self.rule.defaults[rate] != 0 and not _covers(masks)
 
     def is_rate(self, name: str) -> bool:
         """Whether a hyperparameter is one without which nothing moves."""
@@ -294,6 +308,11 @@ def _assignment(rule: Rule, declared: Hyperparameter, model: FlatModel, size: in
 
 def _check_coverage(rule: Rule, assignments: Sequence[Assignment]) -> None:
     """Refuse a value that is set twice for a parameter, or missing where it is needed."""
+    of_loss = [each for each in assignments if each.of_loss]
+    for each in of_loss:
+        twice = [other.name for other in of_loss if other.target == each.target]
+        if len(twice) > 1:
+            raise ValueError(f"{' and '.join(twice)} set {each.target} of the loss: one must do")
     for target, default in rule.defaults.items():
         own = [each for each in assignments if each.target == target and not each.of_loss]
         if len(own) > 1:
@@ -304,11 +323,14 @@ def _check_coverage(rule: Rule, assignments: Sequence[Assignment]) -> None:
                     f"{names} set {target} for the same parameters: make them disjoint"
                 )
         if math.isnan(default):
-            covered = any(each.mask is None for each in own) or (
-                bool(own) and bool(sum(each.mask for each in own if each.mask is not None).all())  # type: ignore[union-attr]
-            )
-            if not covered:
+            if not _covers([each.mask for each in own]):
                 raise ValueError(
                     f"{rule.name} needs a {target} for every parameter: "
                     f"declare a hyperparameter {target!r}"
                 )
+
+
+def _covers(masks: Sequence[Tensor | None]) -> bool:
+    """Whether every parameter is in one of some masks."""
+    parts = [mask for mask in masks if mask is not None]
+    return len(parts) < len(masks) or (bool(parts) and bool(torch.stack(parts).sum(dim=0).all()))

@@ -1,5 +1,6 @@
 """What a network is trained for: a loss of the user's, and what is reported beside it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Criterion", "Objective", "accuracy", "supervised"]
+__all__ = ["Criterion", "Loss", "Objective", "accuracy", "as_objective", "supervised"]
 
 Batch = Any  # any nest of tensors
 Criterion = Callable[[Any, Tensor], Tensor]
@@ -42,13 +43,34 @@ def supervised(criterion: Criterion = F.cross_entropy, metric: Metric | None = N
     """
 
     def loss(module: nn.Module, batch: Batch, values: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
-        x, y = batch
+        x, y = (batch["inputs"], batch["labels"]) if isinstance(batch, Mapping) else batch
         predictions = module(x)
         return criterion(predictions, y), predictions
 
     return Objective(loss, metric=accuracy if metric is None else metric)
 
 
+def as_objective(given: Objective | Criterion | Loss) -> Objective:
+    """Return an objective; of a loss alone, one without a metric; of a criterion, `supervised`.
+
+    Args:
+        given: A criterion takes (predictions, labels), a loss (module, batch, values).
+    """
+    if isinstance(given, Objective):
+        return given
+    if isinstance(given, nn.Module):
+        return supervised(given)
+    parameters = inspect.signature(given).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (0, 1)]
+    return Objective(given) if len(needed) == 3 else supervised(given)
+
+
 def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
-    """Return `(B,)`, whether the largest of the predictions `(B, classes)` is the label."""
-    return predictions.argmax(-1) == batch[1]
+    """Return `(B,)`, whether the largest of the predictions `(B, classes)` is the label.
+
+    Args:
+        predictions: Of the network.
+        batch: (inputs, labels, ...), or a mapping with `labels`.
+    """
+    labels = batch["labels"] if isinstance(batch, Mapping) else batch[1]
+    return predictions.argmax(-1) == labels

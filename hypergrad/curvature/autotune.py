@@ -75,8 +75,10 @@ def check_strategy(
         )
     if strategy == "stacked":
         two, buffers = first_examples(micro_batches(batch)[0], 2), model.buffers()
+        # As in training: the loss is differentiated by its values too.
+        given = {name: value.detach().requires_grad_() for name, value in (values or {}).items()}
         check_stackable(
-            lambda theta: model.tracked_loss(theta, two, buffers, values or {})[0], model.theta()
+            lambda theta: model.tracked_loss(theta, two, buffers, given)[0], model.theta()
         )
 
 

@@ -1,4 +1,4 @@
-"""Real images on the compute device: named sources, subsets, splits and batches."""
+"""Data on the compute device: named sets of images, splits, and batches of anything."""
 
 from hypergrad.data.augment import Augmentation
 from hypergrad.data.batches import (

@@ -1,13 +1,12 @@
 """How forward mode computes hypergradients: what is asked for, and what fits the network."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hypergrad.core.batches import first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.schedule import Schedule
@@ -20,7 +19,7 @@ from hypergrad.parallel.ranks import ALONE, Ranks
 __all__ = ["ForwardOptions", "check_loss", "choose", "settle"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ForwardOptions:
     """How hypergradients are computed; the defaults are exact.
 
@@ -144,6 +143,22 @@ class _Asked(dict):
         self.names.add(str(name))
         return super().__contains__(name)
 
+    def keys(self) -> KeysView[str]:
+        self.names.update(super().keys())
+        return super().keys()
+
+    def items(self) -> ItemsView[str, Tensor]:
+        self.names.update(super().keys())
+        return super().items()
+
+    def values(self) -> ValuesView[Tensor]:
+        self.names.update(super().keys())
+        return super().values()
+
+    def __iter__(self) -> Iterator[str]:
+        self.names.update(super().keys())
+        return super().__iter__()
+
     def get(self, name: str, default: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
         self.names.add(name)
         return super().get(name, default)
@@ -179,10 +194,9 @@ def check_loss(
         return {}
     given = optimizer.given(schedule, 0, len(schedule.flat))
     values = optimizer.named(optimizer.step_values(given, theta).loss)
-    asked = _Asked(values)
-    micro = micro_batches(batch)[0]
-    with torch.random.fork_rng([theta.device] if theta.is_cuda else []), torch.no_grad():
-        model.loss(theta, first_examples(micro, 2), None, asked)
+    asked = _Asked({name: value.detach().requires_grad_() for name, value in values.items()})
+    with torch.random.fork_rng([theta.device] if theta.is_cuda else []), torch.enable_grad():
+        loss = model.loss(theta, micro_batches(batch)[0], None, asked)
     unknown = [name for name in values if name not in asked.names]
     if unknown:
         takes = ", ".join(optimizer.rule.defaults)
@@ -190,4 +204,12 @@ def check_loss(
             f"neither the loss asks for {', '.join(unknown)} nor does {optimizer.rule.name} take "
             f"it: the optimizer takes {takes}"
         )
+    leaves = [asked[name] for name in values]
+    found = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else ()
+    for name, derivative in zip(values, found or [None] * len(leaves), strict=True):
+        if derivative is None:
+            raise ValueError(
+                f"the loss takes {name}, but its derivative is lost: compute with the tensor as it "
+                "is, without float(), .item() or no_grad()"
+            )
     return values

@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReverseOptions:
     """How hypergradients are computed; always exact.
 
@@ -268,18 +268,24 @@ def reverse_step(
     """
     size = len(before.theta)
 
-    def loss(micro: Batch, point: Tensor) -> Tensor:
+    def loss(micro: Batch, buffers: dict[str, Tensor], point: Tensor) -> Tensor:
         own = optimizer.named(point[size:])
-        return model.loss(point[:size], micro, before.buffers, own)
+        return model.loss(point[:size], micro, buffers, own)
 
     point = torch.cat([before.theta, values.loss]) if len(values.loss) else before.theta
     gradients, multipliers = [], []
-    for micro in micro_batches(batch):
+    micros, buffers = micro_batches(batch), before.buffers
+    for number, micro in enumerate(micros):
+        if number:  # a micro-batch finds the buffers as the one before has left them
+            buffers = before.copied().buffers if number == 1 else buffers
+            with torch.no_grad():
+                named = optimizer.named(values.loss)
+                model.tracked_loss(before.theta, micros[number - 1], buffers, named)
         if curved:
-            own, multiply = gradient_and_multiplier(partial(loss, micro), point)
+            own, multiply = gradient_and_multiplier(partial(loss, micro, buffers), point)
             multipliers.append(multiply)
         else:
-            own = gradient(partial(loss, micro), point)
+            own = gradient(partial(loss, micro, buffers), point)
         gradients.append(own[:size])
     g = gradients[0] if len(gradients) == 1 else torch.stack(gradients).mean(dim=0)
     g, multiply_transform, share = optimizer.transform.with_derivative(g)
@@ -332,6 +338,8 @@ def gather(found: PerStep, schedule: Schedule, state: InnerState) -> Hypergradie
             own_sums, own_lost = _over_basis(per_step, schedule, name)
             sums.extend(own_sums)
             bad.extend((lost, began if lost else None) for lost in own_lost)
+    if not sums:
+        return Hypergradients((), (), state, ())
     samples = torch.stack(sums, dim=1) / torch.tensor(contributing, dtype=torch.float64)
     shares = torch.tensor(found.shares, dtype=torch.float64)
     ratios = signal_to_noise(samples, found.batches)
@@ -352,7 +360,7 @@ def _over_basis(per_step: Tensor, schedule: Schedule, name: str) -> tuple[list[T
     B = per_step.new_zeros(horizon, basis.count)
     for step in range(horizon):
         for function, weight in basis.weights(step, horizon):
-            B[step, function] = weight
+            B[step, function] += weight
     gone = (~per_step.isfinite()).any(dim=0)
     lost = [int((gone & (column != 0)).sum()) for column in B.T]
     # A zero weight keeps out what is not finite.

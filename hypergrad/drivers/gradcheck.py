@@ -64,7 +64,7 @@ def _compared(config: RunConfig, model: FlatModel, data: Dataset, steps: int) ->
     validation = list(in_batches(data.test.take(torch.arange(min(200, len(data.test)))), 100))
     given = model, model.theta(), minibatches.at, validation, schedule, steps
     if method.mode == "reverse":
-        options = reverse.ReverseOptions(config.reverse.memory_gb)
+        options = reverse.ReverseOptions(memory_gb=config.reverse.memory_gb)
         found = reverse.hypergradients(*given, options, optimizer=optimizer)
     else:
         options = ForwardOptions(strategy=config.hvp_strategy)

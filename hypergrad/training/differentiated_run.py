@@ -15,7 +15,7 @@ from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.diagnostics import Diagnostics
 from hypergrad.differentiation.forward import project
-from hypergrad.differentiation.options import ForwardOptions, check_loss, settle
+from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.differentiation.reverse import (
@@ -185,9 +185,6 @@ class ReverseRun(ScheduledRun):
     ) -> None:
         check_reversible(problem.model)
         super().__init__(problem, schedule)
-        check_loss(
-            problem.model, self._optimizer, schedule, problem.theta, problem.minibatches.at(0)
-        )
         self._options = options
         self.contributing = contributing_steps(schedule.bases, self.horizon)
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)

@@ -64,6 +64,16 @@ class EnsembleRun(InnerRun):
         model, theta = problem.model, problem.theta
         check_ensemble(model)
         size = len(schedules)
+        if not problem.optimizer.rule.elementwise:
+            raise ValueError(
+                f"{problem.optimizer.rule.name} mixes parameters, and here those of all members: "
+                "train one at a time"
+            )
+        names = {tuple(name for name in schedule if schedule[name]) for schedule in schedules}
+        if len(names) > 1:
+            raise ValueError(
+                f"schedules of different hyperparameters, {names}: train one at a time"
+            )
         self._optimizer = problem.optimizer.bind(model, schedules[0])
         buffers = {name: b.expand(size, *b.shape) for name, b in model.buffers().items()}
         slots = len(self._optimizer.rule.slots)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules import Rule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import add_scores
 from hypergrad.data import Batches
@@ -49,6 +50,7 @@ class HypergradientDescentRun(InnerRun):
                 f"hypergradient descent moves the values of {bare.rule.name} alone, which has no "
                 f"{', '.join(self._optimizer.loss_entries)}"
             )
+        _check_zero(bare.rule)
         self._validation = validation
         self._outer_learning_rate = outer_learning_rate
         self._clip = clip
@@ -116,3 +118,14 @@ class HypergradientDescentRun(InnerRun):
         self._history.append(row)
         self.state = taken.state
         add_scores(self._sums, taken.loss, taken.score, batch)
+
+
+def _check_zero(rule: Rule) -> None:
+    """Refuse a rule that makes no numbers of values that are all zero, where this begins."""
+    one = torch.ones(1, dtype=torch.float64)
+    moved, _ = rule.update(one, one, (one,) * len(rule.slots), dict.fromkeys(rule.defaults, 0.0), 0)
+    if not bool(moved.isfinite().all()):
+        raise ValueError(
+            f"hypergradient descent begins with all values at zero, where {rule.name} is not "
+            "finite: use sgd"
+        )

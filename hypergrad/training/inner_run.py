@@ -14,6 +14,7 @@ from hypergrad.core.batches import example_count
 from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, Value
 from hypergrad.core.training_step import InnerState, add_scores, train_step
+from hypergrad.differentiation.options import check_loss
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
 
@@ -165,6 +166,9 @@ class ScheduledRun(InnerRun):
         super().__init__(problem)
         self._schedule = schedule
         self._optimizer = problem.optimizer.bind(problem.model, schedule)
+        if self._optimizer.loss_size:
+            batch = problem.minibatches.at(0)
+            check_loss(problem.model, self._optimizer, schedule, problem.theta, batch)
         self._replay = replay
         self._place()
 

@@ -275,6 +275,8 @@ def outer_steps(
             progress.spent.plus(cost),
         )
         ended = options.end(progress, cost, columns)
+        if (found is None or outer_optimizer.all_lost(found.values)) and not any(state.moves):
+            ended = "training diverges at the starting values: start from smaller ones"
         assert seen.validation_loss is not None
         assert seen.validation_accuracy is not None
         yield OuterStep(

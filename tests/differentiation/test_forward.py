@@ -235,7 +235,12 @@ def test_truncation_and_product_clip_equal_the_dense_recursion(
         clip_products=clip,
         truncation=truncation,
     )
-    ours = summed(problem, schedule, horizon, ForwardOptions(clip, truncation, strategy))
+    ours = summed(
+        problem,
+        schedule,
+        horizon,
+        ForwardOptions(clip_products=clip, truncation=truncation, strategy=strategy),
+    )
     assert relative_error(ours, theirs) < RELATIVE
 
 

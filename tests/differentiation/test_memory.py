@@ -27,7 +27,8 @@ torch.set_num_threads(1)
 problem = digits_problem("mlp", batch_size=32, dtype=torch.float32)
 schedule = sgd_schedule((0.1, 0.05, 0.02, 0.01, 0.01), (0.5,), (1e-4,))
 hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation, schedule,
-               int(sys.argv[1]), ForwardOptions(100.0, 0.15, sys.argv[2]),
+               int(sys.argv[1]),
+               ForwardOptions(clip_products=100.0, truncation=0.15, strategy=sys.argv[2]),
                optimizer=InnerOptimizer(transform=ElementwiseClip(3.0)))
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))

@@ -25,8 +25,9 @@ def check_rule(rule: Rule) -> None:
         rule: The rule; it is evaluated on random numbers.
 
     Raises:
-        ValueError: If it changes its arguments; if nothing of the gradient reaches the parameters
-            but by signs, whose derivative is zero; or if it mixes parameters without saying so.
+        ValueError: If it changes its arguments, keeps other slots than it says, or takes no tensors
+            as values; if nothing of the gradient reaches the parameters but by signs, whose
+            derivative is zero; or if it mixes parameters without saying so.
     """
     stream = torch.Generator().manual_seed(0)
 
@@ -37,10 +38,15 @@ def check_rule(rule: Rule) -> None:
     slots = tuple(0.1 + draw() ** 2 for _ in rule.slots)
     values = {name: 0.1 if math.isnan(v) else v for name, v in rule.defaults.items()}
     copies = [t.clone() for t in (g, theta, *slots)]
-    moved, _ = rule.update(g, theta, slots, values, STEP)
+    moved, kept = rule.update(g, theta, slots, values, STEP)
     if any(not torch.equal(t, c) for t, c in zip((g, theta, *slots), copies, strict=True)):
         raise ValueError(
             f"the update of {rule.name} changes its arguments: make it return new ones"
+        )
+    if len(kept) != len(slots) or any(t.shape != theta.shape for t in (moved, *kept)):
+        raise ValueError(
+            f"{rule.name} keeps {len(slots)} slots ({', '.join(rule.slots) or 'none'}) of the "
+            f"parameters' shape, but its update returns {[tuple(t.shape) for t in kept]}"
         )
     if torch.equal(moved, theta):
         return  # it stands still at its defaults: there is nothing to try
@@ -61,7 +67,14 @@ def check_rule(rule: Rule) -> None:
         )
     if not rule.elementwise:
         return
-    diagonals = rule.diagonals(State(theta, slots), g, values, STEP, ())[0]
+    try:
+        diagonals = rule.diagonals(State(theta, slots), g, values, STEP, tuple(values))[0]
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the update of {rule.name} does not take its values as tensors of the parameters' "
+            f"shape ({str(error).splitlines()[0]}): compute with them as they are, without float()"
+        ) from error
+    diagonals = diagonals[: len(directions)]
     blocks = zip(diagonals, directions, strict=True)
     alone = sum((block * d for block, d in blocks if block is not None), still)
     if (along - alone).abs().max() > CLOSE * along.abs().max():

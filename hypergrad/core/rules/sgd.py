@@ -56,8 +56,10 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
     ) -> tuple[Tensor, Slots]:
         alpha, beta, mu = (values[name] for name in NAMES)
         g = g + mu * theta
-        kept = 1 - dampening * (step > 0)
-        v = beta * slots[0] + kept * g
+        later = step > 0
+        if isinstance(later, Tensor):  # in double precision, as the number is otherwise
+            later = later.double()
+        v = beta * slots[0] + (1 - dampening * later) * g
         return theta - alpha * (g + beta * v if nesterov else v), (v,)
 
     name = "nesterov" if nesterov else "sgd"

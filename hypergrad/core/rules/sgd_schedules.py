@@ -35,6 +35,7 @@ def paper_optimizer(
     declared = tuple(
         Hyperparameter(name, count, first_move=move)
         for name, count, move in zip(NAMES, counts, first_moves, strict=True)
+        if count
     )
     return InnerOptimizer(sgd(), declared, NoClip() if clip is None else ElementwiseClip(clip))
 

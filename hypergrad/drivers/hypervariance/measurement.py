@@ -88,7 +88,8 @@ def measure(
     theta, schedule = _start(config, model.theta(), task)
     train, validation = _minibatches(config, data, task)
     problem = InnerProblem(model, theta, train, study.steps, inner_optimizer(config))
-    inner = ReverseRun(problem, schedule, ReverseOptions(config.reverse.memory_gb))
+    options = ReverseOptions(memory_gb=config.reverse.memory_gb)
+    inner = ReverseRun(problem, schedule, options)
     greedy: list[Tensor] = []
     loss = 0.0
     for _ in steps(inner, rows_per_epoch=0):  # diverged or not, every step has a value

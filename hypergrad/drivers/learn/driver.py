@@ -31,6 +31,7 @@ from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.learn.rank_protocol import LedRun, Task
 from hypergrad.drivers.learn.state import outer_rows
 from hypergrad.parallel.ranks import ALONE, Ranks
+from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
 from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
@@ -54,12 +55,15 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     """Return how the configured method computes hypergradients."""
     method = config.method
     if method.mode == "reverse":
-        return ReverseOptions(config.reverse.memory_gb, config.reverse.validation_chunks)
+        reverse = config.reverse
+        return ReverseOptions(
+            memory_gb=reverse.memory_gb, validation_chunks=reverse.validation_chunks
+        )
     return ForwardOptions(
-        method.clip_products,
-        method.truncation,
-        config.hvp_strategy,
-        config.hvp.precision,
+        clip_products=method.clip_products,
+        truncation=method.truncation,
+        strategy=config.hvp_strategy,
+        precision=config.hvp.precision,
     )
 
 
@@ -157,6 +161,8 @@ class LearnDriver:
         if step.ended:
             self.loop.watch.note(step.ended)
         if step.ended is not None:
+            if now.outer.best is None:
+                raise RunFailed(f"seed {seed}: {step.ended or 'no outer step stayed finite'}")
             now.finish_outer(seed)
             self._next()
 

@@ -80,9 +80,9 @@ def test_logged_hypergradients_are_those_of_the_library(
         schedule,
         2 * minibatches.steps_per_epoch,
         ForwardOptions(
-            config.method.clip_products,
-            config.method.truncation,
-            config.hvp_strategy,
+            clip_products=config.method.clip_products,
+            truncation=config.method.truncation,
+            strategy=config.hvp_strategy,
         ),
         optimizer=inner_optimizer(config),
     )

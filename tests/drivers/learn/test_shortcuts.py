@@ -116,9 +116,9 @@ def test_the_library_takes_the_same_shortcuts(tmp_path: Path) -> None:
         first_horizons=(1, 2),
         tolerance=0.0,
         options=hypergrad.ForwardOptions(
-            method.clip_products,
-            method.truncation,
-            config.hvp_strategy,
+            clip_products=method.clip_products,
+            truncation=method.truncation,
+            strategy=config.hvp_strategy,
             precision="bfloat16",
         ),
     )
