@@ -1,4 +1,4 @@
-"""Figure 1: the schedules learned from zero, and the test accuracy that they reach."""
+"""Figure 1: the schedules learned, outer step by outer step, and the test accuracy reached."""
 
 from __future__ import annotations
 

@@ -30,13 +30,14 @@ _COLUMNS = 4
 _LEGEND_COLUMNS = 6
 _LEGEND_ROW = 0.15  # inches, of a legend under a panel
 _UNDER = 30.0  # points from a panel to its legend: room for the numbers and the name of the axis
-_HALF_LABEL = 18  # characters: longer ones do not stand side by side under a panel
+_HALF_LABEL = 12  # characters: longer ones do not stand side by side under a panel
 _TITLE_WIDTHS = {1: 60, 2: 36, 3: 22, 4: 17}  # characters, by panels in a row
+_TITLE_WIDTH_ABOVE_LEGEND = 17  # where three of them share the width with long legends
 _SHORT_LABEL = 13  # characters: longer ones do not stand six in a row
 _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
 _CROWD = {"color": "#0072B2", "linewidth": 0.4, "alpha": 0.5}
-_MAX_LABELS = 7
+_MAX_LABELS = 7  # above all panels
 _SPAN = 50  # largest over median beyond which a linear axis hides the bulk
 _DECADES = 4  # below the largest value; what is smaller still is drawn on the linear range
 
@@ -88,7 +89,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     }
     high = math.ceil(len(kinds) / (_COLUMNS if shared else _COLUMNS - 1))
     wide = math.ceil(len(kinds) / high)  # rows of about equal length
-    handles = [*(_legend(looks[kinds[0]]) if shared else []), *_not_finite(table)]
+    handles = [*(_legend(looks[kinds[0]], _MAX_LABELS) if shared else []), *_not_finite(table)]
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     columns = _LEGEND_COLUMNS if longest <= _SHORT_LABEL else _LEGEND_COLUMNS - 2
     under = 0 if shared else max(_under(looks[kind]) for kind in kinds)
@@ -96,6 +97,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     figure, panels = style.panel_grid(height, high, wide)
     for axes in panels[len(kinds) :]:
         axes.remove()
+    width = _TITLE_WIDTHS[wide] if shared or wide < 3 else _TITLE_WIDTH_ABOVE_LEGEND
     for place, (axes, kind) in enumerate(zip(panels, kinds, strict=False)):
         rows = where(table, kind=kind)
         if kind in crowded:
@@ -109,7 +111,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         values = floats(rows, "hypergradient")
         unit = set_scale(axes, values[np.isfinite(values)])
         style.letter_panel(axes, style.letter_of(place))
-        axes.set_title(style.wrapped_label(kind, unit, _TITLE_WIDTHS[wide]))
+        axes.set_title(style.wrapped_label(kind, unit, width))
         axes.set_xlabel("outer step")
         axes.set_xlim(-0.4, max(1, int(integers(table, "outer_step").max())) + 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -160,7 +162,7 @@ def _is_shared(table: pd.DataFrame, bases: dict[str, Basis], crowded: dict[str, 
 
 def _under(looks: dict[str, tuple[str, str]]) -> int:
     """Rows of the legend under a panel."""
-    return math.ceil(min(len(looks), _MAX_LABELS) / _under_columns(looks))
+    return math.ceil(min(len(looks), MOST_ENTRIES) / _under_columns(looks))
 
 
 def _under_columns(looks: dict[str, tuple[str, str]]) -> int:
@@ -168,7 +170,7 @@ def _under_columns(looks: dict[str, tuple[str, str]]) -> int:
 
 
 def _legend_under(axes: Axes, looks: dict[str, tuple[str, str]], crowd: int | None) -> None:
-    handles = _legend(looks)
+    handles = _legend(looks, MOST_ENTRIES)
     if crowd:
         handles.append(Line2D([], [], label=f"one of {crowd} entries", **_CROWD))
     figure = axes.get_figure(root=True)
@@ -181,8 +183,9 @@ def _legend_under(axes: Axes, looks: dict[str, tuple[str, str]], crowd: int | No
         bbox_transform=axes.transAxes + below,
         ncol=_under_columns(looks),
         fontsize=style.SMALL,
-        columnspacing=0.8,
-        handlelength=1.6,
+        columnspacing=0.7,
+        handlelength=1.3,
+        handletextpad=0.5,
     )
 
 
@@ -220,10 +223,10 @@ def _looks(table: pd.DataFrame, kinds: list[str]) -> dict[str, tuple[str, str]]:
     return {**looks, **{window: (_WHOLE_RUN, "o") for window in whole}}
 
 
-def _legend(looks: dict[str, tuple[str, str]]) -> list[Line2D]:
+def _legend(looks: dict[str, tuple[str, str]], most: int) -> list[Line2D]:
     return [
         Line2D([], [], label=window, color=colour, marker=marker)
-        for window, (colour, marker) in _thin(looks)
+        for window, (colour, marker) in _thin(looks, most)
     ]
 
 
@@ -234,9 +237,9 @@ def _not_finite(table: pd.DataFrame) -> list[Line2D]:
     return [Line2D([], [], linestyle="", label="not finite", **look)]
 
 
-def _thin(looks: dict[str, tuple[str, str]]) -> list[tuple[str, tuple[str, str]]]:
+def _thin(looks: dict[str, tuple[str, str]], most: int) -> list[tuple[str, tuple[str, str]]]:
     entries = list(looks.items())
-    if len(entries) <= _MAX_LABELS:
+    if len(entries) <= most:
         return entries
-    kept = sorted({round(i) for i in np.linspace(0, len(entries) - 1, _MAX_LABELS)})
+    kept = sorted({round(i) for i in np.linspace(0, len(entries) - 1, most)})
     return [entries[i] for i in kept]

@@ -102,8 +102,7 @@ def write_adamw(run: Path, bases: dict[str, Basis], outer_steps: int = 6) -> Pat
                 edges = [epochs * edge / steps for edge in window]
                 h = 0.1 * float(rng.standard_normal()) * math.exp(-0.3 * outer_step)
                 kind = described(basis)["kind"]
-                row = [seed := 0, outer_step, name, index, *edges, value, h, 0.1, seed, 9, kind]
-                outer.append(row)
+                outer.append([0, outer_step, name, index, *edges, value, h, 0.1, 1, 9, kind])
         for epoch in range(1, 51):
             accuracy = 0.85 * (1 - math.exp(-epoch * (1 + outer_step) / 30))
             head = [0, "ours", outer_step, epoch, 20 * epoch, 1.0, accuracy, 1.0, accuracy]
@@ -119,7 +118,7 @@ def write_adamw(run: Path, bases: dict[str, Basis], outer_steps: int = 6) -> Pat
         if result["method"] != "hd_retrained"
     ]
     (run / "summary.json").write_text(json.dumps(summary))
-    kept = {name: described(basis) for name, basis in bases.items() if basis != Windows(1)}
+    kept = {n: described(basis) for n, basis in bases.items() if not isinstance(basis, Windows)}
     schedule = {"seed": 0, "outer_step": 4, "bases": kept}
     (run / "schedule.json").write_text(json.dumps({"schedules": [schedule]}))
     return run

@@ -73,6 +73,19 @@ def test_plain_lines_have_all_numbers(clock: Clock) -> None:
     assert "\x1b" not in text.getvalue()
 
 
+def test_values_of_any_names_are_shown(clock: Clock) -> None:
+    display, text = make(1000)
+    scores = {name: ROW[name] for name in list(ROW)[:6]}
+    own = {"learning_rate": 1e-3, "beta1": 0.9, "weight_decay_matrices": 0.01}
+    display.begin(0, "start", 0, 200)
+    display.row({"seed": 0, **scores, **own, "class_weights": None, "seconds": 1.5})
+    assert text.getvalue().splitlines() == [
+        "seed 0 · training at the starting values · 200 steps",
+        "  epoch 1.5 · α 0.001 β₁ 0.9 weight decay matrices 0.01"
+        " · train 0.123 90.0% · val 0.234 80.0% · test 70.0%",
+    ]
+
+
 def test_plain_speed_once_a_minute(clock: Clock) -> None:
     display, text = make(1000)
     with display:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from searches import trial, write_search
 
-from hypergrad.reporting.run_report import draw_figures
+from hypergrad.reporting.run_report import draw_figures, print_diagnostics
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
 
@@ -36,6 +36,18 @@ def test_the_best_settings_come_first(tmp_path: Path, capsys: Capture) -> None:
         "hand-tuned (best) with α 0.1: 85.00 ± 0.00 % (test accuracy, 2 seeds)",
     ]
     assert "6 trials, 1 diverged; 1,234 s of computing" in out
+
+
+def test_diagnostics_have_a_line_for_every_name_found(tmp_path: Path, capsys: Capture) -> None:
+    header = "kind,hypergradient,signal_to_noise,clipped_gradients,clipped_products"
+    rows = ["learning_rate,0.1,2.0,0.25,", "beta1,nan,,,", "weight_decay_matrices,0.2,0.5,0,0.125"]
+    (tmp_path / "outer.csv").write_text("\n".join([header, *rows]) + "\n")
+    print_diagnostics(tmp_path)
+    lines = [" ".join(x.replace("│", " ").split()) for x in capsys.readouterr().out.splitlines()]
+    assert "learning rate 2.00 25.00% - 0 of 1" in lines
+    assert "beta1 - - - 1 of 1" in lines
+    place = lines.index("weight decay 0.50 0.00% 12.50% 0 of 1")
+    assert lines[place + 1] == "matrices"  # a long name takes two lines of a narrow terminal
 
 
 @pytest.mark.parametrize(

@@ -35,5 +35,14 @@ def test_headline_takes_the_better_figure_of_hd() -> None:
     )
 
 
+def test_training_at_the_starting_values_is_reported() -> None:
+    results = [result("ours_retrained", 0.9), result("start", 0.8), result("sgd", 0.7)]
+    assert [s.method for s in summarise(results)] == ["ours_retrained", "sgd", "start"]
+    assert summarise(results)[-1].title == "starting values"
+    assert headline(results) == (
+        "ours 90.00 % | SGD 70.00 % | starting values 80.00 % (test accuracy, 1 seed)"
+    )
+
+
 def test_no_results_no_headline() -> None:
     assert headline([]) == ""
