@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,7 +62,9 @@ def as_objective(given: Objective | Criterion | Loss) -> Objective:
         return supervised(given)
     parameters = inspect.signature(given).parameters.values()
     needed = [p for p in parameters if p.default is p.empty and p.kind in (0, 1)]
-    return Objective(given) if len(needed) == 3 else supervised(given)
+    if len(needed) == 3:
+        return Objective(cast("Loss", given))
+    return supervised(cast("Criterion", given))
 
 
 def accuracy(predictions: Tensor, batch: Batch) -> Tensor:

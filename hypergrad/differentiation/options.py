@@ -1,7 +1,7 @@
 """How forward mode computes hypergradients: what is asked for, and what fits the network."""
 
 import warnings
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -128,40 +128,22 @@ def choose(
     return choose_strategy(*given, len(ranks.share(count)), values)
 
 
-class _Asked(dict):
+class _Asked(Mapping[str, Tensor]):
     """Values of a loss that note which of them it asks for."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__(values)
+        self._values = values
         self.names: set[str] = set()
 
     def __getitem__(self, name: str) -> Tensor:
         self.names.add(name)
-        return super().__getitem__(name)
-
-    def __contains__(self, name: object) -> bool:
-        self.names.add(str(name))
-        return super().__contains__(name)
-
-    def keys(self) -> KeysView[str]:
-        self.names.update(super().keys())
-        return super().keys()
-
-    def items(self) -> ItemsView[str, Tensor]:
-        self.names.update(super().keys())
-        return super().items()
-
-    def values(self) -> ValuesView[Tensor]:
-        self.names.update(super().keys())
-        return super().values()
+        return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
-        self.names.update(super().keys())
-        return super().__iter__()
+        return iter(self._values)
 
-    def get(self, name: str, default: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
-        self.names.add(name)
-        return super().get(name, default)
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def check_loss(
@@ -194,7 +176,8 @@ def check_loss(
         return {}
     given = optimizer.given(schedule, 0, len(schedule.flat))
     values = optimizer.named(optimizer.step_values(given, theta).loss)
-    asked = _Asked({name: value.detach().requires_grad_() for name, value in values.items()})
+    leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
+    asked = _Asked(leaves)
     with torch.random.fork_rng([theta.device] if theta.is_cuda else []), torch.enable_grad():
         loss = model.loss(theta, micro_batches(batch)[0], None, asked)
     unknown = [name for name in values if name not in asked.names]
@@ -204,8 +187,11 @@ def check_loss(
             f"neither the loss asks for {', '.join(unknown)} nor does {optimizer.rule.name} take "
             f"it: the optimizer takes {takes}"
         )
-    leaves = [asked[name] for name in values]
-    found = torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else ()
+    found = (
+        torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        if loss.requires_grad
+        else ()
+    )
     for name, derivative in zip(values, found or [None] * len(leaves), strict=True):
         if derivative is None:
             raise ValueError(

@@ -71,9 +71,7 @@ class EnsembleRun(InnerRun):
             )
         names = {tuple(name for name in schedule if schedule[name]) for schedule in schedules}
         if len(names) > 1:
-            raise ValueError(
-                f"schedules of different hyperparameters, {names}: train one at a time"
-            )
+            raise ValueError(f"schedules of {sorted(names)}: train them one at a time")
         self._optimizer = problem.optimizer.bind(model, schedules[0])
         buffers = {name: b.expand(size, *b.shape) for name, b in model.buffers().items()}
         slots = len(self._optimizer.rule.slots)
