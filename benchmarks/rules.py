@@ -1,8 +1,8 @@
 """`python -m benchmarks.rules`: what a step costs under each optimiser, with seven tangents.
 
 One inner step of forward mode with `N = 7` learning rates, all of whose tangents are live, on
-random data; each optimiser in turn, round after round, in one process. `sgd-general` is SGD through the
-path that serves every rule, beside Appendix A's explicit recursion (`sgd`).
+random data; each optimiser in turn, round after round, in one process. `sgd-general` is SGD through
+the path that serves every rule, beside Appendix A's explicit recursion (`sgd`).
 """
 
 import argparse

@@ -86,9 +86,9 @@ def test_it_is_the_method_that_the_runner_runs(tmp_path) -> None:  # noqa: ANN00
         optimizer=paper_optimizer((2, 1, 1), clip=method.clip_gradient),
         validation=method.validation_fraction,
         options=hypergrad.ForwardOptions(
-            method.clip_products,
-            method.truncation,
-            config.hvp_strategy,
+            clip_products=method.clip_products,
+            truncation=method.truncation,
+            strategy=config.hvp_strategy,
         ),
     )
     logged = table(run, "outer")

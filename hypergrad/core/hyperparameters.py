@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 from torch import nn
 
@@ -99,7 +98,7 @@ class Hyperparameter:
             ValueError: If `start` has another number of them.
         """
         total = self.over.count * self.over.size
-        if isinstance(self.start, Real):
+        if not isinstance(self.start, Sequence):
             return (float(self.start),) * total
         if len(self.start) != total:
             raise ValueError(f"{self.name}: {len(self.start)} starting values for {total}")
