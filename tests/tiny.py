@@ -8,6 +8,7 @@ import pandas as pd
 
 from hypergrad.config.composition import compose
 from hypergrad.drivers.context import RunContext, make_model, prepare
+from hypergrad.drivers.inner_optimizer import logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.runs.directory import RunDirectory
@@ -70,7 +71,7 @@ def go(
     resume: bool = False,
 ) -> RecordedInnerLoop:
     """Run, or resume, to the end."""
-    log = RunLog(run, list(context.config.hyperparameters))
+    log = RunLog(run, logged_names(context.config))
     config = context.config
     loop = RecordedInnerLoop(
         config,

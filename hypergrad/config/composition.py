@@ -102,6 +102,8 @@ def _one_line(error: Exception) -> str:
     if found := re.search(r"Could not find '([^/']+)/([^']+)'", text):
         group, name = found.groups()
         return f"unknown {group} {name!r}{typed.suggest(name, typed.choices(group))}"
+    if name := _found(r"Key '([^']+)' is not in struct", f"{text} {cause}"):
+        return f"no hyperparameter {name!r} in this experiment: --cfg job shows those there are"
     if key := _found(r"Key '[^']+' not in[^$]*?full_key: (\S+)", text):
         return f"unknown key {key}{typed.suggest(key, typed.known_keys())}{where}"
     key = _found(r"Error merging override (.+)", text) or _found(r"full_key: (\S+)", text)

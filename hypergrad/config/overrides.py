@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypergrad.config.checks import ConfigError
+from hypergrad.config.optimizer_schema import HyperparameterConfig
 from hypergrad.config.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
 
+DECLARED = "hyperparameters."  # then a name that the experiment declares, and a field
 # What lies below is for the network, the optimiser, the search or the table to judge.
 FREE = (
     "model.options.",
     "optimizer.options.",
-    "hyperparameters.",
     "search.grid.",
     "table.budgets.",
     "table.experiments.",
@@ -133,7 +134,9 @@ def _check_key(text: str, override: "Override") -> None:
     free = key.startswith(FREE)
     if not key:
         raise ConfigError(f"{text!r} has no key: write key=value, such as seed=1")
-    if not (free or key in groups or key in known_keys()):
+    if key.startswith(DECLARED):
+        _check_field(key)
+    elif not (free or key in groups or key in known_keys()):
         raise ConfigError(f"unknown key {key}{suggest(key, [*known_keys(), *groups])}")
     if override.is_delete():
         raise ConfigError(f"{text}: nothing can be taken away; give {key} another value")
@@ -142,6 +145,16 @@ def _check_key(text: str, override: "Override") -> None:
     if key in groups and override.value() not in choices(key):
         wanted = str(override.value())
         raise ConfigError(f"unknown {key} {wanted!r}{suggest(wanted, choices(key))}")
+
+
+def _check_field(key: str) -> None:
+    """Refuse what no hyperparameter has; whether there is one of that name, Hydra says."""
+    _, name, *rest = key.split(".")
+    known = known_keys(HyperparameterConfig)
+    if len(rest) != 1 or rest[0] not in known:
+        field = rest[0] if rest else ""
+        end = suggest(field, known) if field else f": give a field, as in {DECLARED}{name}.count"
+        raise ConfigError(f"unknown key {key}{end}")
 
 
 def _groups() -> list[str]:

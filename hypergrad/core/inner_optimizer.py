@@ -13,7 +13,7 @@ from hypergrad.core.basis import Basis, per_step
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import GradientTransform, NoClip
 from hypergrad.core.hyperparameters import Hyperparameter
-from hypergrad.core.rules import Rule, sgd
+from hypergrad.core.rules import DEFAULT, Rule
 from hypergrad.core.rules.check import check_rule
 from hypergrad.core.schedule import Schedule, Value
 
@@ -34,7 +34,7 @@ class InnerOptimizer:
         ValueError: If two hyperparameters have one name.
     """
 
-    rule: Rule = field(default_factory=sgd)
+    rule: Rule = DEFAULT
     hyperparameters: tuple[Hyperparameter, ...] = ()
     transform: GradientTransform = NoClip()
 

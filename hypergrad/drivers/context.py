@@ -20,9 +20,10 @@ from hypergrad.curvature.autotune import check_strategy
 from hypergrad.curvature.low_precision import check_precision, true_float32
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
+from hypergrad.differentiation.options import check_loss
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
-from hypergrad.drivers.inner_optimizer import learned_at, names_of_loss
+from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.models import build, resolve
 from hypergrad.parallel.ranks import Ranks, current_ranks
 
@@ -99,7 +100,11 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         elif config.driver == "learn":
             train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
             batch = train.images[:size], train.labels[:size]
-            check_strategy(model, strategy, batch)
+            optimizer = inner_optimizer(config)
+            start = optimizer.start()
+            bound = optimizer.bind(model, start)
+            values = check_loss(model, bound, start, model.theta(), batch)
+            check_strategy(model, strategy, batch, values)
             check_precision(model, model.theta(), batch, strategy, config.hvp.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())
     layout = LAYOUTS[config.driver](config, len(data.train), model.size, buffers)

@@ -14,6 +14,7 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
+from hypergrad.drivers.inner_optimizer import logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
@@ -101,7 +102,7 @@ def _learning(
     hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
-    log = RunLog(run, list(config.hyperparameters))
+    log = RunLog(run, logged_names(config))
     try:
         with RunProgress(total, config.outer.steps, config.epochs, hint, console) as display:
             loop = RecordedInnerLoop(config, context.data, context.plan, log, display, interrupt)

@@ -1,5 +1,6 @@
 """The inner optimiser that a configuration stands for."""
 
+import math
 import re
 from collections.abc import Callable
 
@@ -19,7 +20,14 @@ from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules import rule_named
 
-__all__ = ["columns_at", "inner_optimizer", "learned_at", "learned_of_rule", "names_of_loss"]
+__all__ = [
+    "columns_at",
+    "inner_optimizer",
+    "learned_at",
+    "learned_of_rule",
+    "logged_names",
+    "names_of_loss",
+]
 
 BASES = {"windows": Windows, "hats": Hats, "cosine": Cosine}
 
@@ -63,6 +71,20 @@ def names_of_loss(config: RunConfig) -> list[str]:
     optimizer = inner_optimizer(config)
     targets = [each.target for each in optimizer.hyperparameters]
     return [target for target in targets if target not in optimizer.rule.defaults]
+
+
+def logged_names(config: RunConfig) -> list[str]:
+    """Return the hyperparameters whose values a run writes down at every row.
+
+    What has no coefficients is at the rule's default, unless others set the same for groups.
+    """
+    declared, defaults = config.hyperparameters, inner_optimizer(config).rule.defaults
+    set_by_others = {each.sets for each in declared.values() if each.sets and each.count}
+
+    def known(name: str) -> bool:
+        return name not in set_by_others and not math.isnan(defaults.get(name, math.nan))
+
+    return [name for name, each in declared.items() if each.count or known(name)]
 
 
 def _declared(name: str, given: HyperparameterConfig) -> Hyperparameter:

@@ -11,6 +11,7 @@ from hypergrad.core.rules.rule import Injection, Pulled, Rows, Rule, State
 from hypergrad.core.rules.sgd import sgd
 
 __all__ = [
+    "DEFAULT",
     "Injection",
     "Pulled",
     "RULES",
@@ -24,6 +25,7 @@ __all__ = [
     "sgd",
 ]
 
+DEFAULT = sgd()  # of those who name none: the paper's
 RULES: Mapping[str, Callable[..., Rule]] = {
     "sgd": sgd,
     "adam": adam,

@@ -14,7 +14,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.data import EVALUATION_BATCH, Dataset, Images, in_batches
 from hypergrad.differentiation.result import Hypergradients
 from hypergrad.drivers.cost import Plan, PlannedRun
-from hypergrad.drivers.inner_optimizer import learned_of_rule
+from hypergrad.drivers.inner_optimizer import learned_of_rule, logged_names
 from hypergrad.drivers.learn.state import Progress, best_as_dict
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.runs.run_log import RunLog
@@ -210,7 +210,7 @@ class RecordedInnerLoop:
         """What the last step used, by name: the default where nothing is set, no vectors."""
         values, defaults = inner.values, inner.problem.optimizer.rule.defaults
         found = {}
-        for name in self.config.hyperparameters:
+        for name in logged_names(self.config):
             value = values.get(name, defaults.get(name))
             found[name] = None if isinstance(value, tuple) else value
         return found
