@@ -203,7 +203,7 @@ def unrolled(
     clipped = []
 
     def bound(state: Tensors) -> Module:
-        return lambda *inputs: functional_call(net, state, inputs)
+        return lambda *inputs, **named: functional_call(net, state, inputs, named)
 
     for t in range(horizon):
         values = {}
