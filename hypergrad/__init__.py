@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hypergrad.api import best, learn, learn_schedule, load_schedule
-    from hypergrad.core.basis import Cosine, Hats, Vector, WarmUp, Windows
+    from hypergrad.core.basis import Cosine, Hats, Linear, Vector, WarmUp, Windows
     from hypergrad.core.functional_model import FlatModel
     from hypergrad.core.gradient_transforms import ElementwiseClip, NormClip
     from hypergrad.core.hyperparameters import Hyperparameter
     from hypergrad.core.inner_optimizer import InnerOptimizer
-    from hypergrad.core.objective import Objective
+    from hypergrad.core.objective import Objective, accuracy, supervised
     from hypergrad.core.rules import Rule, adam, adamw, rmsprop, sgd
     from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
     from hypergrad.core.schedule import Schedule
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
+    "accuracy",
     "adam",
     "adamw",
     "best",
@@ -47,6 +48,7 @@ __all__ = [
     "join_ranks",
     "learn",
     "learn_schedule",
+    "Linear",
     "load_schedule",
     "NormClip",
     "Objective",
@@ -59,12 +61,14 @@ __all__ = [
     "Schedule",
     "sgd",
     "sgd_schedule",
+    "supervised",
     "Vector",
     "WarmUp",
     "Windows",
 ]
 
 _HOMES = {
+    "accuracy": "core.objective",
     "adam": "core.rules",
     "adamw": "core.rules",
     "best": "api",
@@ -81,6 +85,7 @@ _HOMES = {
     "join_ranks": "parallel.ranks",
     "learn": "api",
     "learn_schedule": "api",
+    "Linear": "core.basis",
     "load_schedule": "api",
     "NormClip": "core.gradient_transforms",
     "Objective": "core.objective",
@@ -93,6 +98,7 @@ _HOMES = {
     "Schedule": "core.schedule",
     "sgd": "core.rules",
     "sgd_schedule": "core.rules.sgd_schedules",
+    "supervised": "core.objective",
     "Vector": "core.basis",
     "WarmUp": "core.basis",
     "Windows": "core.basis",

@@ -47,8 +47,8 @@ def basis_of(record: RunRecord, kind: str, rows: pd.DataFrame) -> Basis:
             return Cosine(count)
     edges = np.unique(_edges(rows), axis=0)
     if count % len(edges) or (edges[1:, 0] < edges[:-1, 1]).any():
-        return Vector(count, Windows(1))
-    return Vector(count // len(edges), Windows(len(edges)))
+        return _over(Windows(1), count)
+    return _over(Windows(len(edges)), count // len(edges))
 
 
 def curve_of(basis: Basis, rows: pd.DataFrame) -> Curve:
@@ -78,6 +78,10 @@ def coefficient_names(basis: Basis, rows: pd.DataFrame) -> list[str]:
             own = f"entry {index % size}" + (f", {own}" if basis.count > 1 else "")
         names.append(own)
     return names
+
+
+def _over(windows: Windows, size: int) -> Basis:
+    return Vector(size, windows) if size > 1 else windows
 
 
 def is_vector(basis: Basis) -> bool:

@@ -207,7 +207,7 @@ def test_figure_4_wraps_its_panels(make_adamw: MakeRun, names: int, grid: tuple[
         # What outer.csv alone does not tell: taken for values in use over their epochs.
         (Vector(3, Windows(2)), Vector(3, Windows(2))),
         (Vector(3), Vector(3, Windows(1))),
-        (WarmUp(0.1, Windows(4)), Vector(1, Windows(4))),
+        (WarmUp(0.1, Windows(4)), Windows(4)),
         (WarmUp(0.1, Hats(4)), Vector(4, Windows(1))),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from hypergrad.core.rules.adam import adam, adamw
 from hypergrad.core.rules.rmsprop import rmsprop
-from hypergrad.core.rules.rule import Injection, Pulled, Rows, Rule, State
+from hypergrad.core.rules.rule import Injection, Pulled, Rows, Rule, State, safe_sqrt
 from hypergrad.core.rules.sgd import sgd
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "adamw",
     "rmsprop",
     "rule_named",
+    "safe_sqrt",
     "sgd",
 ]
 
