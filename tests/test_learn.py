@@ -197,7 +197,7 @@ def test_values_that_are_not_shared_need_reverse_mode() -> None:
         learned(shared=False, options=ReverseOptions(), first_horizons=(1,))
 
 
-def test_one_value_for_all_steps_does_not_start_a_value_each() -> None:
+def test_two_starting_values_do_not_say_where_a_value_a_step_starts() -> None:
     optimizer = InnerOptimizer(sgd(), (Hyperparameter("learning_rate", 2, (0.1, 0.2)),))
     with pytest.raises(ValueError, match=f"learning_rate: 2 starting values for {STEPS}"):
         learned(optimizer=optimizer, shared=False, options=ReverseOptions())
