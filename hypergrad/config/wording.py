@@ -12,6 +12,7 @@ _ARGUMENT = re.compile(r"(?<![\w.])(\w+)=(?:'([^']*)'|(None\b)?)")
 _SETTINGS = {
     "strategy": "hvp.strategy",
     "precision": "hvp.precision",
+    "memory_gb": "reverse.memory_gb",
     "root": "data.root",
     "path": "data.path",
     "train_size": "data.train_size",

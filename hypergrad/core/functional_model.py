@@ -33,7 +33,8 @@ class _Call(nn.Module):
 
     def forward(self, loss: Loss, batch: Batch, values: Values) -> tuple[Tensor, Any]:
         result = loss(self.net, batch, values)
-        value, output = result if isinstance(result, tuple) else (result, None)
+        pair = isinstance(result, tuple) and len(result) == 2
+        value, output = result if pair else (result, None)
         if not isinstance(value, Tensor) or value.dim():
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(

@@ -131,7 +131,7 @@ class Hyperparameter:
     def distance(self, before: float, after: float) -> float:
         """Return by how much a coefficient has moved on its scale."""
         if self.scale == "log":
-            return math.log(after / before)
+            return math.log(after) - math.log(before)
         if self.scale == "logit":
             return math.log(after / (1 - after)) - math.log(before / (1 - before))
         return after - before

@@ -85,8 +85,8 @@ def checkpoint_interval(horizon: int, size: int, memory_gb: float) -> int:
     if needed > memory_gb:
         raise ValueError(
             f"reverse mode through {horizon} steps of a state of {size / 1e6:.3g} MB needs "
-            f"{needed:.3g} GB even with checkpoints; reverse.memory_gb={memory_gb:g}: raise it, "
-            "or use forward mode (method=shared)"
+            f"{needed:.3g} GB even with checkpoints; memory_gb={memory_gb:g}: raise it, or use "
+            "forward mode"
         )
     return interval
 

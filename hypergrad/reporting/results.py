@@ -8,11 +8,11 @@ __all__ = ["MethodSummary", "headline", "summarise"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
-    "start": "starting values",
     "ours": "  its outer step, before retraining",
     "hd": "hypergradient descent, online",
     "hd_retrained": "hypergradient descent, its schedule retrained",
     "sgd": "plain SGD, a common setting",
+    "start": "starting values",
 }
 
 

@@ -462,12 +462,6 @@ def test_equals_the_unrolled_loop(name: str, mode: str) -> None:
         assert float((mine - own).abs().max() / own.abs().max()) <= RELATIVE, value
 
 
-@pytest.mark.xfail(
-    reason="vmap over the second derivatives of F.mse_loss raises 'ZeroTensors are immutable', "
-    "which core.limits does not know",
-    raises=RuntimeError,
-    strict=True,
-)
 def test_auto_passes_over_a_strategy_that_cannot_take_the_squared_error() -> None:
     with warnings.catch_warnings(record=True):  # that vmap is passed over
         warnings.simplefilter("always")
