@@ -270,7 +270,16 @@ class BoundOptimizer:
             return like.new_zeros(0)
         if any(isinstance(value, Tensor) for value in own):
             return torch.cat([torch.as_tensor(v).to(like).reshape(*_lead(v), -1) for v in own], -1)
-        return like.new_tensor(list(_numbers(own)))  # type: ignore[arg-type]
+        # Kept while they stay the same: making them from numbers waits for a GPU.
+        key = tuple(_numbers(own)), like.dtype, like.device  # type: ignore[arg-type]
+        if key not in self._kept:
+            self._kept.clear()
+            self._kept[key] = like.new_tensor(key[0])
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[tuple, Tensor]:
+        return {}
 
 
 def _numbers(values: Sequence[Value]) -> Iterator[float]:

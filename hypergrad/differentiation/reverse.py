@@ -33,7 +33,7 @@ from hypergrad.core.training_step import InnerState, micro_batches, train_step
 from hypergrad.curvature import gradient, gradient_and_multiplier
 from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics, signal_to_noise
-from hypergrad.differentiation.options import check_loss
+from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.result import Hypergradients, validation_gradient
 
 __all__ = [

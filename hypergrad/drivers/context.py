@@ -20,7 +20,7 @@ from hypergrad.curvature.autotune import check_strategy
 from hypergrad.curvature.low_precision import check_precision, true_float32
 from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
-from hypergrad.differentiation.options import check_loss
+from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss

@@ -14,7 +14,7 @@ from hypergrad.core.batches import example_count
 from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, Value
 from hypergrad.core.training_step import InnerState, add_scores, train_step
-from hypergrad.differentiation.options import check_loss
+from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
 

@@ -16,7 +16,8 @@ from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.outer_optimizer import all_lost
 from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.data import Batches, Dataset, Images, Minibatches
-from hypergrad.differentiation.options import ForwardOptions, check_loss, choose
+from hypergrad.differentiation.loss_check import check_loss
+from hypergrad.differentiation.options import ForwardOptions, choose
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.batching import (
     hand_set_schedule,
