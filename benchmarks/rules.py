@@ -6,13 +6,12 @@ the path that serves every rule, beside Appendix A's explicit recursion (`sgd`).
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.record import apply_settings, at_least, write_provenance
+from benchmarks.record import at_least, open_record
 from benchmarks.timing import alternate, summarise
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.inner_optimizer import InnerOptimizer
@@ -24,7 +23,6 @@ from hypergrad.differentiation.active_tangents import ActiveTangents, Direct
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.models import build
-from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["main"]
 
@@ -52,7 +50,7 @@ RULES: dict[str, Callable[[], Rule]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print and write `rules.csv`.
+    """Measure, print and write `measured.csv`.
 
     Args:
         arguments: As of the command line; None takes those.
@@ -67,12 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
     add("--output", type=Path, default=Path("outputs/bench/rules"))
     given = parser.parse_args(arguments)
-    kept = apply_settings(given)
-    given.output.mkdir(parents=True, exist_ok=True)
-    write_provenance(
-        given.output, "cpu", [0], sys.argv, threads=given.threads, keeps_freed_memory=kept
-    )
-    log = CsvLog(given.output / "rules.csv", COLUMNS)
+    given.device = "cpu"
+    log = open_record(given.output, COLUMNS, given)
     for name in given.models:
         strategy, usual, shape = MODELS[name]
         size = given.batch_size or usual

@@ -44,6 +44,9 @@ SMOKE = {
     "baselines/svhn": DIGITS_28,
 }
 FIGURES_OF = {
+    "adamw": ("fig1", "fig4"),
+    "adamw_groups": ("fig1", "fig4"),
+    "label_smoothing": ("fig1", "fig4"),
     "quickstart": ("fig1", "fig4"),
     "fig1": ("fig1", "fig4"),
     "fig1_mnist": ("fig1", "fig4"),
