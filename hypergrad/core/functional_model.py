@@ -5,43 +5,25 @@ running statistics that evaluation needs are updated beside it, as an ordinary t
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hypergrad.core.batches import example_count
+from hypergrad.core.batches import MicroBatches, example_count, first_examples
+from hypergrad.core.module_copy import ModuleCopy, unwrapped
 from hypergrad.core.objective import Batch, Criterion, Loss, Objective, as_objective
+from hypergrad.core.randomness import random_source
 
 __all__ = ["Batch", "FlatModel"]
 
 Values = Mapping[str, Tensor]
 NO_VALUES: Values = {}
-
-
-class _Call(nn.Module):
-    """A network inside its loss, so that a loss may call it as it likes."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, loss: Loss, batch: Batch, values: Values) -> tuple[Tensor, Any]:
-        result = loss(self.net, batch, values)
-        pair = isinstance(result, tuple) and len(result) == 2
-        value, output = result if pair else (result, None)
-        if not isinstance(value, Tensor) or value.dim():
-            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(
-                f"the loss returned {what}: return a scalar tensor, the mean over the batch, or "
-                "that and an output"
-            )
-        return value, output
+_UNSEEN = "not looked at"
 
 
 class FlatModel:
@@ -49,23 +31,28 @@ class FlatModel:
 
     Args:
         module: Any twice differentiable module. It is copied, and left as it is: mode, weights
-            and buffers. Parameters with `requires_grad=False` are constants.
+            and buffers. Parameters with `requires_grad=False` are constants; layers in evaluation
+            mode stay there.
         objective: What it is trained for; or its loss alone, of (module, batch, values); or a
             criterion, which maps (predictions, labels) to the mean loss of a batch, for a network
             of one input, judged by its accuracy.
 
+    Attributes:
+        module: The module, without wrappers of compilation or data parallelism.
+        objective: What it is trained for.
+        tested: What start-up tests have found, by what they tested.
+
     Raises:
-        ValueError: If the module has no trainable parameters.
+        ValueError: If the module has no trainable parameters, or cannot be copied.
     """
 
     def __init__(
         self, module: nn.Module, objective: Objective | Loss | Criterion = F.cross_entropy
     ) -> None:
-        self.module = module
+        self.module = unwrapped(module)
         self.objective = as_objective(objective)
-        self._net = copy.deepcopy(module)
-        self._call = _Call(self._net)
-        parameters = {n: p for n, p in self._net.named_parameters() if p.requires_grad}
+        self._copy = ModuleCopy(self.module)
+        parameters = self._copy.parameters
         if not parameters:
             raise ValueError(
                 f"{type(module).__name__} has no trainable parameters: nothing can be learned"
@@ -73,26 +60,39 @@ class FlatModel:
         self._names = list(parameters)
         self._shapes = [parameter.shape for parameter in parameters.values()]
         self._sizes = [parameter.numel() for parameter in parameters.values()]
-        self._norms = [
-            layer
-            for layer in self._net.modules()
-            if isinstance(layer, _BatchNorm) and layer.track_running_stats
-        ]
-        self._dropouts = [
-            layer for layer in self._net.modules() if isinstance(layer, _DropoutNd) and layer.p > 0
-        ]
-        self._mode = ""
         self._others: dict[torch.dtype, FlatModel] = {}
+        self._random: str | None = _UNSEEN
+        self.tested: dict[object, object] = {}
+
+    def random_source(self, batch: Batch, values: Values = NO_VALUES) -> str | None:
+        """Name what draws random numbers in the training loss, seen in an evaluation; it is kept.
+
+        Args:
+            batch: A minibatch, or several micro-batches; two examples are taken of it.
+            values: Of the loss's hyperparameters.
+
+        Returns:
+            The innermost layer, or `the loss`; None if nothing draws from PyTorch's generators.
+        """
+        if self._random is _UNSEEN:
+            two = first_examples(batch[0] if isinstance(batch, MicroBatches) else batch, 2)
+            with torch.no_grad():
+                self._random = random_source(
+                    self.net,
+                    lambda: self.loss(self.theta(), two, None, values),
+                    next(iter(self._copy.parameters.values())).device,
+                )
+        return self._random
 
     @property
-    def has_dropout(self) -> bool:
-        """Whether two evaluations of the training loss can differ."""
-        return bool(self._dropouts)
+    def net(self) -> nn.Module:
+        """The copy that is evaluated; its weights are those of the last evaluation."""
+        return self._copy.net
 
     @property
     def normalises(self) -> bool:
         """Whether there are layers of batch normalisation."""
-        return any(isinstance(layer, _BatchNorm) for layer in self._net.modules())
+        return self._copy.normalises
 
     @property
     def size(self) -> int:
@@ -147,7 +147,7 @@ class FlatModel:
     ) -> Tensor:
         """Return the training loss of a batch as a pure function of `theta` and `values`.
 
-        Normalisation uses batch statistics; dropout is off.
+        The same as `tracked_loss`, but that no running statistics are updated.
 
         Args:
             theta: `(D,)` parameters.
@@ -158,15 +158,18 @@ class FlatModel:
         Returns:
             Scalar loss.
         """
-        self._set_mode("pure")
+        self._copy.set_mode("pure")
         kept = self.buffers() if buffers is None else _copies(buffers)
         return self._evaluate(self.objective.loss, theta, batch, kept, values)[0]
 
     def validation_loss(
         self, theta: Tensor, batch: Batch, buffers: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Return the validation loss of a batch, as `loss` does that of training."""
-        self._set_mode("pure")
+        """Return the validation loss of a batch as a pure function of `theta`.
+
+        Layers are in evaluation, but that batch normalisation uses batch statistics.
+        """
+        self._copy.set_mode("validation")
         kept = self.buffers() if buffers is None else _copies(buffers)
         return self._evaluate(self._validation, theta, batch, kept)[0]
 
@@ -188,7 +191,7 @@ class FlatModel:
         Returns:
             Scalar loss, and the metric's sum over the examples (NaN without a metric).
         """
-        self._set_mode("training")
+        self._copy.set_mode("training")
         loss, output = self._evaluate(self.objective.loss, theta, batch, buffers, values)
         with torch.no_grad():
             return loss, self._score(loss, output, batch)
@@ -210,7 +213,7 @@ class FlatModel:
         Returns:
             Means over all examples: of the loss, and of the metric (accuracy: in [0, 1]).
         """
-        self._set_mode("evaluation")
+        self._copy.set_mode("evaluation")
         total = torch.zeros(2, dtype=torch.float64)
         count = 0
         for batch in batches:
@@ -234,9 +237,27 @@ class FlatModel:
         buffers: dict[str, Tensor],
         values: Values = NO_VALUES,
     ) -> tuple[Tensor, Any]:
-        state = {**self.parameters(theta), **buffers}
-        inside = {f"net.{name}": tensor for name, tensor in state.items()}
-        return functional_call(self._call, inside, (loss, batch, values))
+        self._copy.install({**self.parameters(theta), **buffers})
+        with self._differentiable():
+            result = loss(self.net, batch, values)
+        self._copy.collect(buffers)
+        pair = isinstance(result, tuple) and len(result) == 2
+        value, output = result if pair else (result, None)
+        if not isinstance(value, Tensor) or value.dim():
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"the loss returned {what}: return a scalar tensor, the mean over the batch, or "
+                "that and an output"
+            )
+        return value, output
+
+    @contextmanager
+    def _differentiable(self) -> Iterator[None]:
+        """Where PyTorch has several kernels, take one that can be differentiated twice."""
+        recurrent = self._copy.has_recurrence_on_gpu
+        plain = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+        with sdpa_kernel(SDPBackend.MATH), plain:
+            yield
 
     def _score(self, loss: Tensor, output: Any, batch: Batch) -> Tensor:  # noqa: ANN401
         """The metric's sum over a batch."""
@@ -244,18 +265,6 @@ class FlatModel:
             return torch.full_like(loss, torch.nan)
         score = self.objective.metric(output, batch)
         return score.sum() if score.dim() else score * example_count(batch)
-
-    def _set_mode(self, mode: str) -> None:
-        if mode == self._mode:
-            return
-        self._net.train(mode != "evaluation")
-        for layer in self._norms:
-            # Without tracking a layer in training mode neither reads nor writes its buffers.
-            layer.track_running_stats = mode != "pure"
-        if mode == "pure":
-            for layer in self._dropouts:
-                layer.eval()
-        self._mode = mode
 
 
 def _copies(buffers: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Which way to compute Hessian products suits a network: what it refuses, and what is fastest."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from hypergrad.curvature import (
     compiled,
     gradient_and_products,
 )
+from hypergrad.curvature.agreement import PRODUCTS, relative_error
 
 __all__ = ["Choice", "check_strategy", "choose_strategy"]
 
@@ -37,7 +39,7 @@ class Choice(NamedTuple):
         strategy: One of `curvature.STRATEGIES`.
         seconds: For each that fits the network, the shortest time of a gradient with its products.
         skipped: For each that would fit but for a limit of PyTorch or the machine (no batching
-            rule, too little memory, no compiler), which one: a line.
+            rule, too little memory, no compiler), or gives other numbers, why: a line.
     """
 
     strategy: str
@@ -62,15 +64,15 @@ def check_strategy(
         values: Of the loss's hyperparameters.
 
     Raises:
-        ValueError: For dropout with `vmap`, which would draw another mask than the gradient did;
+        ValueError: For random numbers with `vmap`, which would draw others than the gradient did;
             for anything but a chain of known layers with `stacked`; for `compiled` where there is
             no compiler.
     """
     if strategy == "compiled":
         compiled(next(tensors_in(batch)).device.type)
-    if strategy == "vmap" and model.has_dropout:
+    if strategy == "vmap" and (source := model.random_source(batch, values or {})):
         raise ValueError(
-            "the network has dropout, and strategy vmap would draw another mask for the Hessian "
+            f"{source} draws random numbers, and strategy vmap would draw others for the Hessian "
             "products than for the gradient: use strategy='loop'"
         )
     if strategy == "stacked":
@@ -122,23 +124,26 @@ def choose_strategy(
             return False
         return True
 
-    def products(strategy: str) -> None:
-        gradient_and_products(
+    def products(strategy: str) -> Tensor:
+        torch.manual_seed(0)
+        return gradient_and_products(
             lambda point: model.loss(point, batch, buffers, given),
             theta,
             Z,
             strategy,
             training_loss,
-        )
+        )[1]
 
     # Dropout draws from the global generator, and a run must not depend on how long this took.
     with torch.random.fork_rng([theta.device] if theta.is_cuda else []):
         large = count * _activations(training_loss, theta) > BATCHED_LIMIT
         seconds: dict[str, float] = {}
+        first_rows: dict[str, Tensor] = {}
         skipped: dict[str, str] = {}
         for strategy in (name for name in PREFERENCE if fits(name)):
             try:
-                products(strategy)  # what is set up on a first call does not count
+                # What is set up on a first call does not count.
+                first_rows[strategy] = products(strategy)[:1].clone()
             except (RuntimeError, NoCompilerError) as error:
                 reason = str(error) if isinstance(error, ValueError) else known_limit(error)
                 if strategy == "loop" or reason is None:
@@ -146,6 +151,11 @@ def choose_strategy(
                 skipped[strategy] = reason
                 continue
             seconds[strategy] = _seconds(lambda name=strategy: products(name), theta.device)
+        for strategy in list(seconds):  # time must not decide between different numbers
+            error = relative_error(first_rows[strategy], first_rows["loop"])
+            if error > PRODUCTS.get(theta.dtype, math.inf):
+                del seconds[strategy]
+                skipped[strategy] = f"off by {error:.2g} from the products by loop"
         for _ in range(ROUNDS - 1):
             best = min(seconds.values())
             for strategy, before in seconds.items():
@@ -170,7 +180,7 @@ def _activations(loss: Callable[[Tensor], Tensor], theta: Tensor) -> int:
     return sum(sizes)
 
 
-def _seconds(call: Callable[[], None], device: torch.device) -> float:
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
     """Wall time of a call and of all that it has queued on the device."""
     began = time.perf_counter()
     call()

@@ -130,14 +130,14 @@ def check_precision(
         precision: Likewise; None is always possible.
 
     Raises:
-        ValueError: For dropout, tf32 without CUDA, lower precision than that of a float64 run, or
-            a network that does not work in bfloat16.
+        ValueError: For random numbers, tf32 without CUDA, a precision below that of a float64 run,
+            or a network that does not work in bfloat16.
     """
     if precision is None:
         return
-    if model.has_dropout:
+    if source := model.random_source(batch):
         raise ValueError(
-            f"the network has dropout, and Hessian products in {precision} would see another mask "
+            f"{source} draws random numbers, and Hessian products in {precision} would see others "
             "than the gradient: use precision=None"
         )
     if theta.dtype != torch.float32:

@@ -13,6 +13,7 @@ from hypergrad.curvature import STRATEGIES
 from hypergrad.curvature.autotune import Choice, check_strategy, choose_strategy
 from hypergrad.curvature.low_precision import PRECISIONS, check_precision, in_precision
 from hypergrad.differentiation.loss_check import check_loss
+from hypergrad.differentiation.self_test import self_test
 from hypergrad.parallel.ranks import ALONE, Ranks
 
 __all__ = ["ForwardOptions", "choose", "settle"]
@@ -30,12 +31,14 @@ class ForwardOptions:
             those that fit the network, by a short trial; all are exact, but the last bits differ.
         precision: `tf32` (CUDA) or `bfloat16`: Hessian products, and nothing else, in that
             precision. None is that of the parameters.
+        self_test: Whether each problem is tested before its first step, see `self_test`.
     """
 
     clip_products: float | None = None
     truncation: float = 0.0
     strategy: str = "loop"
     precision: str | None = None
+    self_test: bool = True
 
     def __post_init__(self) -> None:
         limit = self.clip_products
@@ -79,7 +82,7 @@ def settle(
 
     Raises:
         ValueError: For a strategy that does not fit, or a precision that cannot be had: see
-            `check_strategy` and `check_precision`.
+            `check_strategy` and `check_precision`; for whatever `self_test` refuses.
     """
     values = check_loss(model, optimizer, schedule, theta, batch)
     if values and options.precision is not None:
@@ -89,15 +92,17 @@ def settle(
         )
     check_strategy(model, options.strategy, batch, values)
     check_precision(model, theta, batch, options.strategy, options.precision)
-    if options.strategy != "auto":
-        return options
-    strategy = None
-    if ranks.rank == 0:
-        choice = choose(model, theta, batch, count, options, ranks, values)
-        strategy = choice.strategy
-        if choice.skipped:
-            warnings.warn(str(choice), stacklevel=2)
-    return replace(options, strategy=ranks.broadcast_object(strategy))
+    if options.strategy == "auto":
+        strategy = None
+        if ranks.rank == 0:
+            choice = choose(model, theta, batch, count, options, ranks, values)
+            strategy = choice.strategy
+            if choice.skipped:
+                warnings.warn(str(choice), stacklevel=2)
+        options = replace(options, strategy=ranks.broadcast_object(strategy))
+    if options.self_test and optimizer is not None and schedule is not None:
+        self_test(model, theta, batch, optimizer, schedule, options.strategy)
+    return options
 
 
 def choose(

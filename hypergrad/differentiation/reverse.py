@@ -35,6 +35,7 @@ from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics, signal_to_noise
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.result import Hypergradients, validation_gradient
+from hypergrad.differentiation.self_test import self_test
 
 __all__ = [
     "PerStep",
@@ -56,10 +57,12 @@ class ReverseOptions:
         validation_chunks: `K`, into how many chunks the validation data is divided. With 2 or
             more, the signal-to-noise of every hypergradient is known, at a Hessian product a
             chunk and step.
+        self_test: Whether each problem is tested before its first step, see `self_test`.
     """
 
     memory_gb: float = 2.0
     validation_chunks: int = 1
+    self_test: bool = True
 
     def __post_init__(self) -> None:
         if not self.memory_gb > 0:
@@ -96,20 +99,36 @@ class PerStep(NamedTuple):
         )
 
 
-def check_reversible(model: FlatModel) -> None:
-    """Refuse a network whose training steps cannot be taken again.
+def check_reversible(
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    optimizer: BoundOptimizer,
+    schedule: Schedule,
+    options: ReverseOptions | None = None,
+) -> None:
+    """Refuse a problem whose training steps cannot be taken again and differentiated.
 
     Args:
         model: The network.
+        theta: `(D,)` initial parameters.
+        batch: A minibatch of the training.
+        optimizer: The inner optimiser.
+        schedule: The values.
+        options: Say whether the problem is tested; not unless they are given.
 
     Raises:
-        ValueError: For dropout, which would draw another mask.
+        ValueError: For random numbers, which would be others; for whatever `check_loss` and
+            `self_test` refuse.
     """
-    if model.has_dropout:
+    values = check_loss(model, optimizer, schedule, theta, batch)
+    if source := model.random_source(batch, values):
         raise ValueError(
-            "the network has dropout, and reverse mode would draw another mask on the way back: "
+            f"{source} draws random numbers, and reverse mode would draw others on the way back: "
             "use forward mode with strategy='loop'"
         )
+    if options is not None and options.self_test:
+        self_test(model, theta, batch, optimizer, schedule, None)
 
 
 def hypergradients(
@@ -141,14 +160,13 @@ def hypergradients(
         Hypergradients, contributing steps, and the final inner state.
 
     Raises:
-        ValueError: If a hyperparameter has more coefficients than there are steps, for dropout, if
-            the memory is too small even with checkpoints, or the schedule does not fit the
-            optimiser.
+        ValueError: If a hyperparameter has more coefficients than there are steps, for random
+            numbers, if the memory is too small even with checkpoints, or the schedule does not fit
+            the optimiser.
     """
-    check_reversible(model)
     contributing_steps(schedule.bases, horizon)
     bound = optimizer.bind(model, schedule)
-    check_loss(model, bound, schedule, theta, batch_at(0))
+    check_reversible(model, theta, batch_at(0), bound, schedule, options)
     state = InnerState.start(theta, len(bound.rule.slots), model.buffers())
     trajectory = Trajectory(horizon, state, options.memory_gb)
     for step in range(horizon):

@@ -95,15 +95,15 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
     with naming_settings():
         data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
         model = make_model(config, data, config.seed)
+        train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
+        batch = train.images[:size], train.labels[:size]
+        optimizer = inner_optimizer(config)
+        start = optimizer.start()
+        bound = optimizer.bind(model, start)
+        values = check_loss(model, bound, start, model.theta(), batch)
         if config.driver == "hypervariance" or config.method.mode == "reverse":
-            check_reversible(model)
+            check_reversible(model, model.theta(), batch, bound, start)
         elif config.driver == "learn":
-            train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
-            batch = train.images[:size], train.labels[:size]
-            optimizer = inner_optimizer(config)
-            start = optimizer.start()
-            bound = optimizer.bind(model, start)
-            values = check_loss(model, bound, start, model.theta(), batch)
             check_strategy(model, strategy, batch, values)
             check_precision(model, model.theta(), batch, strategy, config.hvp.precision)
     buffers = sum(buffer.nbytes for buffer in model.buffers().values())

@@ -183,8 +183,9 @@ class ReverseRun(ScheduledRun):
         schedule: Schedule,
         options: ReverseOptions,
     ) -> None:
-        check_reversible(problem.model)
         super().__init__(problem, schedule)
+        given = problem.model, problem.theta, problem.minibatches.at(0)
+        check_reversible(*given, self._optimizer, schedule, options)
         self._options = options
         self.contributing = contributing_steps(schedule.bases, self.horizon)
         self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)

@@ -36,18 +36,20 @@ PROBES = 5  # steps of each kind, after one that warms up
 ENOUGH = 2.0  # seconds after which fewer steps will do
 
 
-def check_ensemble(model: FlatModel) -> None:
+def check_ensemble(model: FlatModel, batch: Batch) -> None:
     """Refuse a network whose members would not be trained as they are alone.
 
     Args:
         model: The network and its loss.
+        batch: A minibatch, of which two examples are tried.
 
     Raises:
-        ValueError: If it has dropout, whose draws would be others.
+        ValueError: If it draws random numbers, which would be others.
     """
-    if model.has_dropout:
+    if source := model.random_source(batch):
         raise ValueError(
-            "a network with dropout cannot be trained as an ensemble: train one at a time"
+            f"{source} draws random numbers, which would be others in an ensemble: train one at a "
+            "time"
         )
 
 
@@ -62,7 +64,7 @@ class EnsembleRun(InnerRun):
     def __init__(self, problem: InnerProblem, schedules: Sequence[Schedule]) -> None:
         super().__init__(problem)
         model, theta = problem.model, problem.theta
-        check_ensemble(model)
+        check_ensemble(model, problem.minibatches.at(0))
         size = len(schedules)
         if not problem.optimizer.rule.elementwise:
             raise ValueError(
@@ -159,7 +161,7 @@ def fastest_size(
     alone = ScheduledRun(problem, schedule)
     best, seconds = 1, {1: _step_seconds(alone, tick)}
     skipped: dict[int, str] = {}
-    if problem.model.has_dropout:
+    if problem.model.random_source(problem.minibatches.at(0)):
         return EnsembleSize(best, seconds, skipped)
     for size in SIZES:
         if size > largest:

@@ -127,7 +127,7 @@ class _Constant(nn.Module):
         (
             nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.1)),
             "bfloat16",
-            "has dropout, and Hessian products in bfloat16 would see another mask",
+            "'2' .Dropout. draws random numbers, and Hessian products in bfloat16",
         ),
         (_Constant(), "bfloat16", "does not take Hessian products in bfloat16 .*dtype"),
         (nn.Linear(8, 10).double(), "bfloat16", "is for training in float32"),

@@ -7,9 +7,10 @@
 and shrinks the parameters apart from it in AdamW (`theta_{t-1} (1 - alpha mu)` first).
 """
 
+import torch
 from torch import Tensor
 
-from hypergrad.core.rules.rule import Rule, Slots, Values, safe_sqrt
+from hypergrad.core.rules.rule import InTorch, Rule, Slots, Values, safe_sqrt
 
 __all__ = ["adam", "adamw"]
 
@@ -44,4 +45,5 @@ def _rule(name: str, decoupled: bool, weight_decay: float) -> Rule:
     defaults: dict[str, float] = dict(
         zip(NAMES, (float("nan"), 0.9, 0.999, 1e-8, weight_decay), strict=True)
     )
-    return Rule(update, defaults, ("m", "u"), rate="learning_rate", name=name)
+    own = InTorch(torch.optim.AdamW if decoupled else torch.optim.Adam)
+    return Rule(update, defaults, ("m", "u"), rate="learning_rate", name=name, in_torch=own)

@@ -10,7 +10,7 @@
 import torch
 from torch import Tensor
 
-from hypergrad.core.rules.rule import Rule, Slots, Values, safe_sqrt
+from hypergrad.core.rules.rule import InTorch, Rule, Slots, Values, safe_sqrt
 
 __all__ = ["rmsprop"]
 
@@ -41,4 +41,5 @@ def rmsprop(centered: bool = False) -> Rule:
 
     defaults: dict[str, float] = dict(zip(NAMES, (float("nan"), 0.99, 0.0, 1e-8, 0.0), strict=True))
     slots = ("u", "b", "a") if centered else ("u", "b")
-    return Rule(update, defaults, slots, rate="learning_rate", name="rmsprop")
+    own = InTorch(torch.optim.RMSprop, {"centered": centered})
+    return Rule(update, defaults, slots, rate="learning_rate", name="rmsprop", in_torch=own)

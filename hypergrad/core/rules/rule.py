@@ -15,13 +15,14 @@ whatever the number of tangents. Those that do not say so and are differentiated
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-__all__ = ["Injection", "Pulled", "Rows", "Rule", "State", "Value", "safe_sqrt"]
+__all__ = ["InTorch", "Injection", "Pulled", "Rows", "Rule", "State", "Value", "safe_sqrt"]
 
 Value = float | Tensor  # a number; a scalar on the device; `(D,)` or, of `K` models, `(K, 1)`
 Values = Mapping[str, Value]
@@ -94,6 +95,18 @@ class Pulled(NamedTuple):
         return sum(own[1:], own[0]) if own else total
 
 
+class InTorch(NamedTuple):
+    """An optimiser of PyTorch.
+
+    Attributes:
+        kind: Its class.
+        options: What it is made with, beside the values of the rule.
+    """
+
+    kind: type[torch.optim.Optimizer]
+    options: Mapping[str, object] = MappingProxyType({})
+
+
 @dataclass(frozen=True)
 class Rule:
     """An optimiser.
@@ -107,6 +120,7 @@ class Rule:
             still. None if there is none.
         elementwise: Whether every parameter is treated alone.
         name: For messages.
+        in_torch: Where PyTorch has the same optimiser; None where it has not.
     """
 
     update: Update
@@ -115,6 +129,7 @@ class Rule:
     rate: str | None = None
     elementwise: bool = True
     name: str = "custom"
+    in_torch: InTorch | None = field(default=None, hash=False)
 
     def push(
         self,

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hypergrad.core.rules.rule import Pulled, Rows, Rule, Slots, State, Value, Values
+from hypergrad.core.rules.rule import InTorch, Pulled, Rows, Rule, Slots, State, Value, Values
 
 __all__ = ["NAMES", "sgd"]
 
@@ -47,7 +47,8 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
         ValueError: For Nesterov with dampening, which torch refuses too.
     """
     if not nesterov and dampening == 0:
-        return _Plain(_update, DEFAULTS, ("v",), rate=ALPHA, name="sgd")
+        own = InTorch(torch.optim.SGD)
+        return _Plain(_update, DEFAULTS, ("v",), rate=ALPHA, name="sgd", in_torch=own)
     if nesterov and dampening:
         raise ValueError(f"nesterov with dampening={dampening}: use dampening=0")
 
@@ -63,7 +64,8 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
         return theta - alpha * (g + beta * v if nesterov else v), (v,)
 
     name = "nesterov" if nesterov else "sgd"
-    return Rule(update, DEFAULTS, ("v",), rate=ALPHA, name=name)
+    own = InTorch(torch.optim.SGD, {"nesterov": nesterov, "dampening": dampening})
+    return Rule(update, DEFAULTS, ("v",), rate=ALPHA, name=name, in_torch=own)
 
 
 def _update(

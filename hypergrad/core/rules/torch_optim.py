@@ -4,7 +4,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-__all__ = ["Settable", "set_values"]
+__all__ = ["Settable", "set_group_values", "set_values"]
 
 PLACES: Mapping[str, Mapping[str, str]] = {
     "SGD": {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"},
@@ -56,12 +56,27 @@ def set_values(optimizer: Settable, values: Mapping[str, object], used: Collecti
             "the loss or to some of the parameters is for the training loop to set"
         )
     for group in optimizer.param_groups:
-        for name, value in values.items():
-            if places[name] == "betas":
-                betas = list(group["betas"])
-                betas[int(name[-1]) - 1] = value
-                group["betas"] = tuple(betas)
-            elif name == "momentum" and value == 0 and name in used:
-                group["momentum"] = sys.float_info.min
-            else:
-                group[places[name]] = value
+        set_group_values(kind, group, values, used)
+
+
+def set_group_values(
+    kind: str, group: dict, values: Mapping[str, object], used: Collection[str]
+) -> None:
+    """Set values of a rule in one parameter group.
+
+    Args:
+        kind: Name of the optimiser's class.
+        group: The group.
+        values: As for `set_values`, all of which the optimiser takes.
+        used: Likewise.
+    """
+    places = PLACES[kind]
+    for name, value in values.items():
+        if places[name] == "betas":
+            betas = list(group["betas"])
+            betas[int(name[-1]) - 1] = value
+            group["betas"] = tuple(betas)
+        elif name == "momentum" and value == 0 and name in used:
+            group["momentum"] = sys.float_info.min
+        else:
+            group[places[name]] = value

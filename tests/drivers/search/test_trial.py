@@ -186,7 +186,7 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
     found = fastest_size(inner, schedule, largest=8)
     assert (found.size, list(found.seconds)) == (1, [1])
-    with pytest.raises(ValueError, match=r"dropout .*: train one at a time"):
+    with pytest.raises(ValueError, match=r"Dropout.*draws random numbers.*: train one at a time"):
         EnsembleRun(inner, [schedule] * 2)
 
 
