@@ -8,7 +8,8 @@ __all__ = ["known_limit"]
 
 _LIMITS = {
     "out of memory": r"out of memory|not enough memory|can't allocate memory",
-    "not batched by vmap": r"vmap|saved tensor hooks|batching rule|functorch|data pointer|aten::item|Tensor\.item\(\)",
+    "not batched by vmap": r"vmap|saved tensor hooks|batching rule|functorch|data pointer|"
+    r"aten::item|Tensor\.item\(\)",
     "no forward-mode derivative": r"forward AD|forward-mode|jvp|save_for_forward|ZeroTensors",
     "no second derivative": r"derivative for .* is not implemented|differentiate twice|"
     r"double backward|once_differentiable",

@@ -108,7 +108,9 @@ def choose_strategy(
     """
     given, buffers = values or {}, model.buffers()
     batch = micro_batches(batch)[0]
-    Z = torch.ones(count, len(theta), dtype=theta.dtype, device=theta.device)
+    # At random: constant directions lie where many losses are flat.
+    drawn = torch.randn(count, len(theta), generator=torch.Generator().manual_seed(0))
+    Z = drawn.to(theta)
 
     def training_loss(point: Tensor) -> Tensor:
         return model.tracked_loss(point, batch, buffers, given)[0]

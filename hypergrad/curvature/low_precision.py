@@ -135,11 +135,6 @@ def check_precision(
     """
     if precision is None:
         return
-    if source := model.random_source(batch):
-        raise ValueError(
-            f"{source} draws random numbers, and Hessian products in {precision} would see others "
-            "than the gradient: use precision=None"
-        )
     if theta.dtype != torch.float32:
         raise ValueError(
             f"precision={precision!r} is for training in float32, not {theta.dtype}: "
@@ -148,6 +143,11 @@ def check_precision(
     if precision == "tf32" and not theta.is_cuda:
         raise ValueError(
             "precision='tf32' needs a CUDA device: use precision='bfloat16' or precision=None"
+        )
+    if source := model.random_source(batch):
+        raise ValueError(
+            f"{source} draws random numbers, and Hessian products in {precision} would see others "
+            "than the gradient: use precision=None"
         )
     two = first_examples(micro_batches(batch)[0], 2)
     how = "loop" if strategy == "auto" else strategy

@@ -77,7 +77,7 @@ def _moving(problem: TestedProblem) -> Schedule:
 
     def at(rate: float) -> Schedule:
         own = {
-            name: (rate,) * len(own) if optimizer.is_rate(name) else own
+            name: (rate,) * len(own) if own and optimizer.is_rate(name) else own
             for name, own in schedule.items()
         }
         return Schedule(own, schedule.bases)

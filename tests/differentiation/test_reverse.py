@@ -218,7 +218,7 @@ def test_randomness_that_no_layer_declares_is_noticed() -> None:
             return self.linear(nn.functional.dropout(x.flatten(1), training=self.training))
 
     model, problem = FlatModel(Own()), digits_problem("mlp")
-    with pytest.raises(ValueError, match="taken again ends elsewhere.*strategy='loop'"):
+    with pytest.raises(ValueError, match="Own draws random numbers.*strategy='loop'"):
         reverse.hypergradients(
             model, model.theta(), problem.batch_at, problem.validation, sgd_schedule((0.1,)), 3
         )

@@ -99,13 +99,13 @@ def minibatches(problem: Problem, device: torch.device) -> Minibatches:
 
 
 def forward_run(strategy: str) -> Callable[..., InnerRun]:
-    options = ForwardOptions(clip_products=0.5, truncation=0.3, strategy=strategy)
+    options = ForwardOptions(clip_products=0.5, truncation=0.3, strategy=strategy, self_test=False)
     return lambda problem: ForwardRun(problem, SCHEDULE, options)
 
 
 def replayed(problem: InnerProblem) -> InnerRun:
     replay = Replay(problem.model, Recorder(CPU))
-    options = ForwardOptions(clip_products=0.5, truncation=0.3)
+    options = ForwardOptions(clip_products=0.5, truncation=0.3, self_test=False)
     return ForwardRun(problem, SCHEDULE, options, replay=replay)
 
 

@@ -100,7 +100,8 @@ class InTorch(NamedTuple):
 
     Attributes:
         kind: Its class.
-        options: What it is made with, beside the values of the rule.
+        options: What it is made with. Of a momentum any value above zero: every step sets its own,
+            but without one at the start it keeps no velocity.
     """
 
     kind: type[torch.optim.Optimizer]

@@ -47,7 +47,7 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
         ValueError: For Nesterov with dampening, which torch refuses too.
     """
     if not nesterov and dampening == 0:
-        own = InTorch(torch.optim.SGD)
+        own = InTorch(torch.optim.SGD, {"momentum": 0.5})
         return _Plain(_update, DEFAULTS, ("v",), rate=ALPHA, name="sgd", in_torch=own)
     if nesterov and dampening:
         raise ValueError(f"nesterov with dampening={dampening}: use dampening=0")
@@ -64,7 +64,7 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
         return theta - alpha * (g + beta * v if nesterov else v), (v,)
 
     name = "nesterov" if nesterov else "sgd"
-    own = InTorch(torch.optim.SGD, {"nesterov": nesterov, "dampening": dampening})
+    own = InTorch(torch.optim.SGD, {"momentum": 0.5, "nesterov": nesterov, "dampening": dampening})
     return Rule(update, DEFAULTS, ("v",), rate=ALPHA, name=name, in_torch=own)
 
 

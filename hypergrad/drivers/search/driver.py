@@ -156,7 +156,7 @@ class SearchDriver:
         problem = self._trainer.problem(next(self._wanted())).inner
         if config.search.ensemble != "auto":
             try:
-                check_ensemble(problem.model)
+                check_ensemble(problem.model, problem.minibatches.at(0))
             except ValueError as error:
                 raise ConfigError(f"{error} (search.ensemble=1)") from error
             return int(config.search.ensemble)
