@@ -164,6 +164,7 @@ class RunConfig:
     precision: Annotated[str, one_of("float32", "float64")]
     threads: Count | None
     replay: Annotated[str, one_of("auto", "always", "never")]
+    selftest: Annotated[str, one_of("on", "off")]
     jobs: Count
     executor: Annotated[str, one_of("local", "ray")]
     gpus: NotNegative

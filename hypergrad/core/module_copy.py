@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 __all__ = ["Mode", "ModuleCopy", "called", "unwrapped"]
 
@@ -47,7 +47,7 @@ class ModuleCopy:
             for table in (layer._parameters, layer._buffers):
                 for own, tensor in table.items():
                     if tensor is not None:
-                        self._places[names[id(tensor)]].append((table, own))
+                        self._places[names[id(tensor)]].append((table, own))  # type: ignore[arg-type]
         self._buffers = [name for name, _ in copied.named_buffers()]
         self.net = _without_wrappers(copied)
         self.parameters = {n: p for n, p in module.named_parameters() if n in trainable}
@@ -134,7 +134,7 @@ def _inside(module: nn.Module) -> nn.Module | None:
 def _without_wrappers(module: nn.Module) -> nn.Module:
     module = unwrapped(module)
     for layer in list(module.modules()):
-        layer._compiled_call_impl = None
+        layer._compiled_call_impl = None  # type: ignore[assignment]
         for name, child in layer.named_children():
             if _inside(child) is not None:
                 layer._modules[name] = unwrapped(child)
@@ -160,7 +160,7 @@ def _copied(module: nn.Module) -> nn.Module:
 def _check_initialized(module: nn.Module) -> None:
     for layer in module.modules():
         own = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
-        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in own):
+        if any(is_lazy(tensor) for tensor in own):
             raise ValueError(
                 f"{called(module, layer)} does not know its shapes yet: call the module on a batch "
                 "once"

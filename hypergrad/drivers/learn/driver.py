@@ -19,6 +19,7 @@ from hypergrad.data import Batches, Dataset, Images, Minibatches
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.options import ForwardOptions, choose
 from hypergrad.differentiation.reverse import ReverseOptions
+from hypergrad.differentiation.self_test import self_test
 from hypergrad.drivers.batching import (
     hand_set_schedule,
     minibatches_of,
@@ -54,17 +55,20 @@ SPOKEN = 3  # complaints of one outer step that are said aloud
 
 def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
     """Return how the configured method computes hypergradients."""
-    method = config.method
+    method, tested = config.method, config.selftest == "on"
     if method.mode == "reverse":
         reverse = config.reverse
         return ReverseOptions(
-            memory_gb=reverse.memory_gb, validation_chunks=reverse.validation_chunks
+            memory_gb=reverse.memory_gb,
+            validation_chunks=reverse.validation_chunks,
+            self_test=tested,
         )
     return ForwardOptions(
         clip_products=method.clip_products,
         truncation=method.truncation,
         strategy=config.hvp_strategy,
         precision=config.hvp.precision,
+        self_test=tested,
     )
 
 
@@ -110,6 +114,7 @@ class LearnDriver:
         """
         now = self.loop.progress
         self._settle_strategy()
+        self._test_the_problem()
         self.loop.announce()
         while now.seed_index < len(self.config.seeds):
             self._prepare_model()
@@ -252,6 +257,18 @@ class LearnDriver:
             self.loop.watch.note(f"{choice}; hvp.strategy={choice.strategy} skips the trial")
             self.loop.save(None)
         self._options = replace(options, strategy=now.strategy["strategy"])
+
+    def _test_the_problem(self) -> None:
+        """Try at every start whether what is differentiated is the training; say so in a line."""
+        if "ours" not in self._methods or not self._options.self_test:
+            return
+        self._prepare_model()
+        options, schedule = self._options, self._optimizer.start()
+        bound = self._optimizer.bind(self._net, schedule)
+        batch = self._outer_data(0).problem.minibatches.at(0)
+        strategy = options.strategy if isinstance(options, ForwardOptions) else None
+        given = self._net, self._theta, batch, bound, schedule, strategy
+        self.loop.watch.note(str(self_test(*given)))
 
     # Small things
 
