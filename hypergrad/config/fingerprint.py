@@ -19,7 +19,17 @@ GROWING = (
 # What a result depends on only in its last bits, or not at all; and where named data sets lie.
 _NOT_IN_DIGEST = (
     *("experiment", "name", "scale", "figures", "table_column", "smoke_repeats"),
-    *("seed", "repeats", "budget", "jobs", "threads", "replay", "selftest", "outputs", "checkpoint_seconds"),
+    *(
+        "seed",
+        "repeats",
+        "budget",
+        "jobs",
+        "threads",
+        "replay",
+        "selftest",
+        "outputs",
+        "checkpoint_seconds",
+    ),
     *("executor", "gpus", "search.ensemble", "search.trials", "outer.steps", "data.root"),
 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ Batch = Any  # any nest of tensors
 Criterion = Callable[[Any, Tensor], Tensor]
 Loss = Callable[[nn.Module, Batch, Mapping[str, Tensor]], Tensor | tuple[Tensor, Any]]
 Metric = Callable[[Any, Batch], Tensor]
+
+IGNORED = -100  # the label that `cross_entropy` passes over unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ def supervised(criterion: Criterion = F.cross_entropy, metric: Metric | None = N
 
     Args:
         criterion: Maps (predictions, labels) to the mean loss of a batch.
-        metric: Of predictions and the batch; accuracy unless given.
+        metric: Of predictions and the batch. Unless given it is the accuracy, where shapes and
+            types of predictions and labels are those of a classifier; otherwise there is none, and
+            the validation loss decides.
     """
 
     def loss(module: nn.Module, batch: Batch, values: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
@@ -47,7 +52,7 @@ def supervised(criterion: Criterion = F.cross_entropy, metric: Metric | None = N
         predictions = module(x)
         return criterion(predictions, y), predictions
 
-    return Objective(loss, metric=accuracy if metric is None else metric)
+    return Objective(loss, metric=metric or inferred_accuracy)
 
 
 def as_objective(given: Objective | Criterion | Loss) -> Objective:
@@ -68,11 +73,55 @@ def as_objective(given: Objective | Criterion | Loss) -> Objective:
 
 
 def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
-    """Return `(B,)`, whether the largest of the predictions `(B, classes)` is the label.
+    """Return `(B,)`, the share of an example's labels that have the largest prediction.
+
+    The classes are the second dimension, as in `torch.nn.functional.cross_entropy`, and positions
+    of its `ignore_index` do not count.
 
     Args:
-        predictions: Of the network.
-        batch: (inputs, labels, ...), or a mapping with `labels`.
+        predictions: `(B, C, ...)` logits or probabilities of at least two classes.
+        batch: (inputs, labels, ...), or a mapping with `labels`: `(B, ...)` whole numbers.
+
+    Raises:
+        ValueError: For shapes that it cannot judge; give an objective with a metric of its own.
     """
-    labels = batch["labels"] if isinstance(batch, Mapping) else batch[1]
-    return predictions.argmax(-1) == labels
+    labels = _labels(batch)
+    if not _are_classes(predictions, labels):
+        raise ValueError(
+            f"no accuracy of predictions {_form(predictions)} for labels {_form(labels)}: (B, C, "
+            "...) for whole numbers (B, ...) have one, C at least 2; give Objective(metric=...)"
+        )
+    assert isinstance(labels, Tensor)
+    counted = (labels != IGNORED).flatten(1) if labels.dim() > 1 else labels[:, None] != IGNORED
+    right = (predictions.argmax(1) == labels).reshape(counted.shape) & counted
+    return right.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+def inferred_accuracy(predictions: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+    """Return `accuracy` where shapes and types say that there is one, and NaN otherwise."""
+    if _are_classes(predictions, _labels(batch)):
+        return accuracy(predictions, batch)
+    return torch.tensor(torch.nan)
+
+
+def _labels(batch: Batch) -> object:
+    if isinstance(batch, Mapping):
+        return batch.get("labels")
+    return batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+
+
+def _are_classes(predictions: object, labels: object) -> bool:
+    if not isinstance(predictions, Tensor) or not isinstance(labels, Tensor):
+        return False
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if not whole or labels.dim() < 1 or predictions.dim() != labels.dim() + 1:
+        return False
+    return predictions.shape[1] > 1 and (*predictions.shape[:1], *predictions.shape[2:]) == (
+        *labels.shape,
+    )
+
+
+def _form(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"of type {type(value).__name__}"
+    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"

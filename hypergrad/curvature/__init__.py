@@ -12,6 +12,7 @@ This is where nearly all the time of a search goes. Exact strategies share one i
 """
 
 from hypergrad.curvature.batch_norm_kernels import NoCompilerError, compiled
+from hypergrad.curvature.fused import Fused
 from hypergrad.curvature.products import (
     STRATEGIES,
     gradient,
@@ -21,6 +22,7 @@ from hypergrad.curvature.products import (
 from hypergrad.curvature.stacked import check_stackable
 
 __all__ = [
+    "Fused",
     "NoCompilerError",
     "STRATEGIES",
     "check_stackable",

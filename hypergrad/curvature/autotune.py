@@ -13,6 +13,7 @@ from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.limits import known_limit
 from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import (
+    Fused,
     NoCompilerError,
     check_stackable,
     compiled,
@@ -75,8 +76,11 @@ def check_strategy(
             f"{source} draws random numbers, and strategy vmap would draw others for the Hessian "
             "products than for the gradient: use strategy='loop'"
         )
+    two, buffers = first_examples(micro_batches(batch)[0], 2), model.buffers()
+    if strategy in ("fused", "compiled"):
+        with torch.random.fork_rng([]), torch.no_grad(), Fused():
+            model.loss(model.theta(), two, buffers, values or {})
     if strategy == "stacked":
-        two, buffers = first_examples(micro_batches(batch)[0], 2), model.buffers()
         # As in training: the loss is differentiated by its values too.
         given = {name: value.detach().requires_grad_() for name, value in (values or {}).items()}
         check_stackable(

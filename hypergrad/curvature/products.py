@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from hypergrad.curvature.batch_norm_kernels import compiled
-from hypergrad.curvature.fused import Fused
+from hypergrad.curvature.fused import Fused, LayoutError
 from hypergrad.curvature.stacked import stacked_products
 
 __all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
@@ -37,7 +37,7 @@ def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable
     """Return the gradient of a scalar loss, and a function that multiplies by its Hessian there.
 
     Args:
-        loss: Maps `(D,)` parameters to a scalar; twice differentiable.
+        loss: Maps `(D,)` parameters to a scalar; pure, twice differentiable.
         theta: `(D,)` point.
 
     Returns:
@@ -45,7 +45,10 @@ def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable
         The map holds the graph of the gradient: as much memory as the batch's activations.
     """
     point = theta.detach().requires_grad_()
-    with Fused():
+    try:
+        with Fused():
+            value = loss(point)
+    except LayoutError:
         value = loss(point)
     g = torch.autograd.grad(value, point, create_graph=True)[0]
     return g.detach(), lambda Z: _loop(g, point, Z)
