@@ -54,12 +54,22 @@ def settings_without(config: RunConfig, keys: Sequence[str]) -> dict:
     return settings
 
 
-def digest(config: RunConfig) -> str:
+def digest(
+    config: RunConfig, *, data_fingerprint: str | None = None, model_source: str | None = None
+) -> str:
     """Return a name for all that results depend on but seeds, budget, and who does the work.
 
-    A folder of images is known by where it lies, from whatever folder that is said.
+    Args:
+        config: The configuration.
+        data_fingerprint: The data's content, where it is loaded. A folder of images is then known
+            by it, wherever it lies; otherwise by where it lies, from whatever folder that is said.
+        model_source: A hash of the source of a user's own network.
     """
     settings = settings_without(config, _NOT_IN_DIGEST)
-    if config.data.path is not None:
+    if data_fingerprint is not None:
+        settings["data"]["path"] = None
+    elif config.data.path is not None:
         settings["data"]["path"] = str(Path(config.data.path).expanduser().resolve())
+    content = {"data_fingerprint": data_fingerprint, "model_source": model_source}
+    settings |= {name: value for name, value in content.items() if value is not None}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -16,13 +16,14 @@ from hypergrad.data.catalogue import CATALOGUE, DataError, data_root
 from hypergrad.data.torchvision_files import (
     StoredFile,
     find_fault,
+    find_foreign,
     has_checksum,
     one_line,
     stored_files,
     vision_datasets,
 )
 
-__all__ = ["absent", "download"]
+__all__ = ["absent", "download", "not_mnist"]
 
 _SILENCE = 20.0  # seconds without a byte after which a server counts as gone
 
@@ -43,7 +44,7 @@ def download(name: str, root: Path | None = None) -> Path:
         The data root in use.
 
     Raises:
-        DataError: If it cannot be fetched or written.
+        DataError: If it cannot be fetched or written, or other files have MNIST's names.
         ValueError: If there is no such set to download.
     """
     if name not in CATALOGUE or name == "digits":
@@ -53,6 +54,8 @@ def download(name: str, root: Path | None = None) -> Path:
     try:
         if find_fault(name, folder, checksums=True) is None:
             return folder
+        if name == "mnist" and (foreign := find_foreign(folder)) is not None:
+            raise not_mnist(foreign)  # perhaps somebody's own: not to be deleted here
         folder.mkdir(parents=True, exist_ok=True)
         with _only_process(folder / f".{name}.lock", name):
             _fetch(name, folder)  # nothing to do if the other process has fetched it
@@ -78,6 +81,22 @@ def absent(name: str, root: Path, fault: StoredFile) -> DataError:
     inside = fault.path.relative_to(root)
     state = "cut short or unreadable" if os.path.exists(fault.path) else "missing"
     return DataError(f"data set {name} is not in {root} ({inside} is {state}): {_remedy(name)}")
+
+
+def not_mnist(foreign: StoredFile) -> DataError:
+    """Describe a file that bears a name of MNIST's and is not MNIST's.
+
+    Args:
+        foreign: The file.
+
+    Returns:
+        The error to raise.
+    """
+    return DataError(
+        f"{foreign.path} is not MNIST's (its checksum is not {foreign.md5}): move it away and run "
+        "`hypergrad data download mnist`, name a folder that holds MNIST, root=FOLDER, or bring "
+        "images of your own with imagefolder"
+    )
 
 
 def _remedy(name: str) -> str:

@@ -1,9 +1,12 @@
 """Labelled images as tensors on one device, and a training and a test set of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from hypergrad.data.content_hash import content_hash
 
 __all__ = ["Dataset", "Images"]
 
@@ -77,6 +80,8 @@ class Dataset:
         train: The training set; validation images are split off it later.
         test: The test set.
         classes: The classes' names, in the order of the labels.
+        origin: A name for the stored pixels and labels that the set was made from, if there are
+            any: its fingerprint then, whatever device and precision it is moved to.
 
     >>> images = Images(torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64))
     >>> Dataset("zeros", images, images, ("zero",)).shape
@@ -87,6 +92,20 @@ class Dataset:
     train: Images
     test: Images
     classes: tuple[str, ...]
+    origin: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A name for the content: other pixels, labels or order have another one.
+
+        Of a set that was loaded, of the pixels as they were stored, so that the device, the
+        precision and the rounding of another machine do not change it; of any other, of its tensors
+        as they are. Computed once.
+        """
+        if self.origin is not None:
+            return self.origin
+        halves = self.train, self.test
+        return content_hash(*(part for half in halves for part in (half.images, half.labels)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,8 +128,7 @@ class Dataset:
             dtype: As for `Images.to`.
 
         Returns:
-            A data set of the same name and classes.
+            A data set of the same name, classes and origin.
         """
-        return Dataset(
-            self.name, self.train.to(device, dtype), self.test.to(device, dtype), self.classes
-        )
+        train, test = self.train.to(device, dtype), self.test.to(device, dtype)
+        return Dataset(self.name, train, test, self.classes, self.origin)

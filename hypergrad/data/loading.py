@@ -1,17 +1,19 @@
 """Data sets by name, as standardised tensors."""
 
+import warnings
 from pathlib import Path
 
 import torch
 
 from hypergrad.data.catalogue import CATALOGUE, DataError, data_root
+from hypergrad.data.content_hash import content_hash
 from hypergrad.data.digits import read_digits
-from hypergrad.data.downloading import absent, download
+from hypergrad.data.downloading import absent, download, not_mnist
 from hypergrad.data.image_folder import read_folder
 from hypergrad.data.images import Dataset, Images
 from hypergrad.data.splits import balanced_subset
 from hypergrad.data.standardise import Moments, Raw, moments, standardised
-from hypergrad.data.torchvision_files import find_fault, read_torchvision
+from hypergrad.data.torchvision_files import find_fault, find_foreign, read_torchvision
 from hypergrad.data.verification import Source, available, check
 
 __all__ = ["NAMES", "DataError", "Source", "available", "check", "data_root", "download", "load"]
@@ -48,8 +50,11 @@ def load(
     Returns:
         Images as float32.
 
+    Warns:
+        UserWarning: If a folder of images holds what was not read, or not read as it is stored.
+
     Raises:
-        DataError: If the data is absent or broken.
+        DataError: If the data is absent, broken, or not what its name says.
         ValueError: If an argument is out of range.
 
     >>> load("digits", image_size=28, train_size=100).train.images.shape
@@ -62,9 +67,11 @@ def load(
     if name == "imagefolder":
         if path is None:
             raise DataError("imagefolder needs a folder: path=FOLDER")
-        train, test, classes = read_folder(
+        train, test, classes, remarks = read_folder(
             path, train_size=train_size, test_size=test_size, image_size=image_size, seed=seed
         )
+        if remarks:
+            warnings.warn(f"imagefolder {path}: {remarks}", stacklevel=2)
         scale = moments(train.pixels)
     else:
         if path is not None:
@@ -79,6 +86,7 @@ def load(
         Images(standardised(train.pixels, scale, image_size), train.labels),
         Images(standardised(test.pixels, scale, image_size), test.labels),
         classes,
+        origin=content_hash(*train, *test),
     )
 
 
@@ -90,7 +98,10 @@ def _read(name: str, root: Path, *, fetch: bool) -> tuple[Raw, Raw]:
     fault = find_fault(name, root, checksums=False)
     if fault is not None:
         raise absent(name, root, fault)
-    return read_torchvision(name, root)
+    sets = read_torchvision(name, root)
+    if name == "mnist" and (foreign := find_foreign(root)) is not None:
+        raise not_mnist(foreign)
+    return sets
 
 
 def _moments_of(name: str, train: Raw) -> Moments:

@@ -1,5 +1,6 @@
 """MNIST, SVHN and CIFAR-10 in the folders and files that torchvision uses."""
 
+import contextlib
 import pickle
 import warnings
 from pathlib import Path
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
 __all__ = [
     "StoredFile",
     "find_fault",
+    "find_foreign",
     "has_checksum",
     "one_line",
     "read_torchvision",
     "stored_files",
 ]
+
+# torchvision keeps checksums of MNIST's archives only, which may be gone once they are unpacked.
+_UNPACKED = {  # by the checksum of the archive, that of the file in it
+    "f68b3c2dcbeaaa9fbdd348bbdeb94873": "6bbc9ace898e44ae57da46a324031adb",  # train-images
+    "d53e105ee54ea40749a09fcbcd1e9432": "a25bea736e30d166cdddb491f175f624",  # train-labels
+    "9fb629c4189551a2d022fa330f9573f3": "2646ac647ad5339dbf082846283269ea",  # t10k-images
+    "ec29112dd5afa0611ce80d1b7f02629c": "27ae3e4e09519cfbb04c329615203637",  # t10k-labels
+}
 
 _BROKEN = (
     AssertionError,
@@ -35,7 +45,7 @@ _BROKEN = (
 
 
 class StoredFile(NamedTuple):
-    """A file of a data set, and its checksum where torchvision keeps one."""
+    """A file of a data set, and its checksum where one is known."""
 
     path: Path
     md5: str | None
@@ -76,7 +86,9 @@ def stored_files(name: str, root: Path, *, archives: bool = False) -> list[Store
     if name == "mnist":
         folder = root / "MNIST" / "raw"
         packed = [StoredFile(folder / file, md5) for file, md5 in vision.MNIST.resources]
-        return packed if archives else [StoredFile(f.path.with_suffix(""), None) for f in packed]
+        if archives:
+            return packed
+        return [StoredFile(f.path.with_suffix(""), _UNPACKED.get(f.md5 or "")) for f in packed]
     if name == "svhn":
         files = [vision.SVHN.split_list[split] for split in ("train", "test")]
         return [StoredFile(root / file, md5) for _, file, md5 in files]
@@ -93,7 +105,7 @@ def find_fault(name: str, root: Path, *, checksums: bool) -> StoredFile | None:
     Args:
         name: As for `stored_files`.
         root: The data root.
-        checksums: Whether to read whole files and compare checksums, where torchvision keeps them.
+        checksums: Whether to read whole files and compare checksums, where they are known.
 
     Returns:
         The file, or `None` if the set is whole.
@@ -105,6 +117,24 @@ def find_fault(name: str, root: Path, *, checksums: bool) -> StoredFile | None:
                 return file
         except PermissionError:
             return file
+    return None
+
+
+def find_foreign(root: Path) -> StoredFile | None:
+    """Find the first file under a name of MNIST's that is whole and not MNIST's.
+
+    torchvision reads MNIST without a look at checksums; the other sets it compares as it reads.
+
+    Args:
+        root: The data root.
+
+    Returns:
+        The file, or `None` if there is none.
+    """
+    for file in stored_files("mnist", root):
+        with contextlib.suppress(OSError):  # missing or unreadable: as `find_fault` says
+            if _is_whole_idx(file.path) and not has_checksum(file):
+                return file
     return None
 
 

@@ -18,14 +18,6 @@ from hypergrad.data.torchvision_files import (
 
 __all__ = ["Source", "available", "check"]
 
-# torchvision keeps checksums of MNIST's archives only, which may be gone once they are unpacked.
-_UNPACKED_MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
 
 @dataclass(frozen=True)
 class Source:
@@ -102,11 +94,7 @@ def _check_stored(name: str, root: Path) -> str:
     if fault is not None:
         raise absent(name, root, fault)
     packed = [file for file in stored_files(name, root, archives=True) if file.path.exists()]
-    files = [
-        file._replace(md5=file.md5 or _UNPACKED_MD5.get(file.path.name))
-        for file in stored_files(name, root)
-    ]
-    summed = {file for file in (*packed, *files) if file.md5 is not None}
+    summed = {file for file in (*packed, *stored_files(name, root)) if file.md5 is not None}
     for file in sorted(summed):
         if not has_checksum(file):
             raise DataError(
@@ -121,11 +109,12 @@ def _check_stored(name: str, root: Path) -> str:
 def _check_folder(root: Path | None) -> str:
     if root is None:
         raise DataError("imagefolder needs a folder: root=FOLDER")
-    train, test, classes = read_folder(root)
+    train, test, classes, remarks = read_folder(root)
     shape = "x".join(map(str, train.pixels.shape[1:]))
     return (
         f"imagefolder in {root}: {len(classes)} classes, {len(train.labels):,} + "
         f"{len(test.labels):,} images read as {shape}: every file decodes"
+        + (f"; {remarks}" if remarks else "")
     )
 
 

@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from hypergrad.config.checks import ConfigError
+from hypergrad.config.fingerprint import digest
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
+from hypergrad.drivers.identity import check_unchanged, identity_of
 from hypergrad.drivers.inner_optimizer import logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
@@ -53,10 +55,13 @@ def execute(
         Exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
 
     Raises:
+        ConfigError: If data or network are not those that the run began with; it is left as it was.
         RunFailed: For whatever goes wrong on the way.
     """
     config = context.config
     began = time.monotonic()
+    content = identity_of(config, context.data)
+    check_unchanged(run, content)
     if config.driver == "search" and run.is_held():
         with computing(config):
             code = _assist(context, run)
@@ -66,10 +71,12 @@ def execute(
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
-        record_session(run, {**about, "ranks": context.ranks.size})
+        record_session(run, {**about, **content._asdict(), "ranks": context.ranks.size})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
-        about = {"figures": config.figures, "settings": run_settings(config)}
-        run.update_summary({**state, **about})
+        settings = run_settings(config)
+        if "setup" in settings:  # ties the seeds of a table's cell together
+            settings["setup"] = digest(config, **content._asdict())
+        run.update_summary({**state, "figures": config.figures, "settings": settings})
         try:
             with DRIVERS[config.driver](context, run, interrupt, resume) as drive:
                 drive()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["finish_session", "provenance", "record_session"]
+__all__ = ["finish_session", "first_recorded", "provenance", "record_session"]
 
 _FILE = "provenance.json"
 _PACKAGES = ("torch", "torchvision", "numpy")
@@ -62,6 +62,20 @@ def record_session(run: RunDirectory, entry: Mapping[str, object]) -> None:
     record = run.read_json(_FILE) or {**entry, "wall_seconds": 0.0}
     sessions = [*record.get("sessions", []), dict(entry)]
     run.write_json(_FILE, {**record, "sessions": sessions})
+
+
+def first_recorded(run: RunDirectory, name: str) -> object | None:
+    """Return what the first session that recorded something said of it.
+
+    Args:
+        run: The run; need not be held.
+        name: A key of an entry, for example `data_fingerprint`.
+
+    Returns:
+        The value; None if no session recorded one.
+    """
+    found = (session.get(name) for session in run.read_json(_FILE).get("sessions", []))
+    return next((value for value in found if value is not None), None)
 
 
 def finish_session(run: RunDirectory, wall_seconds: float) -> None:

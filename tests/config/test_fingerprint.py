@@ -37,3 +37,13 @@ def test_two_folders_of_images_are_two_data_sets(
     )
     assert roses == again
     assert roses != tulips
+
+
+def test_what_settings_name_is_told_apart_by_content(tmp_path: Path) -> None:
+    def named(folder: str, data: str | None = None, model: str | None = None) -> str:
+        config, _ = compose("baselines/digits", ["data=imagefolder", f"data.path={folder}"])
+        return digest(config, data_fingerprint=data, model_source=model)
+
+    here, there = (str(tmp_path / name) for name in ("here", "there"))
+    assert len({named(here), named(here, "a"), named(here, "b"), named(here, "a", "a")}) == 4
+    assert named(here, "a") == named(there, "a")  # a copy of a folder is the same data

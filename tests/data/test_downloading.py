@@ -123,8 +123,37 @@ def test_the_environment_chooses_the_root(
 
 def test_check_compares_archives_and_counts(mirror: Mirror, tmp_path: Path) -> None:
     download("mnist", tmp_path)
-    with pytest.raises(DataError, match="does not have the checksum"):
+    with pytest.raises(DataError, match="has 20 training images"):
         check("mnist", tmp_path)  # the tiny set is not the real one
+    archive = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte.gz"
+    archive.write_bytes(archive.read_bytes() + b"x")
+    with pytest.raises(DataError, match="ubyte.gz does not have the checksum"):
+        check("mnist", tmp_path)
+
+
+def test_other_files_under_mnists_names_are_refused_and_kept(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums = {
+        hashlib.md5(data).hexdigest(): hashlib.md5(gzip.decompress(data)).hexdigest()
+        for data in mirror.files.values()
+    }
+    monkeypatch.setattr("hypergrad.data.torchvision_files._UNPACKED", sums)
+    download("mnist", tmp_path)
+    assert len(load("mnist", root=tmp_path).train) == 20
+    images = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    foreign = images.read_bytes()[:-1] + b"\x07"  # as long, and laid out the same
+    images.write_bytes(foreign)
+    for use in (
+        lambda: load("mnist", root=tmp_path),
+        lambda: load("mnist", root=tmp_path, download=True),  # as a run does
+        lambda: download("mnist", tmp_path),
+    ):
+        with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte is not MNIST's .*: move it"):
+            use()
+    with pytest.raises(DataError, match="t10k-images-idx3-ubyte does not have the checksum"):
+        check("mnist", tmp_path)
+    assert images.read_bytes() == foreign
 
 
 def test_threads_download_once(mirror: Mirror, tmp_path: Path) -> None:

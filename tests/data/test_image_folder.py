@@ -1,5 +1,6 @@
 """A user's own images, written by the test."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pixels_labels_and_classes(folder: Path) -> None:
-    train, test, classes = read_folder(folder)
+    train, test, classes, remarks = read_folder(folder)
+    assert remarks == ""
     assert classes == ("ant", "bee", "cat")
     assert train.pixels.shape == (15, 3, 4, 6)
     assert train.labels.bincount().tolist() == [4, 6, 5]
@@ -74,7 +76,9 @@ def test_greyscale_palette_and_alpha_become_rgb(tmp_path: Path) -> None:
     grey = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
     for mode in ("L", "P", "RGBA", "1"):
         Image.fromarray(grey).convert(mode).save(tmp_path / f"{mode}.png")
-    pixels = decode([str(tmp_path / f"{mode}.png") for mode in ("L", "P", "RGBA", "1")], None)
+    files = [str(tmp_path / f"{mode}.png") for mode in ("L", "P", "RGBA", "1")]
+    pixels, remarks = decode(files, None)
+    assert not remarks
     assert pixels.shape == (4, 3, 4, 6)
     for channel in pixels[0]:
         assert channel.equal(torch.from_numpy(grey))
@@ -88,7 +92,7 @@ def test_jpegs_decode_in_colour_and_grey(tmp_path: Path) -> None:
         Image.fromarray(image).save(file, quality=75)
     Image.fromarray(noise[0, ..., 0]).save(files[3])
     expected = np.stack([np.array(Image.open(file).convert("RGB")) for file in files])
-    assert decode(files, None).permute(0, 2, 3, 1).equal(torch.from_numpy(expected))
+    assert decode(files, None).pixels.permute(0, 2, 3, 1).equal(torch.from_numpy(expected))
 
 
 def test_only_chosen_files_are_decoded(folder: Path) -> None:
@@ -161,11 +165,102 @@ def test_sizes_and_paths_that_cannot_be_met(folder: Path) -> None:
         load("imagefolder")
 
 
-def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:
-    (folder / "train" / "ant" / "._000.png").write_bytes(b"x")
-    (folder / "train" / "ant" / "notes.txt").write_text("x")
+def test_what_is_passed_over_is_said_by_kind_and_count(folder: Path) -> None:
+    ant = folder / "train" / "ant"
+    (ant / "._000.png").write_bytes(b"x")
     (folder / "train" / ".hidden").mkdir()
-    assert len(read_folder(folder).train.labels) == 15
+    assert read_folder(folder).remarks == ""  # what is hidden is nobody's picture
+    for name in ("a.gif", "b.GIF", "c.jfif", "notes.txt", "README"):
+        (ant / name).write_bytes(b"x")
+    (ant / "nested").mkdir()
+    (ant / "nested.png").mkdir()
+    (folder / "val").mkdir()  # a third set
+    (folder / "test" / "loose.png").write_bytes(b"x")  # in no class
+    found = read_folder(folder)
+    assert len(found.train.labels) == 15
+    said = "passed over 2 .gif, 1 .jfif, 1 .png, 1 .txt, 3 folders, 1 without a suffix"
+    assert found.remarks == said
+    with pytest.warns(UserWarning, match=f"imagefolder .*: {said}"):
+        load("imagefolder", path=folder)
+    assert check("imagefolder", folder).endswith(f"every file decodes; {said}")
+
+
+@pytest.mark.parametrize("suffix", ["tiff", "webp", "png"])
+def test_further_pages_and_frames_are_said(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.new("RGB", (6, 4), (200, 0, 0)), Image.new("RGB", (6, 4), (0, 0, 200))
+    files = [str(tmp_path / f"{i}.{suffix}") for i in range(2)]
+    first.save(files[0], save_all=True, append_images=[second], lossless=True)
+    second.save(files[1], lossless=True)
+    pixels, remarks = decode(files, None)
+    assert pixels[0, :, 0, 0].tolist() == [200, 0, 0]
+    assert remarks == {"with further pages or frames, only the first read": 1}
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+    grey = np.zeros((16, 8), dtype=np.uint8)
+    grey[:8] = 250  # the upper half is light
+    grey[:8, :4] = 125  # and its left less so
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.T,
+        6: lambda a: np.rot90(a),  # shown, it is turned clockwise
+        7: lambda a: a[::-1, ::-1].T,
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"x.{suffix}"
+    Image.fromarray(np.ascontiguousarray(undo(grey))).save(file, exif=exif, quality=100)
+    pixels, remarks = decode([str(file)], None)
+    assert pixels.shape == (1, 3, 16, 8)
+    # Eight by eight pixels are JPEG's own blocks, and 125 and 250 half of one: a few levels off.
+    assert (pixels[0, 0].int() - torch.from_numpy(grey).int()).abs().max() < 8
+    assert remarks == ({} if orientation == 1 else {"turned as EXIF says": 1})
+
+
+def test_transparent_images_lie_on_white(tmp_path: Path) -> None:
+    shape = np.zeros((4, 6, 4), dtype=np.uint8)  # black, and a bar in its transparency alone
+    shape[:, 2:4, 3] = 255
+    shape[0, 2, 3] = 51
+    Image.fromarray(shape).save(tmp_path / "rgba.png")
+    Image.fromarray(shape[..., 2:]).save(tmp_path / "la.png")  # grey and its transparency
+    palette = Image.new("P", (6, 4))
+    palette.putpalette([10, 20, 30, 0, 0, 0])
+    palette.putpixel((0, 0), 1)
+    palette.save(tmp_path / "p.png", transparency=0)
+    pixels, remarks = decode([str(tmp_path / f"{n}.png") for n in ("rgba", "la", "p")], None)
+    expected = torch.full((4, 6), 255, dtype=torch.uint8)
+    expected[:, 2:4] = 0
+    expected[0, 2] = 204  # a fifth of black on white
+    for channel in (*pixels[0], *pixels[1]):
+        assert channel.equal(expected)
+    assert pixels[2, 0].tolist() == [[0] + 5 * [255], *(3 * [6 * [255]])]
+    assert remarks == {"with transparency, laid on white": 3}
+
+
+def test_a_white_shape_on_nothing_is_refused(tmp_path: Path) -> None:
+    shape = np.full((4, 6, 4), 255, dtype=np.uint8)
+    shape[:2, ..., 3] = 0
+    Image.fromarray(shape).save(tmp_path / "white.png")
+    with pytest.raises(DataError, match=r"white.png is white where .* background of its own"):
+        decode([str(tmp_path / "white.png")], None)
+
+
+def test_files_replaced_with_size_and_time_kept_are_read_anew(folder: Path) -> None:
+    file = folder / "train" / "ant" / "000.bmp"  # every file of a size is as long
+    Image.new("RGB", (6, 4), (1, 2, 3)).save(file)
+    before, first = file.stat(), load("imagefolder", path=folder)
+    Image.new("RGB", (6, 4), (1, 2, 4)).save(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    second = load("imagefolder", path=folder)
+    assert not second.train.images.equal(first.train.images)
+    assert second.fingerprint != first.fingerprint
 
 
 def test_check_decodes_every_file(folder: Path) -> None:

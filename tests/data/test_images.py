@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from hypergrad.data import Dataset, Images, balanced_subset, train_validation_split
+from hypergrad.data import Dataset, Images, balanced_subset, load, train_validation_split
+from hypergrad.data.content_hash import content_hash
 
 
 def test_images_move_and_choose() -> None:
@@ -20,6 +21,42 @@ def test_images_move_and_choose() -> None:
     moved = Dataset("x", data, taken, ("a", "b", "c")).to(dtype=torch.float16)
     assert (moved.name, moved.shape, moved.n_classes) == ("x", (2, 2, 2), 3)
     assert {moved.train.images.dtype, moved.test.images.dtype} == {torch.float16}
+
+
+def test_a_fingerprint_is_of_pixels_labels_and_order() -> None:
+    pixels, labels = torch.arange(24.0).view(3, 2, 2, 2), torch.tensor([2, 0, 1])
+
+    def fingerprint(images: torch.Tensor, labels: torch.Tensor, *, test: bool = False) -> str:
+        own, other = Images(images, labels), Images(pixels, torch.tensor([2, 0, 1]))
+        halves = (other, own) if test else (own, other)
+        return Dataset("x", *halves, ("a", "b", "c")).fingerprint
+
+    changed = pixels.clone()
+    changed[0, 0, 0, 0] = torch.nextafter(torch.tensor(0.0), torch.tensor(1.0))
+    order = torch.tensor([1, 0, 2])
+    found = [fingerprint(pixels, labels)]
+    for test in (False, True):
+        found += [
+            fingerprint(changed, labels, test=test),
+            fingerprint(pixels, labels.flip(0), test=test),
+            fingerprint(pixels[order], labels[order], test=test),
+            fingerprint(pixels.view(3, 1, 4, 2), labels, test=test),
+        ]
+    assert len(set(found)) == 9
+    assert fingerprint(pixels.clone(), labels.clone()) == found[0]
+    # Neither how it lies in memory nor its length in it matters.
+    assert fingerprint(pixels.to(memory_format=torch.channels_last), labels) == found[0]
+    many = torch.arange(2500.0)[:, None]
+    assert content_hash(many) == content_hash(many.repeat(1, 2)[:, :1])
+    assert content_hash(many) != content_hash(many.flip(0))
+
+
+def test_a_loaded_set_keeps_its_fingerprint_wherever_it_goes() -> None:
+    data = load("digits", train_size=50)
+    assert data.to(dtype=torch.float64).fingerprint == data.fingerprint
+    assert load("digits", train_size=50).fingerprint == data.fingerprint
+    assert load("digits", train_size=51).fingerprint != data.fingerprint
+    assert load("digits", train_size=50, test_size=50).fingerprint != data.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from hypergrad.runs import provenance as module
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.provenance import finish_session, provenance, record_session
+from hypergrad.runs.provenance import finish_session, first_recorded, provenance, record_session
 
 
 def test_entries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,3 +95,12 @@ def test_sessions_add_up(tmp_path: Path) -> None:
         "wednesday",
     ]
     assert [session.get("wall_seconds") for session in record["sessions"]] == [1.5, None, 2.25]
+
+
+def test_the_first_that_recorded_something_counts(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "fig1")
+    assert first_recorded(run, "pixels") is None
+    for entry in ({"device": "cpu"}, {"pixels": None}, {"pixels": "a"}, {"pixels": "b"}):
+        record_session(run, entry)
+    assert first_recorded(run, "pixels") == "a"
+    assert first_recorded(run, "device") == "cpu"

@@ -18,6 +18,8 @@ import filelock
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.trial import Trial, TrialResult
 from hypergrad.runs.atomic import write_text_atomically
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.provenance import first_recorded
 
 __all__ = ["COLUMNS", "TrialStore", "row_of"]
 
@@ -28,6 +30,7 @@ COLUMNS = (
 ).split()
 
 _NAME = re.compile(r"(final_)?seed\d+_[0-9a-f]{12}")  # a copy that a sync tool made is none
+_CONTENT = ("data_fingerprint", "model_source")  # what a trial was trained on and with
 _NUMBERS = ("validation_loss", "train_loss")  # may be infinite or NaN, which JSON has no word for
 
 
@@ -44,6 +47,8 @@ class TrialStore:
         for path in (self._trials, self._claims):
             path.mkdir(exist_ok=True)
         self._known: dict[str, TrialResult] = {}
+        run = RunDirectory(folder)
+        self._content = {name: first_recorded(run, name) for name in _CONTENT}
 
     def get(self, trial: Trial) -> TrialResult | None:
         """Return what a trial came to, or None if it is not finished as far as is known here."""
@@ -57,11 +62,11 @@ class TrialStore:
         """Read what other processes have finished.
 
         Raises:
-            ValueError: If a file is damaged.
+            ValueError: If a file is damaged, or of other data or another network than this search.
         """
         for path in self._trials.glob("*.json"):
             if path.stem not in self._known and _NAME.fullmatch(path.stem):
-                self._known[path.stem] = _read(path)
+                self._known[path.stem] = self._read(path)
 
     def write(self, trial: Trial, result: TrialResult) -> None:
         """Keep what a trial came to; it is on the disk when this returns."""
@@ -72,6 +77,7 @@ class TrialStore:
             if value is not None and not math.isfinite(value):
                 found[key] = str(value)
         record = {"seed": trial.seed, "final": trial.final, **trial.candidate.as_dict(), **found}
+        record |= self._content
         write_text_atomically(self._trials / f"{name}.json", json.dumps(record) + "\n")
         self._known[name] = result
 
@@ -94,7 +100,7 @@ class TrialStore:
             return None
         path = self._trials / f"{name}.json"
         if path.exists():
-            self._known[name] = _read(path)
+            self._known[name] = self._read(path)
             lock.release()
             return None
         return lock
@@ -102,6 +108,24 @@ class TrialStore:
     def tidy(self) -> None:
         """Remove the locks of a search that has come to its end."""
         shutil.rmtree(self._claims, ignore_errors=True)
+
+    def _read(self, path: Path) -> TrialResult:
+        try:
+            record: Mapping = json.loads(path.read_text(encoding="utf-8"))
+            fields = {name: record[name] for name in TrialResult._fields}
+            for key in _NUMBERS:
+                fields[key] = None if fields[key] is None else float(fields[key])
+            result = TrialResult(**{**fields, "spent": Spent(**fields["spent"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}): delete it, and resume") from error
+        for name, here in self._content.items():
+            there = record.get(name)
+            if there is not None and here is not None and there != here:
+                raise ValueError(
+                    f"{path} is a trial with another {name} ({there}, here {here}): it belongs to "
+                    "another search; take it away, and resume"
+                )
+        return result
 
 
 @lru_cache(maxsize=100_000)
@@ -145,14 +169,3 @@ def row_of(trial: Trial, result: TrialResult) -> dict[str, object]:
         "seconds": round(result.spent.seconds, 4),
         "ensemble": result.ensemble,
     }
-
-
-def _read(path: Path) -> TrialResult:
-    try:
-        record: Mapping = json.loads(path.read_text(encoding="utf-8"))
-        fields = {name: record[name] for name in TrialResult._fields}
-        for key in _NUMBERS:
-            fields[key] = None if fields[key] is None else float(fields[key])
-        return TrialResult(**{**fields, "spent": Spent(**fields["spent"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}): delete it, and resume") from error

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from hypergrad.drivers.search.candidates import Candidate
 from hypergrad.drivers.search.trial import Trial, TrialResult
 from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
 from hypergrad.drivers.search.trial_store import COLUMNS, TrialStore, name_of, row_of
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.provenance import record_session
 
 TRIAL = Trial(Candidate(3, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3,)), seed=2)
 FOUND = TrialResult(0.5, math.nan, None, math.inf, True, 7, 12, Spent(1.5, 12, 0, 1), 4, None)
@@ -51,6 +54,24 @@ def test_a_record_is_named_after_what_was_trained_not_after_its_place() -> None:
         TRIAL._replace(candidate=replace(TRIAL.candidate, milestones=(0.4,))),
     ]
     assert len({name_of(trial) for trial in [TRIAL, *others]}) == 5
+
+
+@pytest.mark.parametrize("name", ["data_fingerprint", "model_source"])
+def test_a_trial_of_other_data_or_another_network_is_refused(tmp_path: Path, name: str) -> None:
+    runs = [RunDirectory.create(tmp_path, "search") for _ in range(3)]
+    for run, content in zip(runs, "aab", strict=True):
+        record_session(run, {name: content})
+    TrialStore(runs[0].path).write(TRIAL, FOUND)
+    (record,) = (runs[0].path / "trials").iterdir()
+    assert json.loads(record.read_text())[name] == "a"
+    stores = [TrialStore(run.path) for run in runs[1:]]
+    for run in runs[1:]:
+        shutil.copy(record, run.path / "trials")
+    stores[0].refresh()
+    assert stores[0].get(TRIAL) is not None
+    for use in (stores[1].refresh, lambda: stores[1].claim(TRIAL)):
+        with pytest.raises(ValueError, match=rf"another {name} \(a, here b\).*take it away"):
+            use()
 
 
 def test_final_trainings_are_not_counted_as_trials(tmp_path: Path) -> None:
