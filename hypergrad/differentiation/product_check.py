@@ -61,7 +61,8 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
     Z = probe(point)
 
     def fault() -> str:
-        return layer_at_fault(model.net, lambda: loss(point), reference) or "the loss"
+        moving = point.clone().requires_grad_()  # tells weights from constants
+        return layer_at_fault(model.net, lambda: loss(moving), reference) or "the loss"
 
     try:
         HZ = product_by(loss, point, Z, reference)
