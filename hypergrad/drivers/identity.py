@@ -129,10 +129,14 @@ def _belongs(other: ModuleType, first: ModuleType) -> bool:
     file, start = _file_of(other), _file_of(first)
     if file is None or start is None:
         return False
-    if other.__name__.partition(".")[0] == first.__name__.partition(".")[0]:
+    package, own = (module.__name__.partition(".")[0] for module in (other, first))
+    if package == own:
         return True
-    inside = file.is_relative_to(start.parent)
-    return inside and "site-packages" not in file.relative_to(start.parent).parts
+    if package == "hypergrad":  # the commit stands for it, in whose checkout they may lie
+        return False
+    if not file.is_relative_to(start.parent):
+        return False
+    return "site-packages" not in file.relative_to(start.parent).parts
 
 
 def _file_of(module: ModuleType) -> Path | None:

@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from commands import Call, only_run
@@ -11,6 +12,7 @@ from PIL import Image
 
 from hypergrad.config.composition import compose
 from hypergrad.config.fingerprint import digest
+from hypergrad.drivers import identity
 from hypergrad.drivers.identity import source_digest
 from hypergrad.models import Network, resolve
 
@@ -127,30 +129,47 @@ def test_a_search_is_not_helped_with_other_pixels(
     assert "its data holds other pixels" in answer.err
 
 
-def test_a_source_is_all_that_a_package_runs(tmp_path: Path) -> None:
+def test_a_source_is_all_that_a_package_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def digest_of(name: str, **changed: str) -> str | None:
         files = {
             "__init__": "START = 1",
             "nets": "from .widths import WIDTH\nfrom . import deep\nclass Net: ...",
-            "widths": "WIDTH = 8",
-            "deep": "import torch\ndef late():\n    import nets_other",
+            "widths": "from .numbers import WIDTH",
+            "numbers": "WIDTH = 8",
+            "deep": "try: from .... import far\nexcept ImportError: import dependency",
             "unused": "",
         } | changed
         folder = tmp_path / name
         (folder / "nets_package").mkdir(parents=True)
         for module, text in files.items():
-            (folder / "nets_package" / f"{module}.py").write_text(text + "\n")
-        for module in [m for m in sys.modules if m.startswith("nets_package")]:
+            path = folder / "site-packages" if module == "dependency" else folder / "nets_package"
+            path.mkdir(exist_ok=True)
+            (path / f"{module}.py").write_text(text + "\n")
+        for module in [m for m in sys.modules if m.startswith(("nets_package", "dependency"))]:
             del sys.modules[module]
         importlib.invalidate_caches()
+        monkeypatch.syspath_prepend(folder / "site-packages")
         return source_digest(resolve("nets_package.nets:Net", beside=folder))
 
-    first = digest_of("first")
-    assert digest_of("same", unused="x = 1") == first
-    for i, module in enumerate(("__init__", "nets", "widths", "deep")):
-        text = {"nets": "from .widths import WIDTH\nfrom . import deep\nclass Net: x = 1"}
-        changed = text.get(module, "WIDTH = 9\nimport torch")
-        assert digest_of(str(i), **{module: changed}) != first
+    first = digest_of("first", dependency="")
+    assert digest_of("same", unused="x = 1", dependency="x = 1") == first  # installed, not own
+    for i, module in enumerate(("__init__", "nets", "widths", "numbers", "deep")):
+        text = {
+            "nets": "from .widths import WIDTH\nfrom . import deep\nclass Net: x = 1",
+            "widths": "from .numbers import WIDTH\nx = 1",
+        }
+        changed = text.get(module, "WIDTH = 9")
+        assert digest_of(str(i), dependency="", **{module: changed}) != first
+
+
+def test_the_library_is_not_the_users_source() -> None:
+    lenet, mlp = sys.modules["hypergrad.models.lenet"], sys.modules["hypergrad.models.mlp"]
+    mine = ModuleType("mine")
+    mine.__file__ = lenet.__file__  # as beside the checkout of this library
+    assert not identity._belongs(mlp, mine)
+    assert identity._belongs(mlp, lenet)
 
 
 def test_a_source_is_all_of_the_users_own_files(tmp_path: Path) -> None:
