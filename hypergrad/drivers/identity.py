@@ -21,6 +21,9 @@ from hypergrad.runs.provenance import first_recorded
 __all__ = ["Identity", "check_unchanged", "identity_of", "source_digest"]
 
 
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
 class Identity(NamedTuple):
     """What the settings of a run name, and do not say.
 
@@ -72,9 +75,9 @@ def check_unchanged(run: RunDirectory, now: Identity) -> None:
 def source_digest(network: Network) -> str | None:
     """Hash the source that a user's own network is made of.
 
-    That is the file of the class or function, and the files beside or below it, or in the same
-    package, that its import statements reach. What is installed elsewhere, what is imported by
-    other means and what is only read as data is not in it.
+    That is the file of the class or function, and what its import statements reach of the same
+    package, or of the folder that it is imported from. What is installed, what is imported by other
+    means and what is only read as data is not in it.
 
     Args:
         network: What makes the network.
@@ -132,11 +135,12 @@ def _belongs(other: ModuleType, first: ModuleType) -> bool:
     package, own = (module.__name__.partition(".")[0] for module in (other, first))
     if package == own:
         return True
-    if package == "hypergrad":  # the commit stands for it, in whose checkout they may lie
+    # The commit stands for hypergrad, in whose checkout they may lie; Python may lie below them.
+    if package == "hypergrad" or package in sys.stdlib_module_names:
         return False
-    if not file.is_relative_to(start.parent):
-        return False
-    return "site-packages" not in file.relative_to(start.parent).parts
+    levels = first.__name__.count(".") + (start.name == "__init__.py")
+    root = start.parents[levels]  # where it is imported from
+    return file.is_relative_to(root) and not _INSTALLED.intersection(file.parts)
 
 
 def _file_of(module: ModuleType) -> Path | None:

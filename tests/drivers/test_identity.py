@@ -137,31 +137,34 @@ def test_a_source_is_all_that_a_package_runs(
             "__init__": "START = 1",
             "nets": "from .widths import WIDTH\nfrom . import deep\nclass Net: ...",
             "widths": "from .numbers import WIDTH",
-            "numbers": "WIDTH = 8",
+            "numbers": "import json\nfrom nets_beside import WIDTH",
             "deep": "try: from .... import far\nexcept ImportError: import dependency",
             "unused": "",
+            "nets_beside": "WIDTH = 8",
+            "dependency": "",
         } | changed
         folder = tmp_path / name
         (folder / "nets_package").mkdir(parents=True)
         for module, text in files.items():
-            path = folder / "site-packages" if module == "dependency" else folder / "nets_package"
+            place = {"dependency": "site-packages", "nets_beside": "."}.get(module, "nets_package")
+            path = folder / place
             path.mkdir(exist_ok=True)
             (path / f"{module}.py").write_text(text + "\n")
-        for module in [m for m in sys.modules if m.startswith(("nets_package", "dependency"))]:
+        for module in [m for m in sys.modules if m.startswith(("nets_", "dependency"))]:
             del sys.modules[module]
         importlib.invalidate_caches()
         monkeypatch.syspath_prepend(folder / "site-packages")
         return source_digest(resolve("nets_package.nets:Net", beside=folder))
 
-    first = digest_of("first", dependency="")
+    first = digest_of("first")
     assert digest_of("same", unused="x = 1", dependency="x = 1") == first  # installed, not own
-    for i, module in enumerate(("__init__", "nets", "widths", "numbers", "deep")):
+    for i, module in enumerate(("__init__", "nets", "widths", "numbers", "deep", "nets_beside")):
         text = {
             "nets": "from .widths import WIDTH\nfrom . import deep\nclass Net: x = 1",
             "widths": "from .numbers import WIDTH\nx = 1",
         }
         changed = text.get(module, "WIDTH = 9")
-        assert digest_of(str(i), dependency="", **{module: changed}) != first
+        assert digest_of(str(i), **{module: changed}) != first
 
 
 def test_the_library_is_not_the_users_source() -> None:
@@ -169,6 +172,12 @@ def test_the_library_is_not_the_users_source() -> None:
     mine = ModuleType("mine")
     mine.__file__ = lenet.__file__  # as beside the checkout of this library
     assert not identity._belongs(mlp, mine)
+    json_module = ModuleType("json")  # of a Python that is installed below
+    json_module.__file__ = mlp.__file__
+    assert not identity._belongs(json_module, mine)
+    beside = ModuleType("beside")
+    beside.__file__ = mlp.__file__
+    assert identity._belongs(beside, mine)
     assert identity._belongs(mlp, lenet)
 
 
