@@ -15,6 +15,7 @@ from hypergrad.core.gradient_transforms import GradientTransform, NoClip
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.rules import DEFAULT, Rule
 from hypergrad.core.rules.check import check_rule
+from hypergrad.core.rules.torch_optim import LearnedFor
 from hypergrad.core.schedule import Schedule, Value
 
 __all__ = ["Assignment", "BoundOptimizer", "InnerOptimizer", "StepValues"]
@@ -61,10 +62,24 @@ class InnerOptimizer:
             return learned
         return [replace(each, basis=per_step(each.over, horizon)) for each in learned]
 
+    @property
+    def learned_for(self) -> LearnedFor:
+        """What a schedule of this optimiser can be applied to."""
+        known = self.rule.in_torch
+        values = {n: v for n, v in self.rule.defaults.items() if not math.isnan(v)}
+        for each in self.hyperparameters:
+            if not each.learned and each.where is None and each.target in self.rule.defaults:
+                own = set(each.coefficients)
+                values[each.target] = own.pop() if len(own) == 1 else math.nan  # fits nothing
+        if known is None:
+            return LearnedFor("", {}, values)
+        options = {n: v for n, v in known.options.items() if n not in self.rule.defaults}
+        return LearnedFor(known.kind.__name__, options, values)
+
     def start(self) -> Schedule:
         """Return the schedule of all starting values that are learned."""
         values = {each.name: each.coefficients for each in self.hyperparameters if each.learned}
-        return Schedule(values, self.bases)
+        return Schedule(values, self.bases, self.learned_for)
 
     @property
     def moves_at_start(self) -> bool:

@@ -5,7 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hypergrad.core import basis as bases_
 from hypergrad.core.basis import Basis, Windows, basis_from
-from hypergrad.core.rules.torch_optim import Settable, set_values
+from hypergrad.core.rules.torch_optim import (
+    PLAIN,
+    LearnedFor,
+    Settable,
+    check_values,
+    set_values,
+)
 
 __all__ = ["Schedule", "contributing_steps", "schedule_in"]
 
@@ -21,6 +27,10 @@ class Schedule(Mapping[str, tuple[float, ...]]):
     Args:
         values: Coefficients by name, in the order of the columns of Z.
         bases: Of those that are not windows, by name.
+        learned_for: The optimiser that the values suit; plain SGD unless given.
+
+    Attributes:
+        learned_for: The same. It is no part of what makes two schedules equal.
 
     Raises:
         ValueError: If a basis has another number of coefficients, or belongs to no value.
@@ -30,8 +40,12 @@ class Schedule(Mapping[str, tuple[float, ...]]):
     """
 
     def __init__(
-        self, values: Mapping[str, Sequence[float]], bases: Mapping[str, Basis] | None = None
+        self,
+        values: Mapping[str, Sequence[float]],
+        bases: Mapping[str, Basis] | None = None,
+        learned_for: LearnedFor | None = None,
     ) -> None:
+        self.learned_for = learned_for
         self._values = {name: tuple(map(float, own)) for name, own in values.items()}
         self._bases = {name: Windows(len(own)) for name, own in self._values.items()} | dict(
             bases or {}
@@ -67,7 +81,12 @@ class Schedule(Mapping[str, tuple[float, ...]]):
         return f"Schedule({self._values}{f', {bases}' if bases else ''})"
 
     @classmethod
-    def from_flat(cls, values: Sequence[float], bases: Mapping[str, Basis]) -> "Schedule":
+    def from_flat(
+        cls,
+        values: Sequence[float],
+        bases: Mapping[str, Basis],
+        learned_for: LearnedFor | None = None,
+    ) -> "Schedule":
         """Return the schedule whose coefficients, one hyperparameter after another, are `values`.
 
         Raises:
@@ -80,7 +99,7 @@ class Schedule(Mapping[str, tuple[float, ...]]):
         for name, basis in bases.items():
             own[name] = tuple(values[start : start + basis.count * basis.size])
             start += basis.count * basis.size
-        return cls(own, bases)
+        return cls(own, bases, learned_for)
 
     @property
     def bases(self) -> dict[str, Basis]:
@@ -126,16 +145,20 @@ class Schedule(Mapping[str, tuple[float, ...]]):
         """Set the values of one step in an optimiser of PyTorch: call it before every `step()`.
 
         Args:
-            optimizer: Of the kind that the schedule was learned for (SGD without dampening or
-                Nesterov unless another was asked for); every parameter group is set.
+            optimizer: As the schedule was learned for: SGD without dampening or Nesterov, unless
+                `learned_for` says otherwise. All its parameter groups are set.
             step: 0-based step of that loop.
             horizon: Its number of steps; the schedule stretches to it.
 
         Raises:
-            ValueError: For values that it does not take.
+            ValueError: For another optimiser or other settings, parameter groups with values of
+                their own, and values that it does not take.
         """
+        values = self.at(step, horizon)
+        check_values(type(optimizer).__name__, values)
+        (self.learned_for or PLAIN).check(optimizer, values)
         used = {name for name, own in self.items() if any(own)}
-        set_values(optimizer, self.at(step, horizon), used)
+        set_values(optimizer, values, used)
 
     def columns(self) -> Iterator[tuple[str, int, float]]:
         """Yield (name, index, coefficient) in the order of the columns of Z."""
@@ -182,4 +205,5 @@ def schedule_in(entry: Mapping) -> Schedule:
     """Return the schedule in an entry of a run's `schedule.json`, which holds more beside it."""
     values = {name: own for name, own in entry.items() if isinstance(own, list)}
     bases = {name: basis_from(kept) for name, kept in entry.get("bases", {}).items()}
-    return Schedule(values, bases)
+    known = entry.get("learned_for")
+    return Schedule(values, bases, None if known is None else LearnedFor(**known))

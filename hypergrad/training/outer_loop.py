@@ -260,7 +260,8 @@ def outer_steps(
         state, columns = outer_optimizer.start(learned)
         state = progress.state or state
         bases = {each.name: each.over for each in learned}
-        schedule = Schedule.from_flat(state.values, bases)
+        optimizer = data.problem.optimizer
+        schedule = Schedule.from_flat(state.values, bases, optimizer.learned_for)
         inner = begin(data, schedule, number)
         seen = trainer.train(inner, data.validation)
         found = None

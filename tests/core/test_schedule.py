@@ -1,12 +1,17 @@
 """Windows and schedules."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from hypergrad.core.basis import Windows, windows
-from hypergrad.core.rules import sgd
+from hypergrad.core.hyperparameters import Hyperparameter
+from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.rules import adamw, sgd
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
-from hypergrad.core.schedule import Schedule
+from hypergrad.core.schedule import Schedule, schedule_in
 
 
 @pytest.mark.parametrize(("count", "horizon"), [(1, 1), (1, 7), (3, 7), (5, 185), (7, 7), (4, 10)])
@@ -89,3 +94,80 @@ def test_apply_makes_torch_sgd_the_inner_optimiser(momenta: tuple[float, ...]) -
         optimizer.step()
         theta, slots = rule.update(2 * theta, theta, slots, schedule.at(step, 12), step)
     torch.testing.assert_close(parameter.detach(), theta, rtol=1e-13, atol=0)
+
+
+def weights(*sizes: int) -> list[torch.Tensor]:
+    return [torch.zeros(size, requires_grad=True) for size in sizes]
+
+
+LEARNED = sgd_schedule((0.1, 0.2), (0.5,), (1e-3,))
+ADAMW = InnerOptimizer(adamw(), (Hyperparameter("learning_rate", 2, 1e-3),))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "optimizer", "message"),
+    [
+        (LEARNED, torch.optim.AdamW(weights(1)), "AdamW takes no momentum"),
+        (
+            Schedule({"learning_rate": (0.1,)}),
+            torch.optim.AdamW(weights(1)),
+            "learned for SGD, not",
+        ),
+        (ADAMW.start(), torch.optim.Adam(weights(1)), "learned for AdamW, not for Adam:"),
+        (LEARNED, torch.optim.Adagrad(weights(1)), "a schedule is for one of SGD"),
+        (
+            LEARNED,
+            torch.optim.SGD(weights(1), lr=1.0, momentum=0.9, nesterov=True),
+            "learned with nesterov=False, and the optimizer has nesterov=True",
+        ),
+        (
+            LEARNED,
+            torch.optim.SGD(weights(1), lr=1.0, momentum=0.9, dampening=0.1),
+            "learned with dampening=0, and the optimizer has dampening=0.1",
+        ),
+        (LEARNED, torch.optim.SGD(weights(1), lr=1.0, maximize=True), "maximize=True"),
+        (
+            LEARNED,
+            torch.optim.SGD([{"params": weights(1), "lr": 0.1}, {"params": weights(1)}], lr=1.0),
+            "the parameter groups have learning_rate=0.1 and 1; a schedule",
+        ),
+        (
+            ADAMW.start(),
+            torch.optim.AdamW(weights(1), weight_decay=0.1),
+            "learned with weight_decay=0.01, and parameter group 0 has weight_decay=0.1",
+        ),
+        (
+            Schedule({"learning_rate": (0.1,)}),
+            torch.optim.SGD(weights(1), lr=1.0, momentum=0.9),
+            "learned with momentum=0, and parameter group 0 has momentum=0.9",
+        ),
+    ],
+)
+def test_apply_refuses_what_the_schedule_was_not_learned_for(
+    schedule: Schedule, optimizer: torch.optim.Optimizer, message: str
+) -> None:
+    before = [{n: v for n, v in g.items() if n != "params"} for g in optimizer.param_groups]
+    with pytest.raises(ValueError, match=message):
+        schedule.apply(optimizer, 0, 10)
+    assert [{n: v for n, v in g.items() if n != "params"} for g in optimizer.param_groups] == before
+
+
+def test_apply_takes_what_the_schedule_was_learned_for() -> None:
+    optimizer = torch.optim.AdamW(weights(1, 2))
+    ADAMW.start().apply(optimizer, 0, 10)
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    nesterov = InnerOptimizer(sgd(nesterov=True), (Hyperparameter("learning_rate", 1, 0.3),))
+    for name in ("momentum", "weight_decay"):
+        assert nesterov.learned_for.values[name] == 0.0
+    fast = torch.optim.SGD(weights(1), lr=1.0, momentum=0.9, nesterov=True)
+    with pytest.raises(ValueError, match="learned with momentum=0, and parameter group 0 has"):
+        nesterov.start().apply(fast, 0, 10)
+
+
+def test_what_a_schedule_was_learned_for_is_kept_with_it() -> None:
+    start = ADAMW.start()
+    assert start.learned_for is not None
+    entry = {**start.as_dict(), "learned_for": asdict(start.learned_for)}
+    kept = schedule_in(json.loads(json.dumps(entry)))
+    assert kept.learned_for == start.learned_for
+    assert schedule_in(start.as_dict()).learned_for is None

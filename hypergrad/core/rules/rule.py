@@ -105,7 +105,7 @@ class InTorch(NamedTuple):
     """
 
     kind: type[torch.optim.Optimizer]
-    options: Mapping[str, object] = MappingProxyType({})
+    options: Mapping[str, bool | float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ def best_as_dict(best: Best) -> dict:
         for name, basis in best.schedule.bases.items()
         if not isinstance(basis, Windows)
     }
+    learned_for = best.schedule.learned_for
     return {
         "outer_step": best.number,
         "validation_accuracy": best.evaluation.validation_accuracy,
@@ -132,6 +133,7 @@ def best_as_dict(best: Best) -> dict:
         "test_accuracy": best.evaluation.test_accuracy,
         **best.schedule.as_dict(),
         **({"bases": bases} if bases else {}),
+        **({} if learned_for is None else {"learned_for": asdict(learned_for)}),
     }
 
 
