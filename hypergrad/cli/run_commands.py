@@ -239,14 +239,10 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
         table.add_column(config.precision)
     for row in found.values:
         verdict = f"{row.verdict} ({row.reason})" if row.reason else row.verdict
-        known = row.difference == row.difference
-        cells = [
-            row.name,
-            f"{row.ours:.4e}",
-            f"{row.difference:.4e}" if known else "",
-            f"{row.error:.1e}" if known else "",
-            verdict,
-        ]
+        numbers = "", ""
+        if not row.reason:
+            numbers = f"{row.difference:.4e}", f"{row.error:.1e}"
+        cells = row.name, f"{row.ours:.4e}", *numbers, verdict
         own = f"{row.own_error:.1e}" if row.keeps_sign else f"{row.own_error:.1e} ±"
         table.add_row(*cells, *([own] if single else []))
     Console().print(table)
