@@ -66,6 +66,39 @@ def test_the_right_derivative_of_a_rough_function_is_not_called_wrong(
     assert judge(rough, X, 1.5 * SLOPE).verdict != AGREE
 
 
+@pytest.mark.parametrize(
+    ("fast", "size", "phase", "slow", "other_size", "other_phase"),
+    [
+        (33030000.0, 2.438e-08, 5.18, 47060.0, 1.027e-12, 3.1),  # a large step is smooth
+        (128100000.0, 2.903e-05, 0.2774, 914.5, 6.543e-10, 1.068),  # a large step is smooth
+        (153100000.0, 7.519e-07, 4.274, 127.9, 2.239e-06, 3.808),  # a step is unsure
+        (278700000.0, 0.0002583, 1.728, 48260.0, 9.05e-07, 2.538),  # a step is unsure
+        (217100000.0, 1.95e-07, 1.972, 246100.0, 3.905e-10, 3.795),  # two steps differ
+        (38520000.0, 6.097e-07, 6.267, 456.6, 7.124e-09, 1.807),  # two steps differ
+    ],
+)
+def test_ripples_of_two_lengths_are_not_taken_for_another_slope(
+    fast: float, size: float, phase: float, slow: float, other_size: float, other_phase: float
+) -> None:
+    """Each pair found at random, as one that some condition of the verdict alone saves."""
+
+    def rough(x: float) -> float:
+        ripple = size * math.sin(fast * (x - X) + phase)
+        return smooth(x) + ripple + other_size * math.sin(slow * (x - X) + other_phase)
+
+    ripples = fast * size * math.cos(phase) + slow * other_size * math.cos(other_phase)
+    assert judge(rough, X, SLOPE + ripples).verdict != DISAGREE
+
+
+def test_what_a_jump_happens_to_say_confirms_nothing() -> None:
+    def jumps(x: float) -> float:
+        return smooth(x) + 0.01 * (x > X)
+
+    h = 1e-4 * X
+    wide, narrow = ((jumps(X + d) - jumps(X - d)) / (2 * d) for d in (h, h / 2))
+    assert judge(jumps, X, (4 * narrow - wide) / 3).verdict != AGREE
+
+
 @pytest.mark.parametrize("claimed", [1e-14, 3e-14, -1e-14])
 def test_a_derivative_below_rounding_is_unknown(claimed: float) -> None:
     found = judge(lambda x: 2.0 + 1e-14 * x, X, claimed)
