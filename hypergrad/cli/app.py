@@ -187,11 +187,13 @@ def runs(
 def check(
     experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
     overrides: Overrides = None,
-    steps: Annotated[int, typer.Option(min=2, help="Inner steps to differentiate through.")] = 20,
+    steps: Annotated[int, typer.Option(min=2, help="Inner steps of every training.")] = 20,
 ) -> int:
-    """Compare the configured mode's hypergradients with autograd through the unrolled loop.
+    """Compare the configured mode's hypergradients with differences of ordinary trainings.
 
-    In float64, on this machine: forward mode, or reverse mode with method=unshared.
+    On this machine, in float64: forward mode, or reverse mode with method=unshared, against the
+    plain network trained by torch.optim with every value a little larger and smaller. Then the
+    run's own precision against float64.
     """
     from hypergrad.cli import run_commands
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +13,9 @@ from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from hypergrad.drivers.gradcheck import GradientCheck
 
 __all__ = ["Mode", "check", "start"]
 
@@ -208,7 +211,7 @@ def _print_cost(name: str, config: RunConfig) -> None:
 
 
 def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
-    """Compare the configured mode with autograd through the unrolled loop.
+    """Compare the configured mode with differences of ordinary trainings, and say what was found.
 
     Args:
         experiment: A name in `conf/experiment`.
@@ -218,26 +221,68 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
     Returns:
         0 if they agree, otherwise 1.
     """
-    config, _ = configs.compose(experiment, [*overrides, "precision=float64"])
+    config, _ = configs.compose(experiment, overrides)
     from hypergrad.drivers.context import make_model, prepare
-    from hypergrad.drivers.gradcheck import TOLERANCE, compare
+    from hypergrad.drivers.gradcheck import compare
 
     context = prepare(config)
     model = make_model(config, context.data, config.seed)
-    rows = compare(config, model, context.data, steps)
+    found = compare(config, model, context.data, steps)
+    single = config.precision != "float64"
     mode = config.method.mode
-    table = Table("hyperparameter", f"{mode} mode", "autograd", "relative error")
-    for row in rows:
-        table.add_row(row.name, f"{row.ours:.9e}", f"{row.autograd:.9e}", f"{row.error:.1e}")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)  # 80 columns are enough
+    table.add_column("value", overflow="fold")
+    for name in (mode, "trainings", "error"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("verdict", max_width=14)
+    if single:
+        table.add_column(config.precision)
+    for row in found.values:
+        verdict = f"{row.verdict} ({row.reason})" if row.reason else row.verdict
+        numbers = "", ""
+        if not row.reason:
+            numbers = f"{row.difference:.4e}", f"{row.error:.1e}"
+        cells = row.name, f"{row.ours:.4e}", *numbers, verdict
+        own = f"{row.own_error:.1e}" if row.keeps_sign else f"{row.own_error:.1e} ±"
+        table.add_row(*cells, *([own] if single else []))
     Console().print(table)
-    worst = max(row.error for row in rows)
-    agree = worst <= TOLERANCE
-    verdict = "agree" if agree else "DO NOT AGREE"
-    print(
-        f"{_subject(config)}, {steps} steps, float64: they {verdict} "
-        f"(worst {worst:.1e}, allowed {TOLERANCE:.0e})"
-    )
-    return 0 if agree else 1
+    print(f"{_subject(config)}, {steps} steps: {_verdict(found)}")
+    if single:
+        print(f"{config.precision} against float64: {_precision_verdict(found)}")
+    return 0 if found.passes else 1
+
+
+def _verdict(found: "GradientCheck") -> str:
+    """One line on the derivatives."""
+    from hypergrad.drivers.scalar_differences import AGREE, DISAGREE
+
+    if not found.same_training:
+        return (
+            "they DO NOT AGREE: what is differentiated is not the plain training (its weights end "
+            f"{found.weights_error:.1e} apart)"
+        )
+    every = len(found.values)
+    told = [row for row in found.values if row.verdict == AGREE]
+    wrong = [row.name for row in found.values if row.verdict == DISAGREE]
+    if wrong:
+        return f"they DO NOT AGREE in {', '.join(wrong)}"
+    reasons = ", ".join(sorted({row.reason for row in found.values if row.reason}))
+    if not told:
+        return f"whether they agree cannot be told ({reasons}): try fewer steps"
+    worst = max(row.error for row in told)
+    rest = f"; {every - len(told)} cannot be told ({reasons})" if len(told) < every else ""
+    return f"they agree ({len(told)} of {every} values, worst {worst:.1e}{rest})"
+
+
+def _precision_verdict(found: "GradientCheck") -> str:
+    """One line on rounding, which is no fault of the derivatives."""
+    other = [row.name for row in found.values if not row.keeps_sign]
+    if other:
+        return (
+            f"another sign of {', '.join(other)}: rounding grows along this training (chaos), so "
+            "trust no such sign"
+        )
+    return f"the same signs, worst error {max(row.own_error for row in found.values):.1e}"
 
 
 def _subject(config: RunConfig) -> str:

@@ -55,6 +55,32 @@ FIGURES_OF = {
     "table1_cpu": ("table1",),
     "baselines": ("fig5",),
 }
+WRONG_NETWORK = """
+import torch
+from torch import nn
+
+
+class Wrong(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient * (1 - x.detach().tanh() ** 2)
+
+
+class Net(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Flatten(), nn.Linear(64, 8), Activation(), nn.Linear(8, classes))
+
+
+class Activation(nn.Module):
+    def forward(self, x):
+        return Wrong.apply(x)
+"""
 LEARNING = ("quickstart", "fig1")  # the others have tests of their own for what they write
 
 
@@ -286,7 +312,29 @@ def test_cfg_job_prints_yaml(call: Call) -> None:
 def test_check_agrees(call: Call) -> None:
     answer = call("check", "quickstart", "scale=smoke", "--steps", "6")
     assert answer.code == 0
-    assert "they agree" in answer.out
+    assert "6 steps: they agree (7 of 7 values, worst " in answer.out
+    assert "float32 against float64: the same signs, worst error " in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_check_in_float64_has_nothing_else_to_compare(call: Call) -> None:
+    typed = "check quickstart method=unshared scale=smoke precision=float64 --steps 5"
+    answer = call(*typed.split())
+    assert answer.code == 0
+    assert "reverse" in answer.out
+    assert "against float64" not in answer.out
+
+
+def test_check_of_a_wrong_derivative_fails_and_names_the_values(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("wrong_net.py").write_text(WRONG_NETWORK)
+    custom = "model=custom model.name=wrong_net:Net hvp.strategy=loop scale=smoke"
+    few = "hyperparameters.learning_rate.count=2 --steps 4"
+    answer = call("check", "quickstart", *custom.split(), *few.split())
+    assert answer.code == 1
+    assert "4 steps: they DO NOT AGREE in learning_rate[0]" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -364,5 +412,5 @@ def test_dry_run_needs_no_data(call: Call) -> None:
 def test_help_of_check_says_what_it_compares(call: Call) -> None:
     answer = call("check", "--help")
     text = " ".join(answer.out.split())
-    assert "with autograd through the unrolled loop" in text
+    assert "with differences of ordinary trainings" in text
     assert "forward mode, or reverse mode with method=unshared" in text
