@@ -26,9 +26,9 @@ class ScaledDotProduct(ByHand):
     def inside(self, h: Tensor) -> Tensor:
         q, k, v = (f(h).unsqueeze(1) for f in (self.query, self.key, self.value))
         p = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(
-            q, k, v, dropout_p=p, is_causal=self.causal
-        ).squeeze(1)
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal).squeeze(
+            1
+        )
 
 
 class MultiHead(OnSequences):
@@ -87,7 +87,5 @@ NETWORKS = (
     Network("MultiheadAttention with dropout", lambda: MultiHead(0.3), "either", "dropout|draw"),
     Network("TransformerEncoderLayer", encoder),
     Network("TransformerEncoderLayer, norm first", lambda: encoder(norm_first=True)),
-    Network(
-        "TransformerEncoderLayer with dropout", lambda: encoder(0.2), "either", "dropout|draw"
-    ),
+    Network("TransformerEncoderLayer with dropout", lambda: encoder(0.2), "either", "dropout|draw"),
 )

@@ -52,7 +52,7 @@ class Network:
             (a regular expression).
         loss: Of the module that is handed over: most losses do not need it.
         batches: Maps an index and a size to a batch.
-        own_type: Whether it stays in its own precision, whatever is asked.
+        own_type: Of its data, if it stays in its own precision, whatever is asked.
         warns: Regular expressions of PyTorch's warnings that are this network's own.
         slow: Whether even one strategy takes seconds.
     """
@@ -63,7 +63,7 @@ class Network:
     names: str = ""
     loss: Callable[[nn.Module], Loss] = lambda module: cross_entropy
     batches: Callable[[int, int], Batch] = vectors
-    own_type: bool = False
+    own_type: torch.dtype | None = None
     warns: Sequence[str] = ()
     slow: bool = False
 
@@ -72,7 +72,7 @@ class Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = self.make()
-        return module if self.own_type else module.to(dtype)
+        return module.to(dtype) if self.own_type is None else module
 
 
 class Around(nn.Module):

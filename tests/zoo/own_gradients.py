@@ -110,7 +110,10 @@ class _CubeForFunctions(torch.autograd.Function):
 
 
 class _CubeOnce(_Cube):
-    """Its author says that it can be differentiated once."""
+    """Its author says that it can be differentiated once.
+
+    `torch.autograd.grad` with `inputs` leaves out what its second derivative would raise.
+    """
 
     @staticmethod
     @once_differentiable
@@ -159,7 +162,9 @@ class Inner(Around):
 NETWORKS = (
     Network("a scale under no_grad", ScaledWithoutGradient, "either", GRADIENT),
     Network("a detached gate", Detached, "either", GRADIENT),
-    Network("a detached function of the inputs", lambda: DetachedInput(nn.Tanh()), "either", GRADIENT),
+    Network(
+        "a detached function of the inputs", lambda: DetachedInput(nn.Tanh()), "either", GRADIENT
+    ),
     Network("straight-through", StraightThrough, "either", GRADIENT),
     Network("stop-gradient between two halves", StopHalf, "either", GRADIENT),
     Network(".data of a weight", DataAttribute, "either", GRADIENT),
@@ -170,7 +175,7 @@ NETWORKS = (
     Network(
         "a Function that is once differentiable",
         lambda: Applied(_CubeOnce),
-        "refused",
+        "either",
         f"{GRADIENT}|Cube|differentiable",
     ),
     Network(

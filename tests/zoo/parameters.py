@@ -212,11 +212,13 @@ NETWORKS = (
         batches=tokens,
     ),
     Network("several inputs", TwoInputs, loss=lambda _: of_two_inputs, batches=halves),
-    Network("an output with its loss", lambda: WithItsLoss(nn.Tanh()), loss=lambda _: of_the_output),
+    Network(
+        "an output with its loss", lambda: WithItsLoss(nn.Tanh()), loss=lambda _: of_the_output
+    ),
     Network("a penalty over module.parameters()", plain, loss=lambda _: penalised),
     Network("a loss of the outer module", plain, "either", "module", loss=closing_over),
+    Network("a penalty of the outer module", plain, "either", "module", loss=penalty_closing_over),
     Network(
-        "a penalty of the outer module", plain, "either", "module", loss=penalty_closing_over
+        "a term of the loss on self", lambda: Auxiliary(nn.Tanh()), loss=lambda _: with_auxiliary
     ),
-    Network("a term of the loss on self", lambda: Auxiliary(nn.Tanh()), loss=lambda _: with_auxiliary),
 )

@@ -114,9 +114,17 @@ HOOK = "hook"
 
 NETWORKS = (
     Network("checkpoint, non-reentrant", lambda: Checkpointed(False)),
-    Network("checkpoint, reentrant", lambda: Checkpointed(True), "either", "checkpoint|reentrant", warns=(NO_INPUT,)),
     Network(
-        "checkpoint over a convolution", lambda: CheckpointedConvolution(nn.BatchNorm2d(3)), "either"
+        "checkpoint, reentrant",
+        lambda: Checkpointed(True),
+        "either",
+        "checkpoint|reentrant",
+        warns=(NO_INPUT,),
+    ),
+    Network(
+        "checkpoint over a convolution",
+        lambda: CheckpointedConvolution(nn.BatchNorm2d(3)),
+        "either",
     ),
     Network("checkpoint_sequential", CheckpointedSegments),
     Network("saved_tensors_hooks", lambda: Packed(body()), "either", HOOK),

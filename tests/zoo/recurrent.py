@@ -48,9 +48,7 @@ NETWORKS = (
         "LSTM, both ways",
         lambda: Recurrent(nn.LSTM(4, 3, batch_first=True, bidirectional=True), 6),
     ),
-    Network(
-        "LSTM of packed sequences", lambda: Packed(nn.LSTM(4, 4, batch_first=True)), "either"
-    ),
+    Network("LSTM of packed sequences", lambda: Packed(nn.LSTM(4, 4, batch_first=True)), "either"),
     Network(
         "LSTM with dropout",
         lambda: Recurrent(nn.LSTM(4, 3, 2, batch_first=True, dropout=0.3), 3),

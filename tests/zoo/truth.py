@@ -61,12 +61,13 @@ def of_type(batch: Batch, dtype: torch.dtype) -> Batch:
 
 
 def batch_at(network: Network, step: int, dtype: torch.dtype) -> Batch:
-    return of_type(network.batches(step, BATCH), dtype)
+    return of_type(network.batches(step, BATCH), network.own_type or dtype)
 
 
 def held_out(network: Network, dtype: torch.dtype) -> list[Batch]:
     """Two batches of different size: the mean over examples matters."""
-    return [of_type(network.batches(50 + i, size), dtype) for i, size in enumerate(HELD_OUT)]
+    own = network.own_type or dtype
+    return [of_type(network.batches(50 + i, size), own) for i, size in enumerate(HELD_OUT)]
 
 
 @contextmanager
