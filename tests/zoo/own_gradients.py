@@ -1,11 +1,13 @@
 """Gradients that are not those of the forward pass: detached, reversed, or written by hand."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from zoo.network import Around, Network
+
+Context: TypeAlias = Any  # what PyTorch hands to a Function has no type
 
 GRADIENT = "detach|no_grad|gradient|derivative|symmetric|backward"
 
@@ -62,11 +64,11 @@ class Item(Around):
 
 class _Reversal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor) -> Tensor:
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Context, g: Tensor) -> Tensor:  # type: ignore[override]
         return -0.5 * g
 
 
@@ -74,12 +76,12 @@ class _Cube(torch.autograd.Function):
     """Right, and twice differentiable."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return x**3 / 3
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Context, g: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         return g * x**2
 
@@ -94,17 +96,17 @@ class _CubeForFunctions(torch.autograd.Function):
         return x**3 / 3
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Context, g: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         return g * x**2
 
     @staticmethod
-    def jvp(ctx: Any, t: Tensor) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Context, t: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         return t * x**2
 
@@ -117,7 +119,7 @@ class _CubeOnce(_Cube):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Context, g: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         return g * x**2
 
@@ -126,12 +128,12 @@ class _CubeKept(torch.autograd.Function):
     """It keeps a number of its own, so that its second derivative is wrong without a word."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor) -> Tensor:
         ctx.slope = x**2
         return x**3 / 3
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Context, g: Tensor) -> Tensor:  # type: ignore[override]
         return g * ctx.slope
 
 

@@ -166,6 +166,7 @@ class Auxiliary(Around):
 
 def with_auxiliary(module: nn.Module, batch: Batch, values: Values) -> Tensor:
     value = cross_entropy(module, batch, values)
+    assert isinstance(module.extra, Tensor)
     return value + 0.3 * module.extra
 
 

@@ -1,4 +1,7 @@
-"""Networks that draw random numbers: dropout in every form, noise, stochastic depth."""
+"""Networks that draw random numbers: dropout in every form, noise, stochastic depth.
+
+Normal numbers are drawn in float64, so that those of float32 are the same: PyTorch draws others.
+"""
 
 import random
 
@@ -24,7 +27,9 @@ class AlwaysOn(Around):
 
 class Noise(Around):
     def inside(self, h: Tensor) -> Tensor:
-        return h + 0.3 * torch.randn_like(h) if self.training else h
+        if not self.training:
+            return h
+        return h + 0.3 * torch.randn_like(h, dtype=torch.float64).to(h)
 
 
 class OwnGenerator(Around):
@@ -79,6 +84,8 @@ class PerExample(StochasticDepth):
 class DropConnect(Around):
     """Weights are left out, not activations."""
 
+    middle: nn.Linear
+
     def __init__(self) -> None:
         super().__init__(nn.Linear(6, 6))
 
@@ -101,7 +108,8 @@ class Variational(Around):
     def inside(self, h: Tensor) -> Tensor:
         mean, spread = self.middle(h).chunk(2, dim=1)
         spread = F.softplus(spread)
-        return torch.distributions.Normal(mean, spread).rsample() if self.training else mean
+        sample = torch.distributions.Normal(mean.double(), spread.double()).rsample()
+        return sample.to(h) if self.training else mean
 
 
 class InEvaluation(Around):
@@ -145,6 +153,6 @@ NETWORKS = (
     Network("stochastic depth by Python's random", StochasticDepthOfPython, "either", "dice|state"),
     Network("stochastic depth by example", PerExample, "either", DRAWS),
     Network("Gumbel softmax", Gumbel, "either", DRAWS),
-    Network("reparametrised sample", lambda: Variational(), "either", DRAWS),
+    Network("reparametrised sample", Variational, "either", DRAWS),
     Network("mixup in the network", Mixed, "either", DRAWS),
 )

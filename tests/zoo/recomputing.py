@@ -42,7 +42,7 @@ class Packed(Around):
 
 def hooked(register: str, hook: object) -> nn.Module:
     net = Around(body())
-    getattr(net.middle[0], register)(hook)
+    getattr(net.middle.get_submodule("0"), register)(hook)
     return net
 
 
@@ -67,7 +67,7 @@ class OfAWeight(Around):
 
     def __init__(self) -> None:
         super().__init__(body())
-        self.middle.register_full_backward_hook(self.scaled)
+        self.middle.register_full_backward_hook(self.scaled)  # type: ignore[arg-type]
 
     def scaled(self, module: nn.Module, into: tuple[Tensor], out: object) -> tuple[Tensor]:
         return (into[0] * (1 + self.head.weight.square().mean()),)

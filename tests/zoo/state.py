@@ -99,6 +99,7 @@ class AveragedWeights(Around):
     """A moving average of its own weights, which evaluation uses."""
 
     average: Tensor
+    middle: nn.Linear
 
     def __init__(self) -> None:
         super().__init__(nn.Linear(6, 6))
@@ -165,14 +166,18 @@ class Warmed(Around):
 class Cached(Around):
     """A product of weights that is computed once and kept."""
 
+    middle: nn.Linear
+    kept: Tensor | None
+
     def __init__(self) -> None:
         super().__init__(nn.Linear(6, 6))
-        self.kept: Tensor | None = None
+        self.kept = None
 
     def inside(self, h: Tensor) -> Tensor:
         if self.kept is None:
             self.kept = self.middle.weight.detach() @ self.middle.weight.detach()
-        return torch.tanh(self.middle(h) + h @ self.kept)
+        kept = self.kept
+        return torch.tanh(self.middle(h) + h @ kept)
 
 
 NETWORKS = (

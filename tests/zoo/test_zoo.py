@@ -1,7 +1,7 @@
 """Every network of the zoo, in every mode and precision: exact, or refused by name."""
 
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -69,10 +69,11 @@ def unrolled_truth(network: Network) -> torch.Tensor:
         name: Coefficients(values, unrolled.windows(len(values)), name)
         for name, values in SCHEDULE.items()
     }
+    loss: Any = cross_entropy
     found = unrolled.unrolled(
         network.build(double),
-        cross_entropy,
-        cross_entropy,
+        loss,
+        loss,
         lambda step: batch_at(network, step, double),
         held_out(network, double),
         unrolled.sgd(),

@@ -103,9 +103,10 @@ def train(network: Network, coefficients: Tensor, dtype: torch.dtype = torch.flo
         loss.backward()
         optimizer.step()
     weights = [p.detach().reshape(-1) for p in module.parameters() if p.requires_grad]
-    for layer in [m for m in module.modules() if _uses_the_batch(m)]:
-        layer.track_running_stats = False
-        layer.register_forward_pre_hook(_in_training)
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm) and layer.training:
+            layer.track_running_stats = False
+            layer.register_forward_pre_hook(_in_training)
     module.eval()
     total = 0.0
     with torch.no_grad():
@@ -113,10 +114,6 @@ def train(network: Network, coefficients: Tensor, dtype: torch.dtype = torch.flo
             result = loss_of(module, batch, {})
             total += size * float(result[0] if isinstance(result, tuple) else result)
     return Trained(total / sum(HELD_OUT), torch.cat(weights))
-
-
-def _uses_the_batch(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.training
 
 
 def _in_training(layer: nn.Module, _: object) -> None:

@@ -16,7 +16,7 @@ def compiled() -> nn.Module:
 
 def compiled_inside() -> nn.Module:
     net = plain()
-    net.middle.compile(backend="aot_eager")
+    net.get_submodule("middle").compile(backend="aot_eager")
     return net
 
 
@@ -27,7 +27,7 @@ class Delegating(nn.Module):
         super().__init__()
         self.wrapped = plain()
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
         try:
             return super().__getattr__(name)
         except AttributeError:
