@@ -32,8 +32,8 @@ class ModuleCopy:
         parameters: The original's trainable parameters, by name; those that are tied, once.
 
     Raises:
-        ValueError: For a module that cannot be copied, or whose parameters have no shape yet, or
-            several types or devices.
+        ValueError: For a module that cannot be copied, or whose parameters have no shape yet,
+            several types or devices, or hooks.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -52,6 +52,7 @@ class ModuleCopy:
         self.net = _without_wrappers(copied)
         self.parameters = {n: p for n, p in module.named_parameters() if n in trainable}
         _check_types(self.parameters)
+        _check_hooks(self.parameters)
         self._layers = list(self.net.modules())
         self._trained = [layer.training for layer in self._layers]
         self._tracking = [
@@ -164,6 +165,15 @@ def _check_initialized(module: nn.Module) -> None:
             raise ValueError(
                 f"{called(module, layer)} does not know its shapes yet: call the module on a batch "
                 "once"
+            )
+
+
+def _check_hooks(parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise ValueError(
+                f"parameter {name} has a hook of its own on its gradient, which other weights put "
+                "in its place would not have: change the gradient in the loss, or by a transform"
             )
 
 

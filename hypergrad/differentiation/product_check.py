@@ -10,7 +10,7 @@ from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.limits import known_limit
 from hypergrad.core.training_step import micro_batches
-from hypergrad.curvature import gradient_and_multiplier
+from hypergrad.curvature import gradient, gradient_and_multiplier
 from hypergrad.curvature.agreement import PRODUCTS, relative_error
 from hypergrad.differentiation.blame import layer_at_fault
 from hypergrad.differentiation.gradient_differences import (
@@ -81,8 +81,8 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
                 f"{verdict.error:.2g} (relative) from differences of gradients; PyTorch does not "
                 "see what is detached, computed under no_grad, or differentiated by a formula that "
                 "is right once only: write it in plain operations"
-                + _other_way(loss, point, Z, strategy)
             )
+        _check_validation(problem, model, cast_floating(some, dtype))
         if verdict.is_unknown:
             remarks.append("differences of gradients are too rough to judge a product")
     error = relative_error(_by(loss, point, Z, strategy), HZ)
@@ -95,18 +95,31 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
     return remarks
 
 
-def _other_way(
-    loss: Callable[[Tensor], Tensor], point: Tensor, Z: Tensor, strategy: str | None
-) -> str:
-    """What to say of forward derivatives, where they are right."""
-    if strategy == "vmap":
-        return ""
-    try:
-        verdict = compare_with_differences(loss, point, product_by(loss, point, Z, "vmap"), Z)
-    except RuntimeError:
-        return ""
-    wrong = verdict.is_wrong or verdict.is_unknown
-    return "" if wrong else ", or use forward mode with strategy='vmap', which is right here"
+def _check_validation(problem: TestedProblem, model: FlatModel, batch: Batch) -> None:
+    """Refuse a validation loss whose gradient is not its derivative, however it is trained."""
+    if model.objective.validation_loss is not None:
+        return  # it may want other batches
+    theta, buffers = problem.theta.to(torch.float64), model.buffers()
+
+    def loss(point: Tensor) -> Tensor:
+        reseed()
+        return model.validation_loss(point, batch, buffers)
+
+    z = probe(theta)[0]
+    scale = float(theta.square().mean().sqrt()) or 1.0
+    slope = float(gradient(loss, theta) @ z)
+    with torch.no_grad():
+        found = []
+        for step in (1e-4 * scale, 1e-5 * scale):
+            found.append(float(loss(theta + step * z) - loss(theta - step * z)) / (2 * step))
+    size = max(abs(found[1]), abs(slope))
+    rough = abs(found[1] - found[0]) + 1e-9 * abs(float(loss(theta)))
+    if abs(found[1] - slope) > max(1e-5 * size, 10 * rough):
+        raise ValueError(
+            f"the gradient of the validation loss of {type(model.module).__name__} is off by "
+            f"{abs(found[1] - slope) / size:.2g} (relative) from differences of the loss: something "
+            "is detached, computed under no_grad, or has a gradient of its own"
+        )
 
 
 def _by(loss: Callable[[Tensor], Tensor], point: Tensor, Z: Tensor, how: str | None) -> Tensor:

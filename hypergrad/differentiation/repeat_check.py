@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.batches import example_count, first_examples
-from hypergrad.core.functional_model import Batch
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.module_state import changed_attribute, first_difference, snapshot
 from hypergrad.core.training_step import micro_batches
 from hypergrad.differentiation.gradient_differences import probe
@@ -44,21 +44,36 @@ def check_repeatable(problem: TestedProblem) -> None:
         with torch.no_grad():
             return model.tracked_loss(theta, given, buffers, values)[0]
 
+    tolerance = 0.0 if theta.device.type == "cpu" else 1e-5
     first = evaluate()
     kept = snapshot(model.net)
-    evaluate(some)
+    later = evaluate(some)
     again = evaluate()
     if changed := changed_attribute(model.net, kept, snapshot(model.net)):
         raise ValueError(
             f"{changed} changes from call to call, and is neither parameter nor buffer: the same "
             "training would not be taken twice; keep it in a buffer (register_buffer)"
         )
-    if not is_close(first, again, 0.0 if theta.device.type == "cpu" else 1e-5):
+    fresh = problem._replace(model=FlatModel(model.module, model.objective))
+    if not is_close(later, _first_loss(fresh, some), tolerance):
+        raise ValueError(
+            f"{type(model.module).__name__} gives a result that depends on the batch that it was "
+            "called with first: call it once before it is handed over, and let it keep in buffers "
+            "what it remembers"
+        )
+    if not is_close(first, again, tolerance):
         where = first_difference(model.net, evaluate, evaluate) or "the loss"
         raise ValueError(
             f"{where} gives another result when it is called again with the same weights, batch "
             "and seed: keep what it remembers in buffers, and draw from torch's own generator"
         )
+
+
+def _first_loss(problem: TestedProblem, batch: Batch) -> Tensor:
+    model, theta, _, _, _, values = problem
+    reseed()
+    with torch.no_grad():
+        return model.tracked_loss(theta, batch, model.buffers(), values)[0]
 
 
 def check_feedback(problem: TestedProblem) -> None:

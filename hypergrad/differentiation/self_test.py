@@ -80,11 +80,18 @@ def self_test(
     devices = [theta.device] if theta.is_cuda else []
     with torch.random.fork_rng(devices), torch.enable_grad():
         _check_type(problem)
-        check_connected(problem)
-        check_repeatable(problem)
-        check_feedback(problem)
-        remarks = check_training(problem)
-        remarks += check_products(problem, strategy)
+        try:
+            check_connected(problem)
+            check_repeatable(problem)
+            check_feedback(problem)
+            remarks = check_training(problem)
+            remarks += check_products(problem, strategy)
+        except RuntimeError as error:
+            how = "reverse mode" if strategy is None else f"strategy {strategy}"
+            raise ValueError(
+                f"{type(own.module).__name__} cannot be differentiated by {how}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
     passed = ("repeats", "as torch.optim trains", "products as differences")
     result = SelfTest(passed, tuple(remarks), time.perf_counter() - began)
     model.tested[key] = result
