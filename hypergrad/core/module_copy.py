@@ -100,7 +100,8 @@ class ModuleCopy:
             layer.training = trained if trains else normalises and mode == "validation"
             if normalises and tracks:
                 # Without tracking it neither reads nor writes its buffers in training.
-                layer.track_running_stats = mode in ("training", "evaluation")
+                keeps = mode in ("training", "evaluation")
+                layer.track_running_stats = keeps  # type: ignore[assignment]
         self._mode = mode
 
 

@@ -12,9 +12,10 @@ This is where nearly all the time of a search goes. Exact strategies share one i
 """
 
 from hypergrad.curvature.batch_norm_kernels import NoCompilerError, compiled
-from hypergrad.curvature.fused import Fused
+from hypergrad.curvature.layout import LayoutError
 from hypergrad.curvature.products import (
     STRATEGIES,
+    check_layout,
     gradient,
     gradient_and_multiplier,
     gradient_and_products,
@@ -22,9 +23,10 @@ from hypergrad.curvature.products import (
 from hypergrad.curvature.stacked import check_stackable
 
 __all__ = [
-    "Fused",
+    "LayoutError",
     "NoCompilerError",
     "STRATEGIES",
+    "check_layout",
     "check_stackable",
     "compiled",
     "gradient",

@@ -13,8 +13,9 @@ from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.limits import known_limit
 from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import (
-    Fused,
+    LayoutError,
     NoCompilerError,
+    check_layout,
     check_stackable,
     compiled,
     gradient_and_products,
@@ -76,16 +77,22 @@ def check_strategy(
             f"{source} draws random numbers, and strategy vmap would draw others for the Hessian "
             "products than for the gradient: use strategy='loop'"
         )
+    if strategy not in ("stacked", "fused", "compiled"):
+        return
     two, buffers = first_examples(micro_batches(batch)[0], 2), model.buffers()
-    if strategy in ("fused", "compiled"):
-        with torch.random.fork_rng([]), torch.no_grad(), Fused():
-            model.loss(model.theta(), two, buffers, values or {})
-    if strategy == "stacked":
-        # As in training: the loss is differentiated by its values too.
-        given = {name: value.detach().requires_grad_() for name, value in (values or {}).items()}
-        check_stackable(
-            lambda theta: model.tracked_loss(theta, two, buffers, given)[0], model.theta()
-        )
+    # As in training: the loss is differentiated by its values too.
+    given = {name: value.detach().requires_grad_() for name, value in (values or {}).items()}
+
+    def loss(theta: Tensor) -> Tensor:
+        return model.tracked_loss(theta, two, buffers, given)[0]
+
+    theta = model.theta()
+    # A run must draw the same random numbers whether this was tried or not.
+    with torch.random.fork_rng([theta.device] if theta.is_cuda else []):
+        if strategy == "stacked":
+            check_stackable(loss, theta)
+        else:
+            check_layout(loss, theta)
 
 
 def choose_strategy(
@@ -150,7 +157,7 @@ def choose_strategy(
             try:
                 # What is set up on a first call does not count.
                 first_rows[strategy] = products(strategy)[:1].clone()
-            except (RuntimeError, NoCompilerError) as error:
+            except (RuntimeError, NoCompilerError, LayoutError) as error:
                 reason = str(error) if isinstance(error, ValueError) else known_limit(error)
                 if strategy == "loop" or reason is None:
                     raise

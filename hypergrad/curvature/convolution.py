@@ -12,7 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.modules.utils import _pair
 
-__all__ = ["convolution"]
+__all__ = ["convolution", "relays"]
 
 # What PyTorch's compiler makes of a convolution and a sum: one kernel of oneDNN, where it is there.
 ADDS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
@@ -42,11 +42,31 @@ def convolution(
     settings = _pair(stride), _pair(padding), _pair(dilation), groups
     # The change of layout is an operation of its own: what is saved below must be the very input,
     # or autograd loses the way from the backward pass to it.
-    if input.device.type == "cpu" and input.dtype == torch.float32:
+    if _channels_last(input):
         input = input.contiguous(memory_format=torch.channels_last)
     y = _Convolution.apply(input, weight, bias, settings)
     assert isinstance(y, Tensor)
     return y
+
+
+def relays(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> bool:
+    """Whether `convolution` changes the memory layout that the user's own would have."""
+    if isinstance(padding, str) or input.dim() != 4 or not _channels_last(input):
+        return False
+    return not input.is_contiguous(memory_format=torch.channels_last)
+
+
+def _channels_last(input: Tensor) -> bool:
+    """Whether the faster layout is that with the channels last in memory."""
+    return input.device.type == "cpu" and input.dtype == torch.float32
 
 
 class _Convolution(Function):

@@ -9,10 +9,17 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from hypergrad.curvature.batch_norm_kernels import compiled
-from hypergrad.curvature.fused import Fused, LayoutError
+from hypergrad.curvature.fused import Fused
+from hypergrad.curvature.layout import LayoutError
 from hypergrad.curvature.stacked import stacked_products
 
-__all__ = ["STRATEGIES", "gradient", "gradient_and_multiplier", "gradient_and_products"]
+__all__ = [
+    "STRATEGIES",
+    "check_layout",
+    "gradient",
+    "gradient_and_multiplier",
+    "gradient_and_products",
+]
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -37,7 +44,8 @@ def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable
     """Return the gradient of a scalar loss, and a function that multiplies by its Hessian there.
 
     Args:
-        loss: Maps `(D,)` parameters to a scalar; pure, twice differentiable.
+        loss: Maps `(D,)` parameters to a scalar; pure, twice differentiable. Evaluated as `fused`
+            does, and once more as it is where that is refused.
         theta: `(D,)` point.
 
     Returns:
@@ -87,6 +95,27 @@ def gradient_and_products(
         return g, Z
     HZ = _loop(g, point, Z) if looped else _vmap(loss, theta.detach(), Z)
     return g.detach(), HZ
+
+
+def check_layout(loss: Loss, theta: Tensor) -> None:
+    """Refuse a loss whose value would change with the memory layout of `fused`.
+
+    Args:
+        loss: Maps `(D,)` parameters to a scalar; evaluated once. It may draw random numbers: the
+            generators are left as they are.
+        theta: `(D,)` point.
+
+    Raises:
+        LayoutError: With the name of the operation.
+    """
+    devices = [theta.device] if theta.is_cuda else []
+    try:
+        with torch.random.fork_rng(devices), Fused():
+            loss(theta.detach().requires_grad_())
+    except LayoutError:
+        raise
+    except Exception:  # noqa: BLE001, S110 (a batch as small as this may fail where others work)
+        pass
 
 
 def _mode(strategy: str, point: Tensor) -> AbstractContextManager:

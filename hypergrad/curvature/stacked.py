@@ -88,7 +88,10 @@ def check_stackable(loss: Loss, theta: Tensor) -> None:
     Raises:
         ValueError: With the name of the first operation that does not belong.
     """
-    _watch(loss, theta.detach().requires_grad_())
+    try:
+        _watch(loss, theta.detach().requires_grad_())
+    except RuntimeError as error:
+        raise _refusal(f"what fails with {str(error).splitlines()[0]!r}") from error
 
 
 def _watch(loss: Loss, point: Tensor) -> tuple[Tensor, list[Layer], CrossEntropy]:

@@ -58,7 +58,7 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
     loss = _pure(model, cast_floating(some, dtype), optimizer, len(theta))
     # What is computed under no_grad is not differentiated again, but by forward derivatives.
     reference = "vmap" if strategy == "vmap" else "loop"
-    Z = probe(point)
+    Z = _moved(loss, point, probe(point))
 
     def fault() -> str:
         moving = point.clone().requires_grad_()  # tells weights from constants
@@ -95,6 +95,12 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
     return remarks
 
 
+def _moved(loss: Callable[[Tensor], Tensor], point: Tensor, Z: Tensor) -> Tensor:
+    """The directions in which anything moves: tangents have zeros where gradients have."""
+    moves = gradient(loss, point) != 0
+    return Z * moves if bool(moves.any()) else Z
+
+
 def _check_validation(problem: TestedProblem, model: FlatModel, batch: Batch) -> None:
     """Refuse a validation loss whose gradient is not its derivative, however it is trained."""
     if model.objective.validation_loss is not None:
@@ -105,20 +111,22 @@ def _check_validation(problem: TestedProblem, model: FlatModel, batch: Batch) ->
         reseed()
         return model.validation_loss(point, batch, buffers)
 
-    z = probe(theta)[0]
+    z = _moved(loss, theta, probe(theta))[0]
     scale = float(theta.square().mean().sqrt()) or 1.0
     slope = float(gradient(loss, theta) @ z)
     with torch.no_grad():
         found = []
         for step in (1e-4 * scale, 1e-5 * scale):
-            found.append(float(loss(theta + step * z) - loss(theta - step * z)) / (2 * step))
+            found.append(
+                float((loss(theta + step * z) - loss(theta - step * z)).detach()) / (2 * step)
+            )
     size = max(abs(found[1]), abs(slope))
-    rough = abs(found[1] - found[0]) + 1e-9 * abs(float(loss(theta)))
+    rough = abs(found[1] - found[0]) + 1e-9 * abs(float(loss(theta).detach()))
     if abs(found[1] - slope) > max(1e-5 * size, 10 * rough):
         raise ValueError(
             f"the gradient of the validation loss of {type(model.module).__name__} is off by "
-            f"{abs(found[1] - slope) / size:.2g} (relative) from differences of the loss: something "
-            "is detached, computed under no_grad, or has a gradient of its own"
+            f"{abs(found[1] - slope) / size:.2g} (relative) from differences of the loss: some of "
+            "it is detached, computed under no_grad, or has a gradient of its own"
         )
 
 

@@ -29,6 +29,15 @@ def check_connected(problem: TestedProblem) -> None:
             "the loss does not depend on the weights of the module that it is given: compute with "
             "that module, not with another that the loss has closed over"
         )
+    outside = {n: p for n, p in model.module.named_parameters() if p.requires_grad}
+    loss = model.tracked_loss(point, micro_batches(batch)[0], model.buffers(), values)[0]
+    used = torch.autograd.grad(loss, list(outside.values()), allow_unused=True)
+    for name, found in zip(outside, used, strict=True):
+        if found is not None:
+            raise ValueError(
+                f"the loss computes with {name} of the module that was handed over, not of the one "
+                "that it is given: a penalty, say, of a module that it has closed over"
+            )
 
 
 def check_repeatable(problem: TestedProblem) -> None:
@@ -77,7 +86,7 @@ def _first_loss(problem: TestedProblem, batch: Batch) -> Tensor:
 
 
 def check_feedback(problem: TestedProblem) -> None:
-    """Refuse buffers that follow the weights and that the training loss reads."""
+    """Refuse buffers that follow the weights and that a loss reads, in training or validation."""
     model, theta, batch, _, _, values = problem
     batch = micro_batches(batch)[0]
     start = model.buffers()
@@ -95,12 +104,18 @@ def check_feedback(problem: TestedProblem) -> None:
         moved = [name for name in here if not torch.equal(here[name], there[name])]
         if not moved:
             return
-        usual = loss({n: b.clone() for n, b in here.items()}, theta)
-        for name in moved:
-            mixed = {n: (there if n == name else here)[n].clone() for n in here}
-            if not torch.equal(loss(mixed, theta), usual):
-                raise ValueError(
-                    f"the training loss reads {called_buffer(model, name)}, which follows the "
-                    "weights: its derivative is not carried along; freeze it (put that layer into "
-                    "evaluation mode), or make it a parameter"
-                )
+        losses = {"training": loss}
+        if model.objective.validation_loss is None:  # which may want other batches
+            losses["validation"] = lambda buffers, point: model.validation_loss(
+                point, batch, buffers
+            )
+        for kind, evaluate in losses.items():
+            usual = evaluate({n: b.clone() for n, b in here.items()}, theta)
+            for name in moved:
+                mixed = {n: (there if n == name else here)[n].clone() for n in here}
+                if not torch.equal(evaluate(mixed, theta), usual):
+                    raise ValueError(
+                        f"the {kind} loss reads {called_buffer(model, name)}, which follows the "
+                        "weights: its derivative is not carried along; freeze it (put that layer "
+                        "into evaluation mode), or make it a parameter"
+                    )

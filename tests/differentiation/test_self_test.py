@@ -145,7 +145,10 @@ def test_another_optimiser_is_compared_with_its_own_in_torch() -> None:
         (counting, "'calls' of Net changes from call to call"),
         (averaging, "'average' of Net changes from call to call"),
         (averaging_in_a_buffer, "the training loss reads the buffer 'mean' of Net, which follows"),
-        (own_generator, "'last' .Linear. gives another result when it is called again"),
+        (
+            own_generator,
+            "Net gives a result that depends on the batch that it was called",
+        ),
         (scaled_without_grad, "the second derivative of Net is wrong"),
         (detached, "the second derivative of Net is wrong"),
         (reversed_gradient, "the second derivative of Net is wrong"),
