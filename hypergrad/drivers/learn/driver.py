@@ -260,7 +260,8 @@ class LearnDriver:
 
     def _test_the_problem(self) -> None:
         """Try at every start whether what is differentiated is the training; say so in a line."""
-        if "ours" not in self._methods or not self._options.self_test:
+        finished = self.loop.progress.seed_index >= len(self.config.seeds)
+        if finished or "ours" not in self._methods or not self._options.self_test:
             return
         self._prepare_model()
         options, schedule = self._options, self._optimizer.start()
