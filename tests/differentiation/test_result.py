@@ -129,10 +129,11 @@ def test_a_product_that_overflows_where_the_clip_bites_is_zero() -> None:
     schedule = sgd_schedule((0.0, 0.3), (), ())
     given = model, model.theta(), lambda step: batch, [batch], schedule, 2
     optimizer = InnerOptimizer(transform=ElementwiseClip(1.0))
-    forwards = forward.hypergradients(
-        *given, ForwardOptions(clip_products=100.0), optimizer=optimizer
-    )
-    backwards = reverse.hypergradients(*given, optimizer=optimizer)
+    # untested: differences of the loss do not see so sharp a point
+    asked = ForwardOptions(clip_products=100.0, self_test=False)
+    forwards = forward.hypergradients(*given, asked, optimizer=optimizer)
+    untested = reverse.ReverseOptions(self_test=False)
+    backwards = reverse.hypergradients(*given, untested, optimizer=optimizer)
     assert all(math.isfinite(h) for h in forwards.values)
     assert forwards.values == pytest.approx(backwards.values, rel=1e-12)
 
