@@ -1,9 +1,10 @@
-"""What happens to the tangents of forward mode: clips that bite, numbers that overflow.
+"""What happens to the tangents of forward mode: clips that bite, numbers that overflow, growth.
 
 Everything is counted on the device and read once, at the end of the inner loop.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,11 @@ class HypergradientDiagnostics(NamedTuple):
             mode), steps of its window (reverse mode).
         not_finite_step: The 0-based inner step where that began: on the way there in forward mode,
             on the way back in reverse mode. None if all are finite.
+        growth: Finite-time Lyapunov estimate, a step: the natural logarithm of how much its tangent
+            (the largest magnitude of its entries) has grown since the last step that its value was
+            used at, over the steps since. Well above zero the training is chaotic, and what differs
+            in rounding alone ends elsewhere. None without such steps, for a tangent that was zero
+            or is not finite, and in reverse mode.
     """
 
     signal_to_noise: float | None
@@ -34,6 +40,7 @@ class HypergradientDiagnostics(NamedTuple):
     clipped_products: float | None
     not_finite: int
     not_finite_step: int | None
+    growth: float | None = None
 
 
 class Diagnostics(NamedTuple):
@@ -45,6 +52,9 @@ class Diagnostics(NamedTuple):
         clipped_products: `(N,)`; the same for `c_HZ` and each row's Hessian products.
         products: For each row, how many products it had.
         finite: `(N,)`; for each row, after how many steps it was still finite.
+        sizes: `(N,)`; for each row, its largest magnitude after the last step that its coefficient
+            was used at.
+        used: For each row, how many steps there had been then.
     """
 
     steps: int
@@ -52,15 +62,23 @@ class Diagnostics(NamedTuple):
     clipped_products: Tensor
     products: tuple[int, ...]
     finite: Tensor
+    sizes: Tensor
+    used: tuple[int, ...]
 
     @classmethod
     def start(cls, theta: Tensor, count: int) -> "Diagnostics":
         """Return the counts of `count` rows before the first step, beside `theta`."""
         zeros = torch.zeros(count, dtype=torch.float64, device=theta.device)
-        return cls(0, zeros.new_zeros(()), zeros, (0,) * count, zeros.clone())
+        never = (0,) * count
+        return cls(0, zeros.new_zeros(()), zeros, never, zeros.clone(), zeros.clone(), never)
 
     def after(
-        self, Z: Tensor, live: tuple[int, ...], clipped: Tensor, touched: Tensor
+        self,
+        Z: Tensor,
+        live: tuple[int, ...],
+        clipped: Tensor,
+        touched: Tensor,
+        used: Collection[int] = (),
     ) -> "Diagnostics":
         """Return the diagnostics after one more step.
 
@@ -69,6 +87,7 @@ class Diagnostics(NamedTuple):
             live: Rows that had a Hessian product.
             clipped: Scalar, share of the gradient's entries that `c_g` touched.
             touched: `(len(live),)`, the same for `c_HZ` and the products.
+            used: Rows whose coefficients the step's values depended on.
 
         Returns:
             The new counts.
@@ -80,16 +99,47 @@ class Diagnostics(NamedTuple):
             shares = touched.split([span.stop - span.start for span in rows])
             for span, share in zip(rows, shares, strict=True):
                 clipped_products[span] += share
-        return self.counted(live)._replace(
+        # The largest entry, not the length: it has no sum, so it is the same on any ranks' share.
+        largest, sizes = Z.abs().amax(dim=1), self.sizes
+        if used:
+            sizes = sizes.clone()
+            for span in spans(sorted(set(used))):
+                sizes[span] = largest[span]
+        return self.counted(live, used)._replace(
             clipped_gradients=self.clipped_gradients + clipped,
             clipped_products=clipped_products,
-            finite=self.finite + Z.abs().amax(dim=1).isfinite(),
+            finite=self.finite + largest.isfinite(),
+            sizes=sizes,
         )
 
-    def counted(self, live: tuple[int, ...]) -> "Diagnostics":
-        """Return the diagnostics with one more step and its products: what the host counts."""
-        products = tuple(n + (row in live) for row, n in enumerate(self.products))
-        return self._replace(steps=self.steps + 1, products=products)
+    def counted(self, live: Collection[int], used: Collection[int] = ()) -> "Diagnostics":
+        """Return the diagnostics with one more step: what the host counts of it.
+
+        Args:
+            live: Rows that had a Hessian product.
+            used: Rows whose coefficients the step's values depended on.
+        """
+        steps = self.steps + 1
+        return self._replace(
+            steps=steps,
+            products=tuple(n + (row in live) for row, n in enumerate(self.products)),
+            used=tuple(steps if row in used else n for row, n in enumerate(self.used)),
+        )
+
+    def growth(self, Z: Tensor) -> list[float | None]:
+        """Return how fast each row has grown since its coefficient was last used.
+
+        Args:
+            Z: `(N, D)` tangents now.
+
+        Returns:
+            Natural logarithms of growth a step, as `HypergradientDiagnostics.growth`.
+        """
+        largest = Z.abs().amax(dim=1).tolist()
+        return [
+            _rate(before, after, self.steps - used)
+            for before, after, used in zip(self.sizes.tolist(), largest, self.used, strict=True)
+        ]
 
     def summary(self, Z: Tensor, samples: Tensor) -> tuple[HypergradientDiagnostics, ...]:
         """Return how far to trust each row's hypergradient.
@@ -108,6 +158,7 @@ class Diagnostics(NamedTuple):
             self.products,
             (~Z.isfinite()).sum(dim=1).tolist(),
             self.finite.long().tolist(),
+            self.growth(Z),
             strict=True,
         )
         return tuple(
@@ -117,8 +168,9 @@ class Diagnostics(NamedTuple):
                 clipped / products if products else None,
                 not_finite,
                 finite if finite < self.steps else None,
+                growth,
             )
-            for ratio, clipped, products, not_finite, finite in rows
+            for ratio, clipped, products, not_finite, finite, growth in rows
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -127,7 +179,13 @@ class Diagnostics(NamedTuple):
             "clipped_gradients": self.clipped_gradients,
             "clipped_products": self.clipped_products,
             "finite": self.finite,
+            "sizes": self.sizes,
         }
+
+
+def _rate(before: float, after: float, steps: int) -> float | None:
+    known = steps > 0 and all(size > 0 and math.isfinite(size) for size in (before, after))
+    return (math.log(after) - math.log(before)) / steps if known else None
 
 
 def signal_to_noise(samples: Tensor, batches: Sequence[int] = ()) -> list[float | None]:

@@ -120,7 +120,8 @@ def advance(
         step,
         Rows(spans(rows.moving), live, injected),
     )
-    diagnostics = tangents.diagnostics.after(Z, rows.live, clipped, touched)
+    used = {each.row for each in rows.direct}
+    diagnostics = tangents.diagnostics.after(Z, rows.live, clipped, touched, used)
     return (
         InnerState(after.theta, after.slots, state.buffers),
         Tangents(Z, S, rows.reached, diagnostics),

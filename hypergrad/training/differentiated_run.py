@@ -34,7 +34,7 @@ __all__ = ["ForwardRun", "ReverseRun", "differentiated"]
 
 
 # Of a snapshot; one entry a value.
-ROWS = ("Z", "diagnostics.clipped_products", "diagnostics.finite")
+ROWS = ("Z", "diagnostics.clipped_products", "diagnostics.finite", "diagnostics.sizes")
 
 
 def _ignore(steps: int) -> None: ...
@@ -101,11 +101,16 @@ class ForwardRun(ScheduledRun):
         """
         tensors, scalars = super().snapshot()
         ranks, (Z, S, reached, diagnostics) = self._ranks, self._tangents
-        rows = Z, diagnostics.clipped_products, diagnostics.finite, *S
+        own = diagnostics.clipped_products, diagnostics.finite, diagnostics.sizes
+        rows = Z, *own, *S
         names = *ROWS, *self._tangent_names
         tensors |= {name: ranks.gather(own) for name, own in zip(names, rows, strict=True)}
         tensors["diagnostics.clipped_gradients"] = diagnostics.clipped_gradients.clone()
-        lists = {"reached": ranks.collect(reached), "products": ranks.collect(diagnostics.products)}
+        lists = {
+            "reached": ranks.collect(reached),
+            "products": ranks.collect(diagnostics.products),
+            "used": ranks.collect(diagnostics.used),
+        }
         return tensors, scalars | lists
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
@@ -114,15 +119,18 @@ class ForwardRun(ScheduledRun):
         device = self.state.theta.device
         rows = {name: tensors[name][share].to(device) for name in (*ROWS, *self._tangent_names)}
         super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
-        reached, products = scalars["reached"], scalars["products"]
+        reached, products, used = scalars["reached"], scalars["products"], scalars["used"]
         assert isinstance(reached, list)
         assert isinstance(products, list)
+        assert isinstance(used, list)
         diagnostics = Diagnostics(
             self.step,
             tensors["diagnostics.clipped_gradients"].to(device),
             rows["diagnostics.clipped_products"],
             tuple(products[row] for row in share),
             rows["diagnostics.finite"],
+            rows["diagnostics.sizes"],
+            tuple(used[row] for row in share),
         )
         own = tuple(reached[row] for row in share)
         S = tuple(rows[name] for name in self._tangent_names)
@@ -161,7 +169,8 @@ class ForwardRun(ScheduledRun):
         else:
             assert self._replay.state is self.state, "another run has taken the tensors over"
             self._replay.forward(batch, given, step, active, options)
-            diagnostics = self._tangents.diagnostics.counted(active.live)
+            used = {each.row for each in active.direct}
+            diagnostics = self._tangents.diagnostics.counted(active.live, used)
             self._tangents = self._tangents._replace(
                 reached=active.reached, diagnostics=diagnostics
             )

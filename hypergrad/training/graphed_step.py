@@ -142,12 +142,10 @@ class Replay:
         if any(weight != 1 for weight in rows.weights):  # they change from step to step
             weights = self._fill(f"weights.{len(rows.weights)}", rows.weights)
             rows = rows._replace(weights=())
-        gradients, products, finite = (
-            self._fixed[name] for name in ("clipped_gradients", "clipped_products", "finite")
-        )
         # What is counted on the host is the caller's.
-        diagnostics = Diagnostics(0, gradients, products, (0,) * len(Z), finite)
-        tangents = Tangents(Z, S, rows.reached, diagnostics)
+        names = "clipped_gradients", "clipped_products", "finite", "sizes"
+        fixed, none = {name: self._fixed[name] for name in names}, (0,) * len(Z)
+        tangents = Tangents(Z, S, rows.reached, Diagnostics(0, products=none, used=none, **fixed))
 
         def step() -> None:
             values = optimizer.step_values(ready.given, ready.state.theta)

@@ -15,7 +15,11 @@ from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule, contributing_steps
 from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation import forward, reverse
-from hypergrad.differentiation.diagnostics import HypergradientDiagnostics, signal_to_noise
+from hypergrad.differentiation.diagnostics import (
+    Diagnostics,
+    HypergradientDiagnostics,
+    signal_to_noise,
+)
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
 from hypergrad.differentiation.result import Hypergradients, validation_gradient
@@ -200,3 +204,54 @@ def test_the_validation_gradient_is_the_mean_over_examples() -> None:
     found = validation_gradient(problem.model, problem.theta, problem.validation)
     expected = validation_gradient(problem.model, problem.theta, [together])
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_growth_is_that_of_the_tangents_after_the_window() -> None:
+    """Step by step, with the largest entry of each tangent noted beside it."""
+    problem = digits_problem("mlp", hidden=8)
+    bound = InnerOptimizer().bind(problem.model, SCHEDULE)
+    state = InnerState.start(problem.theta, 1, {})
+    tangents, sizes, horizon = Tangents.start(problem.theta, 1, 4), [], 13
+    for step in range(horizon):
+        given = problem.batch_at(step), bound, SCHEDULE, step, horizon, ForwardOptions()
+        state, tangents, _, _ = forward.forward_step(problem.model, state, tangents, *given)
+        sizes.append([max(map(abs, row)) for row in tangents.Z.tolist()])
+    found = tangents.diagnostics.growth(tangents.Z)
+    assert found[0] == pytest.approx(math.log(sizes[-1][0] / sizes[6][0]) / 6, rel=1e-12)
+    assert found[1:] == [None] * 3  # windows that end with the training
+    whole = forward.hypergradients(
+        problem.model, problem.theta, problem.batch_at, problem.validation, SCHEDULE, horizon
+    )
+    assert [seen.growth for seen in whole.diagnostics] == found
+
+
+@pytest.mark.parametrize(("rate", "chaotic"), [(0.02, False), (1.2, True)])
+def test_growth_is_how_fast_neighbouring_trainings_part(rate: float, chaotic: bool) -> None:
+    """Without any tangent: two plain loops whose first window differs by a little."""
+    problem, horizon, nudge = digits_problem("mlp", hidden=8), 40, 1e-8
+    paths = []
+    for first in (rate + nudge, rate - nudge):
+        theta, path = problem.theta, []
+        for step in range(horizon):
+            point = theta.clone().requires_grad_()
+            (g,) = torch.autograd.grad(problem.model.loss(point, problem.batch_at(step)), point)
+            theta = theta - (first if step < horizon // 2 else rate) * g
+            path.append(theta)
+        paths.append(path)
+    gaps = [float((a - b).abs().max()) for a, b in zip(*paths, strict=True)]
+    expected = math.log(gaps[-1] / gaps[19]) / 20
+    given = problem.model, problem.theta, problem.batch_at, problem.validation
+    schedule = sgd_schedule((rate, rate), (0.0,), (0.0,))
+    growth = forward.hypergradients(*given, schedule, horizon).diagnostics[0].growth
+    assert growth == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert (expected > 0.03) is chaotic
+
+
+@pytest.mark.parametrize("size", [0.0, math.inf, math.nan])
+def test_a_tangent_of_no_size_has_no_growth(size: float) -> None:
+    Z = torch.tensor([[1.0, -2.0], [size, size]])
+    seen = Diagnostics.start(Z[0], 2)
+    for used in ({0, 1}, ()):
+        seen = seen.after(Z, (), torch.zeros(()), torch.zeros(0), used)
+    assert seen.growth(4 * Z) == [pytest.approx(math.log(4)), None]
+    assert seen.growth(torch.full_like(Z, size)) == [None, None]
