@@ -99,6 +99,7 @@ def learn(
     patience: int | None = None,
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
+    sign_agreement: int = 0,
 ) -> list[OuterStep]:
     """Learn the hyperparameters of one's own training, whatever it is.
 
@@ -132,6 +133,9 @@ def learn(
             `1e6gradients`, a Hessian product counting as two. None: no budget.
         history: Outer steps that an earlier call with the same arguments has returned; this one
             goes on after the last of them.
+        sign_agreement: So many further trajectories an outer step, which differ from it in
+            rounding, tell which signs are reproducible (`HypergradientDiagnostics.sign_agreement`,
+            and a warning); each costs what the first did.
 
     Returns:
         The outer steps in order, those of `history` first; `best` picks one. The last one may be
@@ -146,7 +150,9 @@ def learn(
         raise ValueError("no validation data: give at least one batch")
     model = FlatModel(module, objective)
     theta = model.theta()
-    outer = _options(epochs, outer_steps, first_horizons, tolerance, patience, budget)
+    outer = _options(
+        epochs, outer_steps, first_horizons, tolerance, patience, budget, sign_agreement
+    )
 
     if isinstance(batches, DataLoader):
         batches = CachedBatches(batches, device=theta.device)
@@ -195,6 +201,7 @@ def learn_schedule(
     patience: int | None = None,
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
+    sign_agreement: int = 0,
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier: `learn`, with splits drawn anew each outer step.
 
@@ -220,6 +227,7 @@ def learn_schedule(
         patience: Stop after so many outer steps without a better validation accuracy, or None.
         budget: As for `learn`.
         history: As for `learn`.
+        sign_agreement: As for `learn`.
 
     Returns:
         As `learn`.
@@ -229,7 +237,9 @@ def learn_schedule(
     """
     model = FlatModel(module, criterion)
     theta, data = model.theta(), Images(inputs, labels)
-    outer = _options(epochs, outer_steps, first_horizons, tolerance, patience, budget)
+    outer = _options(
+        epochs, outer_steps, first_horizons, tolerance, patience, budget, sign_agreement
+    )
 
     def data_at(number: int) -> OuterData:
         train, held_out = train_validation_split(
@@ -254,6 +264,7 @@ def _options(
     tolerance: float,
     patience: int | None,
     budget: str | None,
+    sign_agreement: int,
 ) -> OuterOptions:
     """How the outer loop goes, or what is wrong with it."""
     if epochs < 1 or outer_steps < 1:
@@ -262,8 +273,12 @@ def _options(
         raise ValueError(f"{patience=}: must be at least 1; None never stops early")
     if any(not isinstance(horizon, int) or horizon < 1 for horizon in first_horizons):
         raise ValueError(f"first_horizons={first_horizons}: epochs are whole numbers from 1 on")
+    if sign_agreement < 0:
+        raise ValueError(f"{sign_agreement=}: must be 0 or more trajectories")
     limit = None if budget is None else Budget.parse(budget)
-    return OuterOptions(outer_steps, epochs, first_horizons, tolerance, patience, limit)
+    return OuterOptions(
+        outer_steps, epochs, first_horizons, tolerance, patience, limit, sign_agreement
+    )
 
 
 def _learn(
@@ -283,6 +298,8 @@ def _learn(
             "shared=False learns a value for every inner step: give options=ReverseOptions(...) "
             "and first_horizons=()"
         )
+    if outer.sign_agreement and ranks.size > 1:
+        raise ValueError(f"sign_agreement={outer.sign_agreement}: for one rank, not {ranks.size}")
     recorded: Replay | None = None
 
     def begin(given: OuterData, schedule: Schedule, number: int) -> ForwardRun | ReverseRun:
@@ -315,6 +332,8 @@ def _learn(
 def _warn(step: OuterStep) -> None:
     """Say what was not a finite number: such a value is not learned from."""
     texts = list(step.complaints) if step.diverged_step is None else ["training diverged"]
+    if step.doubts is not None:
+        warnings.warn(f"outer step {step.number}: {step.doubts}", RuntimeWarning, stacklevel=3)
     if texts:
         more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
         warnings.warn(f"outer step {step.number}: {texts[0]}{more}", RuntimeWarning, stacklevel=3)

@@ -31,6 +31,7 @@ _NOT_IN_DIGEST = (
         "checkpoint_seconds",
     ),
     *("executor", "gpus", "search.ensemble", "search.trials", "outer.steps", "data.root"),
+    "trust.sign_agreement",
 )
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "OuterConfig",
     "ReverseConfig",
     "RunConfig",
+    "TrustConfig",
 ]
 
 Count = Annotated[int, at_least(1)]
@@ -118,6 +119,16 @@ class OuterConfig:
 
 
 @dataclass
+class TrustConfig:
+    """What else tells how far to trust hypergradients.
+
+    `sign_agreement` trains so many further trajectories an outer step, which differ in rounding.
+    """
+
+    sign_agreement: Annotated[int, at_least(0)]
+
+
+@dataclass
 class ReverseConfig:
     """Reverse mode: see `hypergrad.differentiation.reverse.ReverseOptions`."""
 
@@ -179,6 +190,7 @@ class RunConfig:
     hyperparameters: dict[str, HyperparameterConfig]
     method: MethodConfig
     outer: OuterConfig
+    trust: TrustConfig
     reverse: ReverseConfig
     hypervariance: HypervarianceConfig
     hd: HypergradientDescentConfig

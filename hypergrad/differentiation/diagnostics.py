@@ -33,6 +33,8 @@ class HypergradientDiagnostics(NamedTuple):
             used at, over the steps since. Well above zero the training is chaotic, and what differs
             in rounding alone ends elsewhere. None without such steps, for a tangent that was zero
             or is not finite, and in reverse mode.
+        sign_agreement: Share of other trajectories, which differ in rounding, whose hypergradient
+            has the same sign. None where none were trained, and for one that is not finite.
     """
 
     signal_to_noise: float | None
@@ -41,6 +43,7 @@ class HypergradientDiagnostics(NamedTuple):
     not_finite: int
     not_finite_step: int | None
     growth: float | None = None
+    sign_agreement: float | None = None
 
 
 class Diagnostics(NamedTuple):

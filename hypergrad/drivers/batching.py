@@ -83,4 +83,5 @@ def outer_options(config: RunConfig) -> OuterOptions:
         outer.tolerance,
         outer.patience,
         config.allowance,
+        config.trust.sign_agreement,
     )

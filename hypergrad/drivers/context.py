@@ -148,6 +148,11 @@ def check_ranks(config: RunConfig, ranks: Ranks) -> None:
             f"method={config.method.name} has no tangents for {size} ranks to share: start it "
             "without torchrun, or take method=shared"
         )
+    if config.trust.sign_agreement:
+        raise ConfigError(
+            f"trust.sign_agreement={config.trust.sign_agreement} is for one process, not {size} "
+            "ranks: start it without torchrun, or give trust.sign_agreement=0"
+        )
 
 
 def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:

@@ -23,6 +23,7 @@ class PlannedRun(NamedTuple):
         steps: Inner steps.
         gradients: Cost of a step in gradient evaluations; a Hessian product counts as two.
         backward: The same for going back through it (reverse mode).
+        trajectories: How often all that is done: see `trust.sign_agreement`.
     """
 
     method: str
@@ -30,11 +31,17 @@ class PlannedRun(NamedTuple):
     steps: int
     gradients: float
     backward: float = 0.0
+    trajectories: int = 1
 
     @property
     def cost(self) -> float:
-        """Gradient evaluations of the whole run."""
+        """Gradient evaluations of one trajectory, there and back."""
         return self.steps * (self.gradients + self.backward)
+
+    @property
+    def whole_cost(self) -> float:
+        """Gradient evaluations of all of them."""
+        return self.trajectories * self.cost
 
 
 class Plan(NamedTuple):
@@ -57,13 +64,13 @@ class Plan(NamedTuple):
         for run in self.runs:
             if (run.method, run.outer_step) == (method, outer_step):
                 return cost
-            cost += run.cost
+            cost += run.whole_cost
         raise ValueError(f"no inner run {method} {outer_step} in this plan")
 
     @property
     def cost(self) -> float:
         """Gradient evaluations of one repeat."""
-        return sum(run.cost for run in self.runs)
+        return sum(run.whole_cost for run in self.runs)
 
 
 def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
@@ -100,7 +107,8 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         options = outer_options(config)
         for step in range(options.steps):
             steps = options.horizon(step) * split_steps
-            runs.append(PlannedRun("ours", step, steps, *_step_cost(config, step, interval)))
+            cost = _step_cost(config, step, interval)
+            runs.append(PlannedRun("ours", step, steps, *cost, 1 + options.sign_agreement))
     hd = config.hd.enabled or method.name == "hd"
     if hd:
         runs.append(PlannedRun("hd", 0, config.epochs * split_steps, 2.0))

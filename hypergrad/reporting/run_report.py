@@ -80,23 +80,38 @@ def print_diagnostics(path: Path) -> None:
     outer = pd.read_csv(path / "outer.csv")
     if outer.empty:
         return
-    table = Table("hypergradient of", "signal / noise", "clipped gradient", "product", "not finite")
+    compared = bool(outer["sign_agreement"].notna().any())
+    table = Table(
+        *("values of", "signal / noise", "growth", "clipped gradient", "product"),
+        *("not finite", *(["same sign"] if compared else [])),
+    )
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
     for kind in dict.fromkeys(outer["kind"]):
         own = where(outer, kind=kind)
         lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
-        signal, gradients, products = (
-            floats(own.dropna(subset=name), name)
-            for name in ("signal_to_noise", "clipped_gradients", "clipped_products")
+        names = "signal_to_noise growth clipped_gradients clipped_products sign_agreement".split()
+        signal, growth, gradients, products, agreement = (
+            floats(own.dropna(subset=name), name) for name in names
         )
+        agree = f"{statistics.mean(agreement):.0%}" if agreement.size else "-"
         table.add_row(
             kind.replace("_", " "),
             f"{statistics.median(signal):.2f}" if signal.size else "-",
+            f"{max(growth):+.3f}" if growth.size else "-",
             f"{max(gradients):.2%}" if gradients.size else "-",
             f"{max(products):.2%}" if products.size else "-",
             f"{lost} of {len(own)}",
+            *([agree] if compared else []),
         )
     Console().print(table)
-    print("signal / noise: |mean| / std over validation batches, median; clips: largest share")
+    print(
+        "signal / noise: |mean| / std over validation batches, median; clips: the most\n"
+        "growth: of a tangent, log a step, largest; well above 0 training is chaotic"
+    )
+    if compared:
+        print("same sign: share of trajectories that differ in rounding, mean")
 
 
 def print_hypervariance(path: Path) -> None:

@@ -9,9 +9,11 @@ so a loop goes on from any step that it has yielded.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+import torch
 
 from hypergrad.core import outer_optimizer
 from hypergrad.core.budget import Budget, Spent
@@ -19,6 +21,7 @@ from hypergrad.core.functional_model import Batch
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.outer_optimizer import OuterState, selection_key
 from hypergrad.core.schedule import Schedule
+from hypergrad.core.seeding import seed_of
 from hypergrad.data import EVALUATION_BATCH, Images, in_batches
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.differentiation.result import Hypergradients
@@ -26,6 +29,7 @@ from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, steps
+from hypergrad.training.sign_agreement import doubts, nudged, with_sign_agreement
 
 __all__ = [
     "Best",
@@ -61,6 +65,8 @@ class OuterOptions:
         tolerance: Ends the loop when every step size is under this share of its value.
         patience: Ends it after so many outer steps without a better validation accuracy, or None.
         budget: Ends it where another outer step would overshoot by more than it falls short.
+        sign_agreement: So many further trajectories an outer step, which differ in rounding, tell
+            whether its signs are reproducible; each costs what the first did.
     """
 
     steps: int
@@ -69,6 +75,7 @@ class OuterOptions:
     tolerance: float = 0.05
     patience: int | None = None
     budget: Budget | None = None
+    sign_agreement: int = 0
 
     def horizon(self, number: int) -> int:
         """Return the epochs of the inner run of an outer step."""
@@ -160,6 +167,7 @@ class OuterStep:
         contributing: Inner steps behind each hypergradient.
         diverged_step: Inner steps taken before training diverged; None if it did not.
         complaints: Which hypergradients are not finite numbers, a line each.
+        doubts: Which signs are not reproducible, in a line; None if all are, or none were compared.
         after: Where the loop is then; it can go on from there.
         ended: Why this was the last outer step; empty if all of them were taken, None if it is not.
     """
@@ -177,6 +185,7 @@ class OuterStep:
     contributing: tuple[float, ...] = ()
     diverged_step: int | None = None
     complaints: tuple[str, ...] = ()
+    doubts: str | None = None
     after: OuterProgress = field(default=OuterProgress(), compare=False)
     ended: str | None = field(default=None, compare=False)
 
@@ -192,6 +201,15 @@ class Trainer(Protocol):
         self, inner: ForwardRun | ReverseRun, batches: Sequence[Batch]
     ) -> Hypergradients:
         """Return the hypergradients of a run at its end."""
+        ...
+
+    def repeat(
+        self, others: Iterable[ForwardRun | ReverseRun], batches: Sequence[Batch], kept: InnerRun, /
+    ) -> list[Hypergradients | None]:
+        """Return those of further runs of the same schedule, None for each that diverged.
+
+        They leave no trace but their cost: whoever breaks off goes on from `kept`, at its end.
+        """
         ...
 
     @property
@@ -226,6 +244,18 @@ class InnerLoop:
     ) -> Hypergradients:
         """Return the hypergradients of a run at its end."""
         return inner.hypergradients(batches)
+
+    def repeat(
+        self, others: Iterable[ForwardRun | ReverseRun], batches: Sequence[Batch], kept: InnerRun
+    ) -> list[Hypergradients | None]:
+        """Return those of further runs of the same schedule, None for each that diverged."""
+        found = []
+        for inner in others:
+            for _ in steps(inner):
+                pass
+            whole = inner.done and inner.is_finite()
+            found.append(inner.hypergradients(batches) if whole else None)
+        return found
 
     @property
     def seconds(self) -> float:
@@ -267,8 +297,13 @@ def outer_steps(
         found = None
         if inner.done and inner.is_finite():
             found = trainer.differentiate(inner, data.batches)
-        gradients, products = inner.cost()
-        cost = Spent(trainer.seconds, gradients, products, trials=1)
+        costs = [inner.cost()]
+        if found is not None and options.sign_agreement:
+            others = _others(data, schedule, number, begin, options.sign_agreement, costs)
+            with torch.random.fork_rng():  # what is drawn for them moves nothing else
+                found = with_sign_agreement(found, trainer.repeat(others, data.batches, inner))
+        gradients, products = map(sum, zip(*costs, strict=True))
+        cost = Spent(trainer.seconds, gradients, products, trials=len(costs))
         progress = OuterProgress(
             number + 1,
             outer_optimizer.step(state, None if found is None else found.values, columns),
@@ -294,11 +329,29 @@ def outer_steps(
             inner.contributing,
             inner.step if found is None else None,
             () if found is None else tuple(found.complaints(schedule)),
+            None if found is None else doubts(found, schedule),
             progress,
             ended,
         )
         if ended is not None:
             return
+
+
+def _others(
+    data: OuterData,
+    schedule: Schedule,
+    number: int,
+    begin: Callable[[OuterData, Schedule, int], ForwardRun | ReverseRun],
+    count: int,
+    costs: list[tuple[int, int]],
+) -> Iterator[ForwardRun | ReverseRun]:
+    """Further runs from nudged weights, one at a time; what each took is added to `costs`."""
+    for k in range(count):
+        torch.manual_seed(seed_of("trajectory", number, k))
+        problem = data.problem._replace(theta=nudged(data.problem.theta, k))
+        inner = begin(data._replace(problem=problem), schedule, number)
+        yield inner
+        costs.append(inner.cost())
 
 
 def _better(best: Best | None, step: Best) -> Best | None:

@@ -182,6 +182,8 @@ class LearnDriver:
         lost = all_lost(step.hypergradients)
         for text in step.complaints[:SPOKEN]:
             note(f"outer step {number}: {text}" + ("" if lost else ", and moves nothing"))
+        if step.doubts is not None:
+            note(f"outer step {number}: {step.doubts}")
         if len(step.complaints) > SPOKEN:
             note(f"... and {len(step.complaints) - SPOKEN} more: not_finite in outer.csv")
         if lost:

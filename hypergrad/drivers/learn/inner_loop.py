@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -165,6 +165,42 @@ class RecordedInnerLoop:
             self._stop_if_asked(inner)
 
         return inner.hypergradients(batches, tick)
+
+    def repeat(
+        self, others: Iterable[ForwardRun | ReverseRun], batches: Sequence[Batch], kept: InnerRun
+    ) -> list[Hypergradients | None]:
+        """Return the hypergradients of further runs of the same schedule, without a row of them.
+
+        Args:
+            others: The runs, each begun when it is its turn.
+            batches: Of validation data.
+            kept: The outer step's own run, at its end: the checkpoint.
+
+        Returns:
+            Theirs; None for each that diverged.
+
+        Raises:
+            Interrupted: When asked to stop; they are taken anew after a resume.
+        """
+        planned, before = self._planned()
+        self.save(kept)
+        found: list[Hypergradients | None] = []
+        for inner in others:
+            there = before + planned.cost * (len(found) + 1)
+
+            def tick(
+                back: int, inner: ForwardRun | ReverseRun = inner, there: float = there
+            ) -> None:
+                on_way = planned.gradients * inner.step + planned.backward * back
+                self.watch.step(inner, there + on_way)
+                if self._interrupt.requested:
+                    raise Interrupted(self._interrupt.requested)
+
+            for _ in steps(inner):
+                tick(0)
+            whole = inner.done and inner.is_finite()
+            found.append(inner.hypergradients(batches, tick) if whole else None)
+        return found
 
     def _stop_if_asked(self, inner: InnerRun) -> None:
         if self._interrupt.requested:
