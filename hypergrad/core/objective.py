@@ -46,13 +46,17 @@ def supervised(criterion: Criterion = F.cross_entropy, metric: Metric | None = N
             types of predictions and labels are those of a classifier; otherwise there is none, and
             the validation loss decides.
     """
+    ignored = getattr(criterion, "ignore_index", IGNORED)
+
+    def judge(predictions: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+        return inferred_accuracy(predictions, batch, ignored)
 
     def loss(module: nn.Module, batch: Batch, values: Mapping[str, Tensor]) -> tuple[Tensor, Any]:
         x, y = (batch["inputs"], batch["labels"]) if isinstance(batch, Mapping) else batch
         predictions = module(x)
         return criterion(predictions, y), predictions
 
-    return Objective(loss, metric=metric or inferred_accuracy)
+    return Objective(loss, metric=metric or judge)
 
 
 def as_objective(given: Objective | Criterion | Loss) -> Objective:
@@ -72,15 +76,15 @@ def as_objective(given: Objective | Criterion | Loss) -> Objective:
     return supervised(cast("Criterion", given))
 
 
-def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
+def accuracy(predictions: Tensor, batch: Batch, ignored: int = IGNORED) -> Tensor:
     """Return `(B,)`, the share of an example's labels that have the largest prediction.
 
-    The classes are the second dimension, as in `torch.nn.functional.cross_entropy`, and positions
-    of its `ignore_index` do not count.
+    The classes are the second dimension, as in `torch.nn.functional.cross_entropy`.
 
     Args:
         predictions: `(B, C, ...)` logits or probabilities of at least two classes.
         batch: (inputs, labels, ...), or a mapping with `labels`: `(B, ...)` whole numbers.
+        ignored: Label of positions that do not count: `ignore_index` of `cross_entropy`.
 
     Raises:
         ValueError: For shapes that it cannot judge; give an objective with a metric of its own.
@@ -92,15 +96,20 @@ def accuracy(predictions: Tensor, batch: Batch) -> Tensor:
             "...) for whole numbers (B, ...) have one, C at least 2; give Objective(metric=...)"
         )
     assert isinstance(labels, Tensor)
-    counted = (labels != IGNORED).flatten(1) if labels.dim() > 1 else labels[:, None] != IGNORED
+    counted = labels != ignored
+    counted = counted.flatten(1) if labels.dim() > 1 else counted[:, None]
     right = (predictions.argmax(1) == labels).reshape(counted.shape) & counted
     return right.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
-def inferred_accuracy(predictions: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+def inferred_accuracy(
+    predictions: Any,  # noqa: ANN401
+    batch: Batch,
+    ignored: int = IGNORED,
+) -> Tensor:
     """Return `accuracy` where shapes and types say that there is one, and NaN otherwise."""
     if _are_classes(predictions, _labels(batch)):
-        return accuracy(predictions, batch)
+        return accuracy(predictions, batch, ignored)
     return torch.tensor(torch.nan)
 
 

@@ -80,6 +80,9 @@ def print_diagnostics(path: Path) -> None:
     outer = pd.read_csv(path / "outer.csv")
     if outer.empty:
         return
+    names = "signal_to_noise growth clipped_gradients clipped_products sign_agreement".split()
+    known = list(dict.fromkeys([*outer.columns, *names]))
+    outer = outer.reindex(columns=known)  # runs of earlier versions lack some
     compared = bool(outer["sign_agreement"].notna().any())
     table = Table(
         *("values of", "signal / noise", "growth", "clipped gradient", "product"),
@@ -91,7 +94,6 @@ def print_diagnostics(path: Path) -> None:
     for kind in dict.fromkeys(outer["kind"]):
         own = where(outer, kind=kind)
         lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
-        names = "signal_to_noise growth clipped_gradients clipped_products sign_agreement".split()
         signal, growth, gradients, products, agreement = (
             floats(own.dropna(subset=name), name) for name in names
         )

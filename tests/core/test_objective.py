@@ -50,3 +50,11 @@ def test_the_loss_decides_where_there_is_no_metric() -> None:
     loss, metric = model.evaluate(model.theta(), {}, batches)
     assert loss > 0
     assert metric != metric
+
+
+def test_positions_that_the_criterion_ignores_do_not_count() -> None:
+    metric = supervised(nn.CrossEntropyLoss(ignore_index=0)).metric
+    assert metric is not None
+    predictions = torch.stack([LOGITS, LOGITS.flip(1)], dim=2)
+    labels = torch.tensor([[0, 2], [2, 0], [1, 1]])
+    assert metric(predictions, (None, labels)).tolist() == [1.0, 1.0, 1.0]

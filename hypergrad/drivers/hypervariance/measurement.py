@@ -88,7 +88,7 @@ def measure(
     theta, schedule = _start(config, model.theta(), task)
     train, validation = _minibatches(config, data, task)
     problem = InnerProblem(model, theta, train, study.steps, inner_optimizer(config))
-    options = ReverseOptions(memory_gb=config.reverse.memory_gb)
+    options = ReverseOptions(memory_gb=config.reverse.memory_gb, self_test=config.selftest == "on")
     inner = ReverseRun(problem, schedule, options)
     greedy: list[Tensor] = []
     loss = 0.0
