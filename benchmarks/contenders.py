@@ -21,7 +21,7 @@ from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.forward import forward_step
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents
-from hypergrad.differentiation.reverse import reverse_step
+from hypergrad.differentiation.reverse_step import reverse_step
 from hypergrad.models import build
 from hypergrad.training.cuda_graph import WARM_UP, Recorder
 from hypergrad.training.graphed_step import Replay

@@ -134,6 +134,7 @@ class ReverseConfig:
 
     memory_gb: Positive
     validation_chunks: Count
+    clip_adjoints: Positive | None
 
 
 @dataclass
@@ -234,8 +235,13 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
     """Yield what settings that are fine one by one forbid each other."""
     method, hvp, search = config.method, config.hvp, config.search
     learns, reverse = config.driver == "learn", method.mode == "reverse"
-    if reverse and (method.truncation or method.clip_products is not None):
-        yield "method.mode=reverse is exact: give method.truncation=0 method.clip_products=null"
+    if reverse and method.clip_products is not None:
+        yield (
+            "method.mode=reverse has no products to clip: method.clip_products=null, and perhaps "
+            "reverse.clip_adjoints"
+        )
+    if not reverse and config.reverse.clip_adjoints is not None:
+        yield "reverse.clip_adjoints is for method.mode=reverse: there are none in forward mode"
     if method.clip_gradient is not None and method.clip_norm is not None:
         yield (
             f"method.clip_gradient={method.clip_gradient:g} and method.clip_norm="

@@ -21,6 +21,7 @@ __all__ = [
     "WarmUp",
     "basis_from",
     "described",
+    "is_truncated",
     "per_step",
     "Window",
     "Windows",
@@ -268,6 +269,21 @@ def truncated_steps(window: Window, truncation: float) -> int:
     """Return how many steps at the start of a window truncation leaves out."""
     # The margin keeps 0.29 of 100 steps, 28.999999999999996 in floating point, at 29.
     return int(truncation * (window.stop - window.start) + 1e-9)
+
+
+def is_truncated(basis: Basis, step: int, horizon: int, truncation: float) -> bool:
+    """Return whether truncation leaves out a step, of windows only.
+
+    Args:
+        basis: The basis.
+        step: 0-based inner step.
+        horizon: `T`, inner steps.
+        truncation: `tau` in [0, 1).
+    """
+    if not isinstance(basis, Windows) or truncation == 0:
+        return False
+    window = basis.window(basis.count * step // horizon, horizon)
+    return step - window.start < truncated_steps(window, truncation)
 
 
 def contributing_steps(basis: Basis, horizon: int, truncation: float = 0.0) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from hypergrad.core.basis import Basis, Windows, span, truncated_steps
+from hypergrad.core.basis import Basis, is_truncated, span
 from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.schedule import Schedule
 
@@ -80,7 +80,7 @@ def active_tangents_at(
     first = 0
     for name, own in schedule.items():
         basis, size = schedule.bases[name], schedule.bases[name].size
-        if own and not _is_truncated(basis, step, horizon, truncation):
+        if own and not is_truncated(basis, step, horizon, truncation):
             for function, weight in basis.weights(step, horizon):
                 for entry in range(size):
                     direct.append(Direct(first + function * size + entry, name, entry))
@@ -120,13 +120,6 @@ def spans(rows: Sequence[int]) -> list[slice]:
         else:
             found.append(slice(row, row + 1))
     return found
-
-
-def _is_truncated(basis: Basis, step: int, horizon: int, truncation: float) -> bool:
-    if not isinstance(basis, Windows) or truncation == 0:
-        return False
-    window = basis.window(basis.count * step // horizon, horizon)
-    return step - window.start < truncated_steps(window, truncation)
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,8 @@ class HypergradientDiagnostics(NamedTuple):
             the mean of `B` batches is `sqrt(B)` times better. None if fewer than two were seen.
         clipped_gradients: Share of the entries of the training gradients that `c_g` touched.
         clipped_products: Share of the entries of its own Hessian products that `c_HZ` touched;
-            None if it had no product.
+            None if it had no product. In reverse mode: share of the adjoints that
+            `clip_adjoints` scaled down, None without it.
         not_finite: How many numbers behind it are NaN or infinite: entries of its tangent (forward
             mode), steps of its window (reverse mode).
         not_finite_step: The 0-based inner step where that began: on the way there in forward mode,

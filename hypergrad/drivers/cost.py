@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hypergrad.config.schema import RunConfig
-from hypergrad.differentiation.checkpointing import checkpoint_interval
+from hypergrad.differentiation.checkpointing import checkpoint_plan
 from hypergrad.drivers.batching import outer_options
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer
 from hypergrad.drivers.search.candidates import count_of
@@ -96,9 +96,9 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
     if method.name != "hd":
         longest = config.epochs * split_steps
         if method.mode == "reverse":
-            interval, memory, note = _reverse_memory(config, longest, state)
+            again, memory, note = _reverse_memory(config, longest, state)
         else:
-            interval, columns = 1, sum(columns_at(config, longest))
+            again, columns = 0.0, sum(columns_at(config, longest))
             # Tangents of weights and slots before and after a step, and the products.
             memory = (2 * (1 + slots) + 1) * columns * parameters * size
             note = f"{columns} tangents, whatever the horizon"
@@ -107,7 +107,7 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         options = outer_options(config)
         for step in range(options.steps):
             steps = options.horizon(step) * split_steps
-            cost = _step_cost(config, step, interval)
+            cost = _step_cost(config, step, again)
             runs.append(PlannedRun("ours", step, steps, *cost, 1 + options.sign_agreement))
     hd = config.hd.enabled or method.name == "hd"
     if hd:
@@ -140,9 +140,9 @@ def plan_hypervariance(
     """
     study = config.hypervariance
     state = 2 * parameters * (8 if config.precision == "float64" else 4) + buffer_bytes
-    interval, memory, note = _reverse_memory(config, study.steps, state)
+    again, memory, note = _reverse_memory(config, study.steps, state)
     # There: a step and a greedy hypergradient. Back: the same step again, its graph, a product.
-    back = (interval > 1) + 1.0 + 2.0
+    back = again + 1.0 + 2.0
     steps = config.repeats * study.steps
     runs = [PlannedRun(name, 0, steps, 2.0, back) for name in study.perturbations]
     return Plan(runs, memory, note)
@@ -179,22 +179,33 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
     return Plan(runs, 0, note)
 
 
-def _step_cost(config: RunConfig, outer_step: int, interval: int) -> tuple[float, float]:
+def _step_cost(config: RunConfig, outer_step: int, again: float) -> tuple[float, float]:
     """Gradient evaluations of an inner step there, and back."""
     still = outer_step == 0 and not inner_optimizer(config).moves_at_start
     moving = not still  # while all learning rates are zero no product is needed
     if config.method.mode == "reverse":
-        return 1.0, (interval > 1) + 1.0 + 2.0 * config.reverse.validation_chunks * moving
+        products = config.reverse.validation_chunks * moving * _adjoint_rows(config)
+        return 1.0, again + 1.0 + 2.0 * products
     counts = columns_at(config, 1)
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
     return 1.0 + 2.0 * products * moving, 0.0
 
 
-def _reverse_memory(config: RunConfig, horizon: int, state: int) -> tuple[int, int, str]:
-    """Steps between two states that reverse mode keeps, their memory, and what it is."""
-    interval = checkpoint_interval(max(horizon, 1), state, config.reverse.memory_gb)
-    if interval == 1:
-        return 1, horizon * state, f"the states of {horizon:,} steps"
-    states = -(-horizon // interval) + interval + 1
-    return interval, states * state, f"{states} states, {interval} steps apart"
+def _adjoint_rows(config: RunConfig) -> float:
+    """Adjoints that go back through a step, on average: see `differentiation.way_back`."""
+    tau = config.method.truncation
+    counts = sorted({count for count in columns_at(config, 1) if count})
+    if not tau or len(counts) < 2:
+        return 1 - tau
+    # Together until the last step at which the finest windows alone are frozen.
+    return (1 - tau) * (1 + (len(counts) - 1) * (1 - (1 - tau) / counts[-1]))
+
+
+def _reverse_memory(config: RunConfig, horizon: int, state: int) -> tuple[float, int, str]:
+    """Steps that reverse mode takes again, of each; the memory of its states, and what it is."""
+    plan = checkpoint_plan(max(horizon, 1), state, config.reverse.memory_gb)
+    again = plan.retaken / max(horizon, 1)
+    if not plan.retaken:
+        return 0.0, plan.bytes, f"the states of {horizon:,} steps"
+    return again, plan.bytes, f"{plan.states} states; {again:.2f} steps taken again for each"

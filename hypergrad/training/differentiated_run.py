@@ -10,21 +10,17 @@ from torch import Tensor
 
 from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, contributing_steps
-from hypergrad.core.training_step import InnerState, add_scores, train_step
+from hypergrad.core.training_step import InnerState, add_scores
 from hypergrad.differentiation.active_tangents import active_tangents_at
-from hypergrad.differentiation.checkpointing import Trajectory
+from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_plan, state_bytes
 from hypergrad.differentiation.diagnostics import Diagnostics
 from hypergrad.differentiation.forward import project
 from hypergrad.differentiation.options import ForwardOptions, settle
+from hypergrad.differentiation.per_step import PerStep, gather
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.differentiation.reverse import (
-    PerStep,
-    ReverseOptions,
-    backward,
-    check_reversible,
-    gather,
-)
+from hypergrad.differentiation.reverse import ReverseOptions, check_reversible
+from hypergrad.differentiation.way_back import WayBack
 from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
@@ -183,7 +179,7 @@ class ReverseRun(ScheduledRun):
     Args:
         problem: What is trained.
         schedule: The values.
-        options: Clipping and memory.
+        options: Memory; truncation.
     """
 
     def __init__(
@@ -196,14 +192,17 @@ class ReverseRun(ScheduledRun):
         given = problem.model, problem.theta, problem.minibatches.at(0)
         check_reversible(*given, self._optimizer, schedule, options)
         self._options = options
-        self.contributing = contributing_steps(schedule.bases, self.horizon)
-        self._trajectory = Trajectory(self.horizon, self.state, options.memory_gb)
-        self._back = 0, 0
+        self.contributing = contributing_steps(schedule.bases, self.horizon, options.truncation)
+        self._plan = checkpoint_plan(self.horizon, state_bytes(self.state), options.memory_gb)
+        self._trajectory = Trajectory(self.horizon, self._plan.states)
+        self._back: WayBack | None = None
+        self._resumed: tuple[dict[str, Tensor], dict] | None = None  # the way back of a snapshot
 
     def cost(self) -> tuple[int, int]:
         """Gradient evaluations and Hessian products so far, there and back."""
-        gradients, products = self._back
-        return self.step + gradients, products
+        if self._back is None:
+            return self.step, 0
+        return self.step + self._plan.retaken + self._back.gradients, self._back.products
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
@@ -212,53 +211,65 @@ class ReverseRun(ScheduledRun):
 
         Args:
             validation: Batches of validation data.
-            tick: Is called with the number of steps gone back, after each.
+            tick: Is called with the number of steps gone back, after each. What it raises breaks
+                off the way back; `snapshot` is of there.
 
         Returns:
             One averaged hypergradient a value.
         """
-        return gather(self.per_step(validation, tick), self._schedule, self.state)
+        found = self.per_step(validation, tick)
+        return gather(found, self._schedule, self.state, self._options.truncation)
 
     def per_step(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
     ) -> PerStep:
         """Return the hypergradients of every single step's values; as `hypergradients`."""
         assert self.done, "the way back begins at the end"
-        # Each step is taken once more for its graph, and before that once from its checkpoint.
-        again = 1 + (self._trajectory.interval > 1)
-        curved = self._optimizer.can_move(self._schedule)
-        products = self.horizon * self._options.validation_chunks if curved else 0
-        self._back = self.horizon * again, products
-        return backward(
-            self.problem.model,
-            self._trajectory,
-            self.state,
-            self.problem.minibatches.at,
-            validation,
-            self._optimizer,
+        model, minibatches, options = self.problem.model, self.problem.minibatches, self._options
+        given = model, self._trajectory, self.state, minibatches.at, validation, self._optimizer
+        self._back = back = WayBack(
+            *given,
             self._schedule,
             self.horizon,
-            self._options,
-            tick,
+            validation_chunks=options.validation_chunks,
+            truncation=options.truncation,
+            clip_adjoints=options.clip_adjoints,
         )
+        if self._resumed is not None:
+            back.restore(*self._resumed)
+            self._resumed = None
+        while not back.done:
+            back.advance()
+            tick(self.horizon - back.step)
+        return back.per_step()
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Return everything that `restore` needs: of the states kept, about `sqrt(T)`."""
+        tensors, scalars = super().snapshot()
+        states, kept = self._trajectory.snapshot()
+        tensors |= {f"kept.{name}": tensor for name, tensor in states.items()}
+        scalars |= {"kept": kept, "back": None}
+        if self._back is not None:
+            own, where = self._back.snapshot()
+            tensors |= {f"back.{name}": tensor for name, tensor in own.items()}
+            scalars["back"] = where
+        return tensors, scalars
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
-        """Continue from a snapshot, which holds no trajectory: the steps so far are taken again."""
-        super().restore(tensors, scalars)
-        model, theta, minibatches, _, optimizer = self.problem
-        state = InnerState.start(theta, len(optimizer.rule.slots), model.buffers())
-        for step in range(self.step):
-            self._trajectory.note(step, state)
-            values = self._optimizer.step_values(
-                self._optimizer.given(self._schedule, step, self.horizon), theta
-            )
-            state, _, _ = train_step(
-                model, state, minibatches.at(step), self._optimizer, values, step
-            )
-        self.state = state
+        """Continue from a snapshot, on the way there or on the way back."""
+        kept, back = _under("kept.", tensors), _under("back.", tensors)
+        beside = {f"kept.{name}" for name in kept} | {f"back.{name}" for name in back}
+        own = {name: tensor for name, tensor in tensors.items() if name not in beside}
+        super().restore(own, scalars)
+        steps, where = scalars["kept"], scalars["back"]
+        assert isinstance(steps, list)
+        self._trajectory.restore(kept, steps, self.state)
+        if where is not None:
+            assert isinstance(where, dict)
+            self._resumed = back, where
 
     def advance(self) -> None:
-        """Take one inner step, and keep the state before it if it is a checkpoint's."""
+        """Take one inner step, and keep the state before it if it is one to keep."""
         self._trajectory.note(self.step, self.state)
         super().advance()
 
@@ -293,3 +304,8 @@ def differentiated(
             )
         return ReverseRun(problem, schedule, options)
     return ForwardRun(problem, schedule, options, replay, ranks)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of the name."""
+    return {n.removeprefix(prefix): own for n, own in tensors.items() if n.startswith(prefix)}

@@ -1,6 +1,7 @@
 """Reverse mode against autograd through the unrolled loop, forward mode, and itself."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.differentiation import forward, reverse
-from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_interval, state_bytes
+from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_plan, state_bytes
 from hypergrad.differentiation.options import ForwardOptions
-from hypergrad.differentiation.reverse import ReverseOptions, backward
+from hypergrad.differentiation.per_step import PerStep, gather
+from hypergrad.differentiation.reverse import ReverseOptions
+from hypergrad.differentiation.way_back import WayBack
 
 RELATIVE = 1e-9  # float64: 1e-16 grown along the loop; a missing term shows at 1e-2
 
@@ -114,47 +117,96 @@ def test_checkpoints_change_no_bit(name: str) -> None:
     horizon = 11
     schedule = per_step(horizon)
     size = state_bytes(InnerState.start(problem.theta, 1, problem.model.buffers()))
-    small = 9 * size / 1e9
-    assert checkpoint_interval(horizon, size, small) == 4
+    small = 5 * size / 1e9
+    assert checkpoint_plan(horizon, size, small)[:2] == (3, 10)
     whole = found_by(problem, schedule, horizon, ReverseOptions(), 3.0)
     assert found_by(problem, schedule, horizon, ReverseOptions(memory_gb=small), 3.0) == whole
 
 
 def test_too_little_memory_names_the_remedy() -> None:
-    with pytest.raises(ValueError, match=r"needs 0\.0325 GB even with checkpoints.* raise it"):
-        checkpoint_interval(1000, 500_000, 0.01)
+    with pytest.raises(ValueError, match=r"needs 0\.005 GB even with checkpoints.* raise it"):
+        checkpoint_plan(1000, 500_000, 0.004)
+    assert checkpoint_plan(1000, 500_000, 0.005).states == 8
 
 
-def test_a_thousand_steps_of_lenet_fit_the_default_budget() -> None:
+def test_states_of_lenet_fit_small_budgets() -> None:
     problem = digits_problem("lenet", dtype=torch.float32)
     size = state_bytes(InnerState.start(problem.theta, 1, problem.model.buffers()))
     assert size == 2 * 44_426 * 4
-    assert checkpoint_interval(1000, size, ReverseOptions().memory_gb) == 1
-    assert checkpoint_interval(1000, size, 0.025) == 32
+    assert checkpoint_plan(1000, size, ReverseOptions().memory_gb)[:2] == (1000, 0)
+    for limit, steps in ((0.08, 1.0), (0.05, 1.02), (0.03, 1.65)):
+        plan = checkpoint_plan(10_000, size, limit)
+        assert plan.bytes <= limit * 1e9
+        assert plan.retaken <= steps * 10_000
 
 
-def test_a_trajectory_gives_every_state_once_in_either_way() -> None:
-    problem = digits_problem("mlp", hidden=8)
-    horizon, schedule = 10, sgd_schedule((0.1,), (0.5,), ())
-    optimizer = clipped(None).bind(problem.model, schedule)
-    states = [InnerState.start(problem.theta, 1, problem.model.buffers())]
+@pytest.mark.parametrize("horizon", [1, 2, 7, 30])
+@pytest.mark.parametrize("states", [1, 2, 3, 5, 8, 30])
+def test_a_trajectory_takes_as_few_steps_again_as_possible(horizon: int, states: int) -> None:
+    if states > horizon:
+        return
+    taken: list[int] = []
 
     def advance(step: int, state: InnerState) -> InnerState:
-        values = optimizer.step_values(schedule.at(step, horizon), state.theta)
-        return train_step(problem.model, state, problem.batch_at(step), optimizer, values, step)[0]
+        assert int(state.theta) == step
+        taken.append(step)
+        return at(step + 1)
 
+    def at(step: int) -> InnerState:
+        return InnerState(torch.tensor(step), (), {})
+
+    trajectory = Trajectory(horizon, states)
     for step in range(horizon):
-        states.append(advance(step, states[-1]))
-    budget = 9 * state_bytes(states[0]) / 1e9
-    trajectory = Trajectory(horizon, states[0], budget)
-    for step, state in enumerate(states[:-1]):
-        trajectory.note(step, state)
-    assert list(trajectory.starts) == [0, 4, 8]
-    seen = [pair for start in trajectory.starts for pair in trajectory.states(start, advance)]
-    assert [step for step, _ in seen] == list(range(horizon))
-    for step, state in seen:
-        assert torch.equal(state.theta, states[step].theta)
-        assert torch.equal(state.slots[0], states[step].slots[0])
+        trajectory.note(step, at(step))
+    kept = trajectory.kept
+    for step in reversed(range(horizon)):
+        assert int(trajectory.before(step, advance).theta) == step
+        assert len(trajectory.kept) <= states
+    size = 8
+    planned = checkpoint_plan(horizon, size, (states + 2) * size / 1e9) if states > 2 else None
+    assert len(taken) == fewest(horizon, states) - kept[-1]
+    assert planned is None or planned.retaken == len(taken)
+
+
+@cache
+def fewest(length: int, states: int) -> int:
+    """By trying all ways to place the next state: steps to go back through a stretch."""
+    if length == 1 or states == 1:
+        return length * (length - 1) // 2
+    ways = range(1, length)
+    return min(m + fewest(length - m, states - 1) + fewest(m, states) for m in ways)
+
+
+def test_a_trajectory_goes_on_from_a_snapshot() -> None:
+    """On the way there and on the way back, with all states and with few."""
+
+    def at(step: int) -> InnerState:
+        number = torch.tensor(float(step))
+        return InnerState(number, (number * 2,), {"seen": number * 3})
+
+    def same(state: InnerState, step: int) -> bool:
+        return [float(t) for t in state.tensors()] == [step, 2 * step, 3 * step]
+
+    def advance(step: int, state: InnerState) -> InnerState:
+        assert same(state, step)
+        return at(step + 1)
+
+    horizon = 30
+    for states in (horizon, 4):
+        for stop in range(2 * horizon):
+            there, back = min(stop, horizon), max(stop - horizon, 0)
+            first, second = Trajectory(horizon, states), Trajectory(horizon, states)
+            for step in range(there):
+                first.note(step, at(step))
+            for step in reversed(range(horizon - back, horizon)):
+                first.before(step, advance)
+            tensors, steps = first.snapshot()
+            assert len(steps) <= 6
+            second.restore(tensors, steps, at(0))
+            for step in range(there, horizon):
+                second.note(step, at(step))
+            for step in reversed(range(horizon - back)):
+                assert same(second.before(step, advance), step)
 
 
 def test_without_learning_rates_there_is_nothing_to_differentiate_twice() -> None:
@@ -178,25 +230,6 @@ def test_a_kind_without_values_has_no_hypergradient() -> None:
         found = mode.hypergradients(*given, alone, 8)
         assert found.contributing == (4, 4)
         assert found.values == pytest.approx(with_all.values[:2], rel=1e-9)
-
-
-def test_going_back_ticks_once_a_step() -> None:
-    problem = digits_problem("mlp", hidden=8)
-    horizon, schedule = 5, sgd_schedule((0.1,), (), ())
-    optimizer = clipped(None).bind(problem.model, schedule)
-    state = InnerState.start(problem.theta, 1, problem.model.buffers())
-    trajectory = Trajectory(horizon, state, 1.0)
-    for step in range(horizon):
-        trajectory.note(step, state)
-        values = optimizer.step_values(schedule.at(step, horizon), state.theta)
-        taken = problem.batch_at(step), optimizer, values, step
-        state, _, _ = train_step(problem.model, state, *taken)
-    seen: list[int] = []
-    backward(
-        problem.model, trajectory, state, problem.batch_at, problem.validation, optimizer, schedule,
-        horizon, ReverseOptions(), seen.append,
-    )  # fmt: skip
-    assert seen == [1, 2, 3, 4, 5]
 
 
 def test_dropout_is_refused() -> None:
@@ -228,9 +261,9 @@ def test_what_is_lost_on_the_way_back_began_at_one_step() -> None:
     values = torch.zeros(1, 12, 2, dtype=torch.float64)
     values[:, :8] = math.nan
     values[:, 8, 1] = math.inf
-    found = reverse.PerStep(("learning_rate", "momentum"), values, {}, (1.0,), (1,), 0.0)
+    found = PerStep(("learning_rate", "momentum"), values, {}, (1.0,), (1,), 0.0)
     state = InnerState(torch.zeros(1), (torch.zeros(1),), {})
-    diagnostics = reverse.gather(found, sgd_schedule((0.1,) * 3, (0.5,), ()), state).diagnostics
+    diagnostics = gather(found, sgd_schedule((0.1,) * 3, (0.5,), ()), state).diagnostics
     # windows of steps 0-3, 4-7 and 8-11; the momentum of all
     assert [seen.not_finite for seen in diagnostics] == [4, 4, 0, 9]
     assert [seen.not_finite_step for seen in diagnostics] == [8, 8, None, 8]
@@ -265,8 +298,79 @@ def test_a_buffer_that_training_changes_is_read_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "text"),
-    [({"memory_gb": 0}, "memory"), ({"validation_chunks": 0}, "validation_chunks")],
+    [
+        ({"memory_gb": 0}, "memory"),
+        ({"validation_chunks": 0}, "validation_chunks"),
+        ({"truncation": 1.0}, "truncation"),
+        ({"clip_adjoints": 0.0}, "clip_adjoints"),
+    ],
 )
 def test_options_out_of_range(fields: dict[str, float], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ReverseOptions(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+@pytest.mark.parametrize("truncation", [0.15, 0.5, 0.9])
+@pytest.mark.parametrize("counts", [(5, 1, 1), (3, 2, 4), (2, 2, 2), (1, 0, 3)])
+def test_truncated_it_equals_forward_mode(
+    counts: tuple[int, int, int], truncation: float, chunks: int
+) -> None:
+    problem = digits_problem("mlp", hidden=16)
+    starts = (0.2, 0.05, 0.1, 0.3, 0.02), (0.5, 0.2), (1e-2, 1e-3, 0.0, 5e-3)
+    given_values = (own[:count] for own, count in zip(starts, counts, strict=True))
+    schedule, horizon = sgd_schedule(*given_values), 40
+    given = problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon
+    options = ReverseOptions(truncation=truncation, validation_chunks=chunks)
+    ours = reverse.hypergradients(*given, options, clipped(0.05))
+    theirs = forward.hypergradients(
+        *given, ForwardOptions(truncation=truncation, strategy="vmap"), optimizer=clipped(0.05)
+    )
+    assert ours.contributing == theirs.contributing
+    torch.testing.assert_close(
+        torch.tensor(ours.values, dtype=torch.float64),
+        torch.tensor(theirs.values, dtype=torch.float64),
+        rtol=RELATIVE,
+        atol=1e-13,
+    )
+
+
+def test_a_frozen_step_costs_no_product() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    bound = InnerOptimizer().bind(problem.model, schedule := sgd_schedule((0.1, 0.2), (0.5,), ()))
+    horizon, truncation = 20, 0.5
+    trajectory = Trajectory(horizon, horizon)
+    state = InnerState.start(problem.theta, 1, problem.model.buffers())
+    for step in range(horizon):
+        trajectory.note(step, state)
+        values = bound.step_values(bound.given(schedule, step, horizon), problem.theta)
+        state, _, _ = train_step(problem.model, state, problem.batch_at(step), bound, values, step)
+    given = problem.model, trajectory, state, problem.batch_at, problem.validation, bound, schedule
+    back = WayBack(*given, horizon, truncation=truncation)
+    seen = []
+    while not back.done:
+        back.advance()
+        seen.append((back.step, back.gradients, back.products))
+    # Learning rates are frozen at steps 0-4 and 10-14, the momentum at 0-9.
+    assert seen[4] == (15, 5, 5)
+    assert seen[9] == (10, 10, 10)  # the momentum alone: both together until step 14
+    assert seen[14] == (5, 15, 15)
+    assert seen[19] == (0, 15, 15)
+
+
+@pytest.mark.parametrize("limit", [1e6, 1.5])
+def test_adjoints_are_clipped_to_so_many_validation_gradients(limit: float) -> None:
+    problem = digits_problem("mlp", hidden=16)
+    schedule, horizon = sgd_schedule((0.9, 0.5), (0.9,), ()), 40
+    given = problem.model, problem.theta, problem.batch_at, problem.validation, schedule, horizon
+    exact = reverse.hypergradients(*given)
+    found = reverse.hypergradients(*given, ReverseOptions(clip_adjoints=limit))
+    shares = {seen.clipped_products for seen in found.diagnostics}
+    assert [seen.clipped_products for seen in exact.diagnostics] == [None] * 3
+    if limit > 1e5:
+        assert shares == {0.0}
+        assert found.values == exact.values
+    else:
+        assert len(shares) == 1
+        assert 0.1 < shares.pop() < 1
+        assert abs(found.values[0]) < abs(exact.values[0])

@@ -1,5 +1,6 @@
 """Inner runs of any optimiser: replayed, resumed, several at once, and however long."""
 
+import json
 import os
 import subprocess
 import sys
@@ -101,11 +102,11 @@ def forward_run(given: InnerProblem, replay: str = "never") -> ForwardRun:
     return ForwardRun(given, given.optimizer.start(), options, replay_for(given.model, CPU, replay))
 
 
-def reverse_run(given: InnerProblem) -> ReverseRun:
-    # Seven states and their buffers fit, not nine: steps between checkpoints are taken again.
+def reverse_run(given: InnerProblem, room: float = 7.5, truncation: float = 0.0) -> ReverseRun:
+    # Not all of the states fit: steps between those kept are taken again.
     slots = len(given.optimizer.rule.slots)
     state = (1 + slots) * given.theta.numel() * given.theta.element_size()
-    options = ReverseOptions(memory_gb=7.5 * state / 1e9)
+    options = ReverseOptions(memory_gb=room * state / 1e9, truncation=truncation)
     return ReverseRun(given, given.optimizer.start(), options)
 
 
@@ -182,6 +183,43 @@ def test_a_run_goes_on_from_a_snapshot_as_if_nothing_had_been(rule: str, mode: s
     assert ours.values == theirs.values
     assert ours.diagnostics == theirs.diagnostics
     assert any(ours.values)
+
+
+class Killed(Exception):
+    """As a signal would, between two steps."""
+
+
+@pytest.mark.parametrize("truncation", [0.0, 0.5])
+@pytest.mark.parametrize("room", [5.5, 7.5, 1e3])
+@pytest.mark.parametrize("rule", ["adamw", "nesterov"])
+def test_a_way_back_goes_on_from_a_snapshot(rule: str, room: float, truncation: float) -> None:
+    """Whatever the step it is broken off at, whether all states are kept or few."""
+
+    def begun() -> ReverseRun:
+        basis = "windows" if truncation else "hats"
+        return reverse_run(problem(rule, basis), room, truncation)
+
+    whole = begun()
+    theirs = found(whole)
+    for stop in range(1, HORIZON + 1):
+        first, second = begun(), begun()
+        finish(first)
+
+        def tick(back: int, stop: int = stop) -> None:
+            if back == stop:
+                raise Killed
+
+        with pytest.raises(Killed):
+            first.hypergradients(validation(torch.float64), tick)
+        tensors, scalars = first.snapshot()
+        second.restore(tensors, json.loads(json.dumps(scalars)))
+        seen: list[int] = []
+        ours = second.hypergradients(validation(torch.float64), seen.append)
+        assert seen == list(range(stop + 1, HORIZON + 1))  # no step is gone back through twice
+        assert ours.values == theirs.values
+        assert ours.diagnostics == theirs.diagnostics
+        assert second.cost() == whole.cost()
+    assert any(theirs.values)
 
 
 # Several at once

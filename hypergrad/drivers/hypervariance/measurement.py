@@ -23,8 +23,9 @@ from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import generator
 from hypergrad.data import Augmentation, Dataset, Minibatches, train_validation_split
+from hypergrad.differentiation.per_step import gather
 from hypergrad.differentiation.result import validation_gradient
-from hypergrad.differentiation.reverse import ReverseOptions, gather
+from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.training.differentiated_run import ReverseRun
 from hypergrad.training.inner_problem import InnerProblem

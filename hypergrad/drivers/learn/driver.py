@@ -61,6 +61,8 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
         return ReverseOptions(
             memory_gb=reverse.memory_gb,
             validation_chunks=reverse.validation_chunks,
+            truncation=method.truncation,
+            clip_adjoints=reverse.clip_adjoints,
             self_test=tested,
         )
     return ForwardOptions(

@@ -160,9 +160,15 @@ class RecordedInnerLoop:
         planned, before = self._planned()
         there = before + planned.gradients * inner.horizon
 
+        saved = time.monotonic()
+
         def tick(steps: int) -> None:
+            nonlocal saved
             self.watch.step(inner, there + planned.backward * steps)
             self._stop_if_asked(inner)
+            if time.monotonic() - saved >= self.config.checkpoint_seconds:
+                self.save(inner)
+                saved = time.monotonic()
 
         return inner.hypergradients(batches, tick)
 
