@@ -113,6 +113,42 @@ def test_a_stop_on_the_way_back_is_answered_there(
     assert watcher.costs[-1] == pytest.approx(2 * setting[0].plan.cost)
 
 
+def test_a_crash_on_the_way_back_repeats_what_was_not_saved_alone(
+    whole: RunDirectory, tmp_path: Path
+) -> None:
+    given, text = tiny_context(*UNSHARED, "checkpoint_seconds=0")
+    undisturbed = Watcher()
+    go(given, new_run(given, text, tmp_path / "undisturbed"), undisturbed)
+    fatal = STEPS + 5  # of the first outer step, five steps back
+
+    def crash(steps: int) -> None:
+        if steps == fatal:
+            raise Crash
+
+    run, watcher = new_run(given, text, tmp_path), Watcher()
+    with pytest.raises(Crash):
+        go(given, run, Watcher(crash))
+    go(given, run, watcher, resume=True)
+    assert watcher.steps == undisturbed.steps - (fatal - 1)
+    assert everything(run) == everything(whole)
+
+
+def test_shared_values_learned_in_either_mode_are_the_same(tmp_path: Path) -> None:
+    """Truncated, and with steps that are taken again."""
+    common = "method.clip_products=null", "method.truncation=0.3", "precision=float64"
+    modes = ("method.mode=forward",), ("method.mode=reverse", "reverse.memory_gb=2e-4")
+    found = []
+    for number, mode in enumerate(modes):
+        given, text = tiny_context(*common, *mode)
+        run = new_run(given, text, tmp_path / str(number))
+        go(given, run)
+        found.append(table(run, "outer"))
+    for name in ("value", "contributing_steps", "step_size"):
+        assert found[1][name].tolist() == pytest.approx(found[0][name].tolist(), rel=1e-9)
+    ours, theirs = (each["hypergradient"].tolist() for each in reversed(found))
+    assert ours == pytest.approx(theirs, rel=1e-8, abs=1e-14)
+
+
 def test_hd_alone_writes_no_outer_step(tmp_path: Path) -> None:
     setting = tiny_context(
         "method=hd", "method.batch_size=32", "hyperparameters.weight_decay.count=0"
@@ -200,7 +236,8 @@ def test_what_is_not_finite_is_said_by_name(
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (("method.mode=reverse",), "method.truncation=0 method.clip_products=null"),
+        (("method.mode=reverse",), "method.clip_products=null, and perhaps reverse.clip_adjoints"),
+        (("reverse.clip_adjoints=10",), "is for method.mode=reverse"),
         (("method=unshared", "method.mode=forward"), "a tangent for every inner step"),
         (("method=unshared", "outer.first_horizons=[1]"), r"outer.first_horizons=\[\]"),
         (("method=unshared", "hvp.precision=bfloat16"), "reverse mode has exact products"),
