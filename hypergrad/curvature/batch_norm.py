@@ -1,6 +1,7 @@
 """Batch normalisation, and a ReLU after it, with a double backward pass in closed form.
 
-The arithmetic is that of `normalisation_kernels`; here is what autograd must know of it.
+The arithmetic is that of `batch_norm_statistics` and `batch_norm_kernels`; here is what autograd
+must know of it.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from hypergrad.curvature.batch_norm_kernels import PLAIN, Kernels
+from hypergrad.curvature.batch_norm_statistics import standardise
 
 __all__ = ["Normalised", "normalise"]
 
@@ -57,10 +59,8 @@ def normalise(
     if not training or input.numel() == input.shape[1]:  # which PyTorch refuses
         given = input, running_mean, running_var, weight, bias, training, momentum, eps
         return Normalised(F.batch_norm(*given))
-    with torch.no_grad():  # PyTorch's own kernel also updates the running statistics
-        h, _, s = torch.native_batch_norm(
-            input, None, None, running_mean, running_var, True, momentum, eps
-        )
+    with torch.no_grad():
+        h, s = standardise(input, running_mean, running_var, momentum, eps)
     inputs = input, weight, bias, h, s
     return Normalised(_apply(*inputs, False, kernels), inputs, kernels)
 
