@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=float, default=150.0, help="seconds of a table, once it has 2 rounds")
     add("--replay", action="store_true", help="also replay each strategy: meant for CUDA")
     add("--clock", default="wall", choices=list(CLOCKS))
+    add("--precision", default="float32", choices=["float32", "float64"])
     add("--draw", nargs="+", type=Path, metavar="CSV", help="only draw what was measured before")
 
 
@@ -58,7 +59,8 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
 
 def _measure(name: str, columns: int, given: argparse.Namespace, log: CsvLog) -> None:
     case = CASES[name]
-    ways = contenders(case, columns, given.device, replay=given.replay)
+    dtype = getattr(torch, given.precision)
+    ways = contenders(case, columns, given.device, dtype, given.replay)
     seconds = alternate(ways, given.rounds, given.clock, given.limit)
     fixed = {
         "model": name,

@@ -17,7 +17,7 @@ WORDS = re.compile(r"sgd|adamw?\b|rmsprop|nesterov|learning_rate|momentum|weight
 ALLOWED = {
     "core/rules": "the rules themselves",
     "curvature/batch_norm.py": "the momentum of running statistics",
-    "curvature/batch_norm_kernels.py": "likewise",
+    "curvature/batch_norm_statistics.py": "likewise",
     "training/hypergradient_descent.py": "the learning rate of the outer descent",
     "differentiation/one_step.py": "likewise",
 }

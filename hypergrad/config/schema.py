@@ -45,7 +45,7 @@ __all__ = [
 Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
-Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused", "compiled")]
+Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused")]
 Figure = Annotated[str, one_of("fig1", "fig2", "fig3", "fig4", "fig5", "table1")]
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
 Device = Annotated[str, matches(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:N")]
@@ -67,7 +67,7 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """Which network, and which Hessian product suits it.
+    """Which network, and which Hessian product suits it, in double precision maybe another.
 
     `name` is one of `hypergrad.models.MODELS`, or `package.module:Class` for one's own; it is
     called with the image shape, the number of classes, and `options`.
@@ -76,11 +76,12 @@ class ModelConfig:
     name: str
     options: dict[str, float | int | bool]
     hvp_strategy: Strategy
+    hvp_strategy_float64: Strategy | None = None
 
 
 @dataclass
 class HvpConfig:
-    """Hessian products: `strategy` is None for what suits the network (`model.hvp_strategy`)."""
+    """Hessian products: `strategy` is None for what suits the network and its precision."""
 
     strategy: Strategy | None
     precision: Annotated[str, one_of("tf32", "bfloat16")] | None
@@ -217,8 +218,9 @@ class RunConfig:
 
     @property
     def hvp_strategy(self) -> str:
-        """How Hessian products are computed: what is asked for, or what suits the network."""
-        return self.hvp.strategy or self.model.hvp_strategy
+        """How Hessian products are computed: what is asked for, or suits network and precision."""
+        double = self.model.hvp_strategy_float64 if self.precision == "float64" else None
+        return self.hvp.strategy or double or self.model.hvp_strategy
 
     @property
     def allowance(self) -> Budget | None:

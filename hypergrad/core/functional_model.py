@@ -90,11 +90,6 @@ class FlatModel:
         return self._copy.net
 
     @property
-    def normalises(self) -> bool:
-        """Whether there are layers of batch normalisation."""
-        return self._copy.normalises
-
-    @property
     def size(self) -> int:
         """`D`, the number of parameters."""
         return sum(self._sizes)

@@ -61,11 +61,6 @@ class ModuleCopy:
         self._mode = ""
 
     @property
-    def normalises(self) -> bool:
-        """Whether a layer of batch normalisation uses the statistics of the batch."""
-        return any(isinstance(layer, _BatchNorm) for layer in self._layers)
-
-    @property
     def has_recurrence_on_gpu(self) -> bool:
         """Whether there are recurrent layers on CUDA."""
         return any(isinstance(layer, nn.RNNBase) for layer in self._layers) and any(

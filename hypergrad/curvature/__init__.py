@@ -7,11 +7,8 @@ This is where nearly all the time of a search goes. Exact strategies share one i
 - `stacked`: the layers' own rules, all columns batched. Plain chains of layers; the fastest there.
 - `fused`: `loop`, with convolution and batch normalisation differentiated by hand. Any network;
   the fastest for those whose activations do not fit the caches.
-- `compiled`: `fused`, with what is elementwise in batch normalisation made by PyTorch's compiler: a
-  twentieth faster on a CPU, after seconds of compiling, where there is a compiler.
 """
 
-from hypergrad.curvature.batch_norm_kernels import NoCompilerError, compiled
 from hypergrad.curvature.layout import LayoutError
 from hypergrad.curvature.products import (
     STRATEGIES,
@@ -24,11 +21,9 @@ from hypergrad.curvature.stacked import check_stackable
 
 __all__ = [
     "LayoutError",
-    "NoCompilerError",
     "STRATEGIES",
     "check_layout",
     "check_stackable",
-    "compiled",
     "gradient",
     "gradient_and_multiplier",
     "gradient_and_products",

@@ -8,16 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.batches import first_examples, tensors_in
+from hypergrad.core.batches import first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.limits import known_limit
 from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import (
     LayoutError,
-    NoCompilerError,
     check_layout,
     check_stackable,
-    compiled,
     gradient_and_products,
 )
 from hypergrad.curvature.agreement import PRODUCTS, relative_error
@@ -25,7 +23,7 @@ from hypergrad.curvature.agreement import PRODUCTS, relative_error
 __all__ = ["Choice", "check_strategy", "choose_strategy"]
 
 # Where times are within the margin the earlier one wins, so that noise seldom decides.
-PREFERENCE = ("stacked", "fused", "compiled", "vmap", "loop")
+PREFERENCE = ("stacked", "fused", "vmap", "loop")
 MARGIN = 1.15
 ROUNDS = 3
 HOPELESS = 3.0  # times the best: not worth another call
@@ -41,7 +39,7 @@ class Choice(NamedTuple):
         strategy: One of `curvature.STRATEGIES`.
         seconds: For each that fits the network, the shortest time of a gradient with its products.
         skipped: For each that would fit but for a limit of PyTorch or the machine (no batching
-            rule, too little memory, no compiler), or gives other numbers, why: a line.
+            rule, too little memory), or gives other numbers, why: a line.
     """
 
     strategy: str
@@ -67,17 +65,14 @@ def check_strategy(
 
     Raises:
         ValueError: For random numbers with `vmap`, which would draw others than the gradient did;
-            for anything but a chain of known layers with `stacked`; for `compiled` where there is
-            no compiler.
+            for anything but a chain of known layers with `stacked`.
     """
-    if strategy == "compiled":
-        compiled(next(tensors_in(batch)).device.type)
     if strategy == "vmap" and (source := model.random_source(batch, values or {})):
         raise ValueError(
             f"{source} draws random numbers, and strategy vmap would draw others for the Hessian "
             "products than for the gradient: use strategy='loop'"
         )
-    if strategy not in ("stacked", "fused", "compiled"):
+    if strategy not in ("stacked", "fused"):
         return
     two, buffers = first_examples(micro_batches(batch)[0], 2), model.buffers()
     # As in training: the loss is differentiated by its values too.
@@ -127,8 +122,6 @@ def choose_strategy(
         return model.tracked_loss(point, batch, buffers, given)[0]
 
     def fits(strategy: str) -> bool:
-        if strategy == "compiled":
-            return model.normalises  # whether there is a compiler shows below
         if strategy in BATCHED and large:
             return False
         try:
@@ -157,7 +150,7 @@ def choose_strategy(
             try:
                 # What is set up on a first call does not count.
                 first_rows[strategy] = products(strategy)[:1].clone()
-            except (RuntimeError, NoCompilerError, LayoutError) as error:
+            except (RuntimeError, LayoutError) as error:
                 reason = str(error) if isinstance(error, ValueError) else known_limit(error)
                 if strategy == "loop" or reason is None:
                     raise

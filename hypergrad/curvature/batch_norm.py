@@ -1,6 +1,7 @@
 """Batch normalisation, and a ReLU after it, with a double backward pass in closed form.
 
-The arithmetic is that of `normalisation_kernels`; here is what autograd must know of it.
+The arithmetic is that of `batch_norm_statistics` and `batch_norm_kernels`; here is what autograd
+must know of it.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from hypergrad.curvature.batch_norm_kernels import PLAIN, Kernels
+from hypergrad.curvature.batch_norm_kernels import backward, double_backward, forward
+from hypergrad.curvature.batch_norm_statistics import standardise
 
 __all__ = ["Normalised", "normalise"]
 
@@ -19,7 +21,6 @@ __all__ = ["Normalised", "normalise"]
 class _Context(FunctionCtx):
     saved_tensors: tuple[Tensor, ...]
     needs_input_grad: tuple[bool, ...]
-    kernels: Kernels
 
 
 class Normalised(NamedTuple):
@@ -28,18 +29,16 @@ class Normalised(NamedTuple):
     Attributes:
         y: The output.
         inputs: `x`, `g`, `b`, `h`, `s`; None if normalisation used running statistics.
-        kernels: What computes.
     """
 
     y: Tensor
     inputs: tuple[Tensor | None, ...] | None = None
-    kernels: Kernels = PLAIN
 
     def rectified(self) -> Tensor:
         """Return `relu(y)`."""
         if self.inputs is None:
             return F.relu(self.y)
-        return _apply(*self.inputs, True, self.kernels)
+        return _apply(*self.inputs, True)
 
 
 def normalise(
@@ -51,18 +50,15 @@ def normalise(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    kernels: Kernels = PLAIN,
 ) -> Normalised:
-    """Return what `torch.nn.functional.batch_norm` returns; arguments as there, and kernels."""
+    """Return what `torch.nn.functional.batch_norm` returns; arguments as there."""
     if not training or input.numel() == input.shape[1]:  # which PyTorch refuses
         given = input, running_mean, running_var, weight, bias, training, momentum, eps
         return Normalised(F.batch_norm(*given))
-    with torch.no_grad():  # PyTorch's own kernel also updates the running statistics
-        h, _, s = torch.native_batch_norm(
-            input, None, None, running_mean, running_var, True, momentum, eps
-        )
+    with torch.no_grad():
+        h, s = standardise(input, running_mean, running_var, momentum, eps)
     inputs = input, weight, bias, h, s
-    return Normalised(_apply(*inputs, False, kernels), inputs, kernels)
+    return Normalised(_apply(*inputs, False), inputs)
 
 
 def _apply(*given: object) -> Tensor:
@@ -81,20 +77,18 @@ class _Normalisation(Function):
         h: Tensor,
         s: Tensor,
         rectified: bool,
-        kernels: Kernels,
     ) -> Tensor:
-        ctx.kernels = kernels
-        y = _image(kernels.forward(_table(h), _value(g), _value(b), rectified), h)
+        y = _image(forward(_table(h), g, b, rectified), h)
         # What is saved of `x` is `x` itself, through which the backward pass depends on it.
         ctx.save_for_backward(x, g, h, s, y if rectified else None)  # type: ignore[arg-type]
         return y
 
     @staticmethod
     def backward(ctx: _Context, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        found = _NormalisationBackward.apply(*grad_outputs, *ctx.saved_tensors, ctx.kernels)
+        found = _NormalisationBackward.apply(*grad_outputs, *ctx.saved_tensors)
         gx, gg, gb = found
         needs = ctx.needs_input_grad
-        return gx, gg if needs[1] else None, gb if needs[2] else None, None, None, None, None
+        return gx, gg if needs[1] else None, gb if needs[2] else None, None, None, None
 
 
 class _NormalisationBackward(Function):
@@ -107,10 +101,8 @@ class _NormalisationBackward(Function):
         h: Tensor,
         s: Tensor,
         a: Tensor | None,
-        kernels: Kernels,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.kernels = kernels
-        gx, u, S0, S1 = kernels.backward(_table(gy, h), _table(h), _value(g), s, _table(a))
+        gx, u, S0, S1 = backward(_table(gy, h), _table(h), g, s, _table_if_any(a))
         ctx.save_for_backward(g, h, s, a, u, S0, S1)  # type: ignore[arg-type]
         return _image(gx, h), S1, S0
 
@@ -120,27 +112,25 @@ class _NormalisationBackward(Function):
         ctx: _Context, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         X, G, B = grad_outputs
-        g, h, s, a, u, S0, S1 = map(_value, ctx.saved_tensors)
-        assert h is not None
-        along_u, along_x, along_g = ctx.kernels.double_backward(
-            _table(X, h), G, B, _table(h), g, s, _table(a), u, S0, S1
+        g, h, s, a, u, S0, S1 = ctx.saved_tensors
+        along_u, along_x, along_g = double_backward(
+            _table(X, h), G, B, _table(h), g, s, _table_if_any(a), u, S0, S1
         )
         along = _image(along_u, h), _image(along_x, h), None if g is None else along_g
-        return *along, None, None, None, None
+        return *along, None, None, None
 
 
-def _value(t: Tensor | None) -> Tensor | None:
-    """Without its history, which a compiler would ask for."""
-    return None if t is None else t.detach()
-
-
-def _table(t: Tensor | None, like: Tensor | None = None) -> Tensor | None:
+def _table(t: Tensor, like: Tensor | None = None) -> Tensor:
     """A view as `(M, C)` where the channels are last in memory, which makes for plain loops."""
-    t = _value(t)
-    if t is None or not _channels_last(t if like is None else like):
+    t = t.detach()  # a view holds on to what it is a view of, and to its history
+    if not _channels_last(t if like is None else like):
         return t
     t = t.contiguous(memory_format=torch.channels_last)
     return t.permute(0, 2, 3, 1).reshape(-1, t.shape[1])
+
+
+def _table_if_any(t: Tensor | None) -> Tensor | None:
+    return None if t is None else _table(t)
 
 
 def _image(t: Tensor, like: Tensor) -> Tensor:

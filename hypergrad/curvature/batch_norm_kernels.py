@@ -1,4 +1,4 @@
-"""The arithmetic of batch normalisation and a ReLU after it, with two ways back.
+"""The arithmetic of batch normalisation and a ReLU after it, with its derivatives.
 
 Over the `M` entries of a channel, `h = (x - mean) s` with `s = 1 / sqrt(var + eps)`, and
 `a = relu(g h + b)`. With `u` the gradient of `a` where `a > 0` (of `g h + b` without a ReLU),
@@ -16,75 +16,26 @@ and its derivatives along `X` (of `gx`), `G` (of `gg`) and `B` (of `gb`) are, wi
 Activations are `(M, C)` or `(B, C, ...)`, everything else is `(C,)`.
 """
 
-from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-__all__ = ["PLAIN", "Kernels", "compiled"]
+__all__ = ["backward", "double_backward", "forward"]
 
 _masked = torch.ops.aten.threshold_backward
 
 
-class Kernels(NamedTuple):
-    """The three passes.
-
-    Attributes:
-        forward: Maps `h`, `g`, `b` and whether to rectify to `a`.
-        backward: Maps the gradient of `a`, `h`, `g`, `s` and `a` (None without a ReLU) to `gx`,
-            `u`, `S0`, `S1`.
-        double_backward: Maps `X`, `G`, `B`, `h`, `g`, `s`, `a`, `u`, `S0`, `S1` to the derivatives
-            for `u`, `x` and `g`.
-    """
-
-    forward: Callable[..., Tensor]
-    backward: Callable[..., tuple[Tensor, ...]]
-    double_backward: Callable[..., tuple[Tensor, ...]]
-
-
-class NoCompilerError(ValueError):
-    """There is no compiler that `torch.compile` can use."""
-
-
-@cache
-def compiled(device: str = "cpu") -> Kernels:
-    """Return kernels that PyTorch's compiler makes of the plain ones: few sweeps over the memory.
-
-    The first calls take seconds; what is compiled is kept on disk, where `torch.compile` keeps all.
-
-    Args:
-        device: Kind of device: `cpu` or `cuda`.
-
-    Raises:
-        NoCompilerError: If nothing can be compiled for it here.
-    """
-    kernels = Kernels(
-        torch.compile(_forward, dynamic=True),
-        torch.compile(_backward, dynamic=True),
-        torch.compile(_double_backward, dynamic=True),
-    )
-    try:
-        kernels.forward(torch.zeros(4, 2, device=device), None, None, True)
-    except RuntimeError as error:
-        raise NoCompilerError(
-            "strategy compiled needs a compiler that torch.compile can use (for C++ on a CPU, "
-            "Triton on a GPU), and there is none: use strategy='fused'"
-        ) from error
-    return kernels
-
-
-def _forward(h: Tensor, g: Tensor | None, b: Tensor | None, rectified: bool) -> Tensor:
+def forward(h: Tensor, g: Tensor | None, b: Tensor | None, rectified: bool) -> Tensor:
+    """Return `a`, or `g h + b` if it is not to be rectified."""
     y = h.clone() if g is None else h * _wide(g, h)
     if b is not None:
         y += _wide(b, h)
     return y.relu_() if rectified else y
 
 
-def _backward(
+def backward(
     gy: Tensor, h: Tensor, g: Tensor | None, s: Tensor, a: Tensor | None
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Map the gradient of `a` (which is None without a ReLU) to `gx`, `u`, `S0`, `S1`."""
     M = h.numel() // len(s)
     u = gy if a is None else _masked(gy, a, 0)
     S0, S1 = _sum(u), _sum(u * h)
@@ -92,7 +43,7 @@ def _backward(
     return _combined(-gs * S0 / M, (u, gs), (h, -gs * S1 / M)), u, S0, S1
 
 
-def _double_backward(
+def double_backward(
     X: Tensor,
     G: Tensor,
     B: Tensor,
@@ -103,7 +54,8 @@ def _double_backward(
     u: Tensor,
     S0: Tensor,
     S1: Tensor,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Map `X`, `G` and `B` to the derivatives for `u` (zero where `a` is), `x` and `g`."""
     M = h.numel() // len(s)
     gs = s if g is None else g * s
     D0, D1 = _sum(X), _sum(X * h)
@@ -115,9 +67,6 @@ def _double_backward(
     slope = (k * D1 - c * S1 - gs * T) * s / M
     along_x = _combined((k * D0 - c * S0) * s / M, (u, s * c), (X, -s * k), (h, slope))
     return along_u, along_x, s * T
-
-
-PLAIN = Kernels(_forward, _backward, _double_backward)
 
 
 def _wide(channels: Tensor, like: Tensor) -> Tensor:

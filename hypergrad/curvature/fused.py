@@ -4,8 +4,7 @@ PyTorch differentiates any gradient again, but at a price: the double backward o
 and of its batch normalisation goes through many small operations. Inside `Fused` those two are
 replaced, with a ReLU after a normalisation taken in; everything else stays PyTorch's own, so that
 any module that it can differentiate twice works, unless it can tell how its activations lie in
-memory (see `layout`). What is left of a normalisation is elementwise and sums, bound by memory,
-which PyTorch's compiler can put into few sweeps.
+memory (see `layout`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hypergrad.curvature.batch_norm import Normalised, normalise
-from hypergrad.curvature.batch_norm_kernels import PLAIN, Kernels
 from hypergrad.curvature.convolution import convolution, relays
 from hypergrad.curvature.layout import DATA, LayoutWatch
 
@@ -27,15 +25,10 @@ RELU = (F.relu, torch.relu, Tensor.relu)
 
 
 class Fused(TorchFunctionMode):
-    """While active, replaces the two operations in whatever is evaluated.
+    """While active, replaces the two operations in whatever is evaluated."""
 
-    Args:
-        kernels: Of the normalisation.
-    """
-
-    def __init__(self, kernels: Kernels = PLAIN) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._kernels = kernels
         self._last: Normalised | None = None
         self._version = 0
         self._layout = LayoutWatch()
@@ -79,7 +72,7 @@ class Fused(TorchFunctionMode):
         return convolution(*args, **kwargs)
 
     def _normalised(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-        self._last = normalise(*args, **kwargs, kernels=self._kernels)
+        self._last = normalise(*args, **kwargs)
         self._version = self._last.y._version
         return self._last.y
 

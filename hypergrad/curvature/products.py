@@ -2,13 +2,12 @@
 
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from hypergrad.curvature.batch_norm_kernels import compiled
 from hypergrad.curvature.fused import Fused
 from hypergrad.curvature.layout import LayoutError
 from hypergrad.curvature.stacked import stacked_products
@@ -23,7 +22,7 @@ __all__ = [
 
 Loss = Callable[[Tensor], Tensor]
 
-STRATEGIES = ("loop", "vmap", "stacked", "fused", "compiled")
+STRATEGIES = ("loop", "vmap", "stacked", "fused")
 
 
 def gradient(loss: Loss, theta: Tensor) -> Tensor:
@@ -88,7 +87,7 @@ def gradient_and_products(
     looped = strategy != "vmap" and len(Z) > 0
     point = theta.detach().requires_grad_()
     # Without columns too: a gradient is then the same to the last bit whatever is asked beside it.
-    with _mode(strategy, point):
+    with Fused() if strategy == "fused" else nullcontext():
         value = (primal or loss)(point)
     g = torch.autograd.grad(value, point, create_graph=looped)[0]
     if not len(Z):
@@ -116,16 +115,6 @@ def check_layout(loss: Loss, theta: Tensor) -> None:
         raise
     except Exception:  # noqa: BLE001, S110 (a batch as small as this may fail where others work)
         pass
-
-
-def _mode(strategy: str, point: Tensor) -> AbstractContextManager:
-    match strategy:
-        case "fused":
-            return Fused()
-        case "compiled":
-            return Fused(compiled(point.device.type))
-        case _:
-            return nullcontext()
 
 
 def _loop(g: Tensor, point: Tensor, Z: Tensor) -> Tensor:

@@ -96,6 +96,18 @@ def test_unknown_experiment() -> None:
         compose("quikstart")
 
 
+def test_the_strategy_follows_the_precision_unless_it_is_named() -> None:
+    def strategy(*overrides: str) -> str:
+        return compose("fig1_mnist", ["model=lenet", *overrides])[0].hvp_strategy
+
+    assert strategy("precision=float32") == "stacked"
+    assert strategy("precision=float64") == "fused"
+    assert strategy("precision=float64", "hvp.strategy=stacked") == "stacked"
+    assert strategy("precision=float64", "model=wrn_16_1") == "fused"
+    mine = ("model=custom", "model.name=a:Net", "precision=float64")
+    assert strategy(*mine) == "auto"
+
+
 def test_command_line_wins_over_scale_over_experiment() -> None:
     assert compose("quickstart")[0].epochs == 10
     assert compose("quickstart", ["scale=smoke"])[0].epochs == 2

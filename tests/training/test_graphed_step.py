@@ -115,19 +115,6 @@ def test_a_replayed_run_is_the_run(
         assert 3 <= replay._recorder.recorded < 12  # fewer plans than steps
 
 
-@pytest.mark.slow
-def test_compiled_steps_are_replayed_up_to_rounding() -> None:
-    """Under the watch of its first call PyTorch compiles nothing."""
-    problem = digits_problem("wrn", depth=10)
-    options = replace(CLIPPED, strategy="compiled")
-    found = []
-    for replay in (fresh(problem), None):
-        run = forward_run(problem, options, replay)
-        finish(run)
-        found.append(torch.tensor(run.hypergradients(problem.validation).values))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-8, atol=1e-12)
-
-
 def test_one_replay_serves_runs_that_follow_one_another() -> None:
     problem = normalised()
     replay = fresh(problem)

@@ -12,9 +12,9 @@ from hypergrad import FlatModel, ForwardOptions, Objective, Schedule
 from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.result import Hypergradients
 
-MODES = ("loop", "vmap", "stacked", "fused", "compiled", "reverse")
+MODES = ("loop", "vmap", "stacked", "fused", "reverse")
 TYPES = {"float64": torch.float64, "float32": torch.float32}
-SETTINGS = r"strategy|stacked|vmap|fused|compiled|reverse|precision"
+SETTINGS = r"strategy|stacked|vmap|fused|reverse|precision"
 
 # Relative to the largest entry. In float64 what is known to be right differs from differences by
 # 1e-10, and by the error of the differences, which is added. In float32 an entry passes some

@@ -14,7 +14,6 @@ from zoo.networks import ALL, KINDS
 from zoo.outcome import MODES, TYPES, outcome
 
 TABLE = Path(__file__).parents[2] / "docs" / "zoo.md"
-COLUMNS = tuple(mode for mode in MODES if mode != "compiled")
 INTRODUCTION = """\
 # The zoo: what is exact, and what is refused
 
@@ -30,9 +29,9 @@ layers of batch normalisation that were left in training mode take the statistic
 - anything else is an error of this library: **wrong** is another number, **raised** an error that
   names nothing.
 
-Columns are the strategies of forward mode and reverse mode. `compiled` is tested with the same
-networks and is as `fused`. A cell is for both precisions, unless it names them. The table
-is written by `python -m zoo.table` (with `tests` on the path); the slow tests look at every cell.
+Columns are the strategies of forward mode and reverse mode. A cell is for both precisions, unless
+it names them. The table is written by `python -m zoo.table` (with `tests` on the path); the slow
+tests look at every cell.
 """
 
 
@@ -40,7 +39,7 @@ def tried(network: Network) -> dict[tuple[str, str], str]:
     """Return what comes of a network, by mode and precision."""
     return {
         (mode, precision): outcome(network, mode, precision).kind
-        for mode in COLUMNS
+        for mode in MODES
         for precision in TYPES
     }
 
@@ -52,7 +51,7 @@ def cells(found: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
         found: What came out, by mode and precision.
     """
     own = []
-    for mode in COLUMNS:
+    for mode in MODES:
         kinds = {precision: found.get((mode, precision), "") for precision in TYPES}
         if len(set(kinds.values())) == 1:
             own.append(kinds["float64"])
@@ -71,8 +70,8 @@ def written() -> str:
     """Return the page; it takes a minute or two."""
     lines = [INTRODUCTION]
     for kind, networks in KINDS.items():
-        lines += [f"## {kind}\n", f"| network | {' | '.join(COLUMNS)} |"]
-        lines.append("|---" * (1 + len(COLUMNS)) + "|")
+        lines += [f"## {kind}\n", f"| network | {' | '.join(MODES)} |"]
+        lines.append("|---" * (1 + len(MODES)) + "|")
         for network in networks:
             lines.append(f"| {network.name} | {' | '.join(cells(tried(network)))} |")
         lines.append("")
