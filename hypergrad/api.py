@@ -58,6 +58,8 @@ PAPER_OPTIONS = ForwardOptions(clip_products=100.0, truncation=0.15)
 def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
     """Read a learned schedule from a run's `schedule.json`.
 
+    A file that `Schedule.save` or `hypergrad export` wrote is read by `Schedule.load`.
+
     Args:
         path: The file, or the run directory that holds it.
         seed: Which seed's schedule; default: the one with the best validation accuracy.
