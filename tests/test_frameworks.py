@@ -24,7 +24,7 @@ from hypergrad.data import load
 # What they warn of in their own code is not ours to mend.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-SIZE, STEPS, CLIP = 16, 12, 0.3
+SIZE, STEPS, EPOCHS, CLIP = 16, 12, 2, 0.3
 INSTALL = "is not installed: pip install 'hypergrad[frameworks]'"
 
 
@@ -70,12 +70,14 @@ def flat(module: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(module.parameters()).detach()
 
 
-def by_hand(schedule: Schedule, data: TensorDataset, accumulated: int = 1) -> Tensor:
+def by_hand(
+    schedule: Schedule, data: TensorDataset, accumulated: int = 1, epochs: int = 1
+) -> Tensor:
     """The plain loop."""
     module = network()
     optimizer = schedule.optimizer(module)
-    scheduler = schedule.scheduler(optimizer, STEPS // accumulated)
-    for number, (x, y) in enumerate(DataLoader(data, SIZE)):
+    scheduler = schedule.scheduler(optimizer, epochs * STEPS // accumulated)
+    for number, (x, y) in enumerate(list(DataLoader(data, SIZE)) * epochs):
         (F.cross_entropy(module(x), y) / accumulated).backward()
         if (number + 1) % accumulated == 0:
             schedule.clip(module.parameters())
@@ -98,8 +100,7 @@ def test_lightning(schedule: Schedule, digits: TensorDataset, tmp_path: Path) ->
 
         def configure_optimizers(self) -> dict[str, Any]:
             optimizer = schedule.optimizer(self.net)
-            steps = self.trainer.estimated_stepping_batches
-            scheduler = schedule.scheduler(optimizer, int(steps))
+            scheduler = schedule.scheduler(optimizer, EPOCHS * STEPS)
             return {
                 "optimizer": optimizer,
                 "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -117,9 +118,16 @@ def test_lightning(schedule: Schedule, digits: TensorDataset, tmp_path: Path) ->
             enable_model_summary=False,
         )
 
-    module = Digits()
-    trainer(1).fit(module, DataLoader(digits, SIZE))
-    assert torch.equal(flat(module), by_hand(schedule, digits))
+    whole = Digits()
+    trainer(EPOCHS).fit(whole, DataLoader(digits, SIZE))
+    assert torch.equal(flat(whole), by_hand(schedule, digits, epochs=EPOCHS))
+
+    half = trainer(1)
+    half.fit(Digits(), DataLoader(digits, SIZE))
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    again = Digits()
+    trainer(EPOCHS).fit(again, DataLoader(digits, SIZE), ckpt_path=tmp_path / "half.ckpt")
+    assert torch.equal(flat(again), flat(whole))
 
 
 def test_accelerate_with_accumulated_gradients(schedule: Schedule, digits: TensorDataset) -> None:

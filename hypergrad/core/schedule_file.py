@@ -19,7 +19,7 @@ from hypergrad.core.gradient_transforms import (
     NormClip,
 )
 from hypergrad.core.rules.learned_for import Fixed, Group, LearnedFor
-from hypergrad.core.strict_json import Node, read_json
+from hypergrad.core.strict_json import Node, parsed, read_json
 
 __all__ = [
     "FORMAT",
@@ -36,7 +36,7 @@ __all__ = [
 FORMAT = "hypergrad schedule"
 VERSION = 1
 PARTS = ("format", "version", "hypergrad", "values", "bases", "learned_for", "origin")
-DEPTH = 3  # bases within bases: a vector of what is warmed up
+DEPTH = 8  # bases within bases; a vector of what is warmed up has 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Origin:
     Attributes:
         steps: Inner steps of the training that it was learned on.
         epochs: Its epochs.
+        batch_size: Examples in its minibatches.
         seed: Of the repeat.
         seeds: Of all repeats of the run.
         outer_step: Which of the outer loop, from 0.
@@ -62,6 +63,7 @@ class Origin:
 
     steps: int | None = None
     epochs: int | None = None
+    batch_size: int | None = None
     seed: int | None = None
     seeds: tuple[int, ...] | None = None
     outer_step: int | None = None
@@ -76,7 +78,7 @@ class Origin:
     commit: str | None = None
 
 
-WHOLE = ("steps", "epochs", "seed", "outer_step")
+WHOLE = ("steps", "epochs", "batch_size", "seed", "outer_step")
 NUMBERS = ("validation_loss", "validation_accuracy", "retrained_test_accuracy")
 
 
@@ -136,8 +138,8 @@ def text_of(contents: Contents) -> str:
     """Return what a file of a schedule says.
 
     Raises:
-        ValueError: For values that are not finite, and what cannot be written down: a basis or a
-            gradient transform of the user's own.
+        ValueError: For values that are not finite, what cannot be written down (a basis or a
+            gradient transform of the user's own), and what `read` would not take.
     """
     values, bases, learned_for, origin = contents
     for name, own in values.items():
@@ -152,7 +154,12 @@ def text_of(contents: Contents) -> str:
         "learned_for": None if learned_for is None else learned_for_as_dict(learned_for),
         "origin": None if origin is None else _origin_as_dict(origin),
     }
-    return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        _contents(parsed(text.encode()))
+    except ValueError as error:
+        raise ValueError(f"nobody could read the file of this schedule: {error}") from None
+    return text
 
 
 def learned_for_as_dict(learned_for: LearnedFor) -> dict[str, Any]:
@@ -203,7 +210,9 @@ def learned_for_from(kept: Node) -> LearnedFor:
 
 def _contents(file: Node) -> Contents:
     if not isinstance(file.value, dict) or file.value.get("format") != FORMAT:
-        raise ValueError(f'no "format": "{FORMAT}"')
+        of_run = isinstance(file.value, dict) and "schedules" in file.value
+        hint = " (hypergrad.load_schedule reads a run's schedule.json)" if of_run else ""
+        raise ValueError(f'no "format": "{FORMAT}"{hint}')
     version = file.value.get("version")
     if version != VERSION or isinstance(version, bool):
         raise ValueError(
@@ -236,10 +245,10 @@ def _basis(kept: Node, depth: int = 0) -> Basis:
         found["share"].number()
     elif kind == "vector":
         kept.members(("kind", "size", "basis"))
-        found["size"].whole()
+        found["size"].count()
     else:
         kept.members(("kind", "count"))
-        found["count"].whole()
+        found["count"].count()
     plain = {name: each.value for name, each in found.items() if name != "basis"}
     try:
         return basis_from({**plain, **({"basis": described(inner["basis"])} if inner else {})})
@@ -298,11 +307,11 @@ def _origin(kept: Node) -> Origin:
     own: dict[str, Any] = {}
     for name, each in found.items():
         if name in WHOLE:
-            own[name] = each.optional(Node.whole)
+            own[name] = each.optional(Node.integer)
         elif name in NUMBERS:
             own[name] = each.optional(Node.number)
         elif name == "seeds":
-            own[name] = each.optional(lambda listed: tuple(n.whole() for n in listed.items()))
+            own[name] = each.optional(lambda listed: tuple(n.integer() for n in listed.items()))
         else:
             own[name] = each.optional(Node.text)
     return Origin(**own)

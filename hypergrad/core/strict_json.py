@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["Node", "read_json"]
+__all__ = ["Node", "parsed", "read_json"]
 
 LARGEST = 32 * 2**20  # bytes of a file
-LONGEST = 1000  # characters of a text
+LONGEST = 10_000  # characters of a text
 SHOWN = 40  # characters of it in an error
 
 T = TypeVar("T")
@@ -27,7 +27,11 @@ def read_json(path: Path) -> "Node":
     if not path.is_file():
         raise ValueError(f"{path} is no file")
     with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
+        return parsed(file.read(LARGEST + 1))
+
+
+def parsed(content: bytes) -> "Node":
+    """Return the content of a JSON text; errors as of `read_json`."""
     if len(content) > LARGEST:
         raise ValueError(f"larger than {LARGEST // 2**20} MiB")
     try:
@@ -119,11 +123,17 @@ class Node:
             raise self.wrong("no finite number")
         return value
 
-    def whole(self) -> int:
-        """Return a whole number, 0 or more."""
+    def integer(self) -> int:
+        """Return a whole number of 64 bits, with its sign."""
         if isinstance(self.value, bool) or not isinstance(self.value, int):
             raise self.wrong("no whole number")
-        if not 0 <= self.value < 2**53:
+        if not -(2**63) <= self.value < 2**64:
+            raise self.wrong("out of range")
+        return self.value
+
+    def count(self) -> int:
+        """Return a whole number, 0 or more."""
+        if self.integer() < 0:
             raise self.wrong("out of range")
         return self.value
 

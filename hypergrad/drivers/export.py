@@ -67,6 +67,7 @@ def _origin(run: RunDirectory, config: RunConfig, entry: Mapping) -> Origin:
         if (result["seed"], result["method"], result["diverged"]) == (seed, method, False)
     ]
     found = Origin(
+        batch_size=config.method.batch_size,
         seed=seed,
         seeds=tuple(config.seeds),
         outer_step=entry.get("outer_step"),

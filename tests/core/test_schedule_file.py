@@ -25,7 +25,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.core.schedule_file import FORMAT, Origin
 
 ORIGIN = Origin(
-    steps=20, epochs=4, seed=0, seeds=(0, 1), outer_step=3, validation_loss=0.1,
+    steps=20, epochs=4, batch_size=32, seed=-3, seeds=(-3, 1), outer_step=3, validation_loss=0.1,
     validation_accuracy=0.9, retrained_test_accuracy=0.8, data="digits", data_fingerprint="ab",
     network="mlp", network_options='{"hidden": 8}', network_source=None, commit="cd",
 )  # fmt: skip
@@ -196,7 +196,8 @@ WRONG: list[tuple[Callable[[dict], object], str]] = [
     (changed("bases", "beta1", "kind", to="spline"), "bases.beta1: no basis 'spline'"),
     (changed("bases", "beta1", "count", to=2.0), "bases.beta1.count: no whole number"),
     (changed("bases", "beta1", "count", to=-2), "bases.beta1.count: out of range"),
-    (changed("bases", "beta1", "count", to=2**60), "bases.beta1.count: out of range"),
+    (changed("bases", "beta1", "count", to=2**64), "bases.beta1.count: out of range"),
+    (changed("bases", "beta1", "count", to=2**60), "2 values of beta1 for a basis of 1152921"),
     (changed("bases", "beta1", "more", to=1), "bases.beta1: unknown key 'more'"),
     (changed("bases", "learning_rate", "share", to=1.5), "learning_rate: a warm-up over 1.5"),
     (changed("bases", "learning_rate", "basis", to=None), "learning_rate.basis: no object"),
@@ -214,13 +215,14 @@ WRONG: list[tuple[Callable[[dict], object], str]] = [
         "AdamW takes no momentum",
     ),
     (changed(KNOWN, "groups", 0, "parameters", to=["0.bias"]), "two groups hold 0.bias"),
+    (changed(KNOWN, "groups", 0, "parameters", to=["a", "a"]), "two groups hold a"),
     (changed(KNOWN, "groups", 0, "parameters", to=[]), "two groups hold all parameters"),
     (
         changed(KNOWN, "groups", 0, "parameters", 0, to="a\nb"),
         r"parameters\[0\]: 'a\\nb': too long, or no text of one line",
     ),
     (
-        changed(KNOWN, "groups", 0, "parameters", 0, to="x" * 1001),
+        changed(KNOWN, "groups", 0, "parameters", 0, to="x" * 10_001),
         r"parameters\[0\]: 'x{40}\.\.\.': too long",
     ),
     (changed(KNOWN, "of_loss", "other", to="ghost"), "'ghost' sets a value, but has none"),
@@ -290,17 +292,26 @@ def test_a_file_that_is_too_large_is_not_parsed(
 
 
 def test_bases_do_not_nest_for_ever(tmp_path: Path) -> None:
-    basis: Basis = Windows(1)
-    for _ in range(3):
-        basis = WarmUp(0.1, basis)
-    Schedule({"a": (1.0,)}, {"a": basis}).save(tmp_path / "x.json")
+    file = kept(tmp_path, rich())
+    for _ in range(8):
+        file["bases"]["beta1"] = {"kind": "warmup", "share": 0.1, "basis": file["bases"]["beta1"]}
+    (tmp_path / "x.json").write_text(json.dumps(file))
     with pytest.raises(ValueError, match="bases nested too deeply"):
         Schedule.load(tmp_path / "x.json")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nobody could read .*: values: 'two\\nlines': too long"):
+        Schedule({"two\nlines": (0.1,)}).save(tmp_path / "x.json")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a folder: .*`hypergrad export`"):
         Schedule.load(tmp_path)
+    (tmp_path / "schedule.json").write_text('{"schedules": []}')
+    with pytest.raises(ValueError, match="hypergrad.load_schedule reads a run's schedule.json"):
+        Schedule.load(tmp_path / "schedule.json")
     with pytest.raises(ValueError, match="none.json is no file"):
         Schedule.load(tmp_path / "none.json")
     if Path("/dev/zero").exists():

@@ -138,7 +138,7 @@ def test_a_file_says_where_it_comes_from(learned: Learned) -> None:
     assert (origin.seed, origin.seeds, origin.outer_step) == (1, (0, 1), entry["outer_step"])
     assert origin.validation_loss == entry["validation_loss"]
     assert origin.validation_accuracy == entry["validation_accuracy"]
-    assert (origin.steps, origin.epochs) == (3 * (190 // 32), 3)
+    assert (origin.steps, origin.epochs, origin.batch_size) == (3 * (190 // 32), 3, 32)
     assert (origin.data, origin.network) == ("digits", "mlp")
     assert origin.network_options is not None
     assert json.loads(origin.network_options)["hidden"] == 8

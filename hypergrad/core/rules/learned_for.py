@@ -1,6 +1,7 @@
 """What a schedule was learned for, beside its values: optimiser, groups of parameters, clip."""
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -88,7 +89,8 @@ class LearnedFor:
         for group in self.groups:
             if self.kind:
                 check_values(self.kind, group.hyperparameters)
-            twice = seen.intersection(group.parameters)
+            twice = {n for n, times in Counter(group.parameters).items() if times > 1}
+            twice |= seen.intersection(group.parameters)
             if twice or (len(self.groups) > 1 and not group.parameters):
                 raise ValueError(f"two groups hold {_some(twice) or 'all parameters'}")
             seen.update(group.parameters)
