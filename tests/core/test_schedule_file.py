@@ -14,7 +14,7 @@ from places import ROOT
 from torch import Tensor, nn
 
 from hypergrad.core import strict_json
-from hypergrad.core.basis import Basis, Cosine, Hats, Linear, Vector, WarmUp, Windows
+from hypergrad.core.basis import Cosine, Hats, Linear, Vector, WarmUp, Windows
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip, NormClip, Transformed
 from hypergrad.core.hyperparameters import Hyperparameter as H
