@@ -66,18 +66,22 @@ class InnerOptimizer:
         """Return the training that a schedule of this optimiser suits.
 
         Args:
-            model: The network; without one, groups of its parameters are not known.
+            model: The network; without one, groups that have values of their own are not known.
         """
         known, groups = self.rule.in_torch, self._groups(model)
         fixed = {
             e.name: Fixed(e.coefficients, e.over) for e in self.hyperparameters if not e.learned
         }
         of_loss = {e.target: e.name for e in self.hyperparameters if not self._of_rule(e)}
+        set_everywhere = {
+            name
+            for name in self.rule.defaults
+            if groups and all(name in group.hyperparameters for group in groups)
+        }
         values = {
             name: value
             for name, value in self.rule.defaults.items()
-            if not math.isnan(value)
-            and not all(name in g.hyperparameters for g in groups or [Group({})])
+            if name not in set_everywhere and not math.isnan(value)
         }
         kind, options = "", {}
         if known is not None:

@@ -67,6 +67,11 @@ def test_a_kind_without_values_is_left_at_its_default() -> None:
     assert windows(0, 4) == []
 
 
+def test_a_basis_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a basis for 'b', which is not among \['a'\]"):
+        Schedule({"a": (1.0,)}, {"b": Windows(1)})
+
+
 def test_learning_rates_are_always_there() -> None:
     with pytest.raises(ValueError, match="learning_rate has no value"):
         sgd_schedule((), (0.1,), (0.0,))

@@ -153,6 +153,23 @@ def test_what_is_no_number_or_is_code_is_not_written(
     assert os.listdir(tmp_path) == ["kept.json"]
 
 
+def test_a_write_that_fails_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept.json"
+    rich().save(path)
+    before = path.read_bytes()
+
+    def full(*given: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        sgd_schedule((0.1,)).save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["kept.json"]
+
+
 def test_a_rule_of_ones_own_is_kept_and_makes_no_optimizer(tmp_path: Path) -> None:
     rule = Rule(lambda g, theta, slots, values, step: (theta - values["a"] * g, ()), {"a": 0.1})
     InnerOptimizer(rule, (H("a", 2, 0.3),)).start().save(tmp_path / "own.json")
@@ -312,8 +329,9 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "schedule.json").write_text('{"schedules": []}')
     with pytest.raises(ValueError, match="hypergrad.load_schedule reads a run's schedule.json"):
         Schedule.load(tmp_path / "schedule.json")
-    with pytest.raises(ValueError, match="none.json is no file"):
+    with pytest.raises(ValueError, match="none.json is no file") as refused:
         Schedule.load(tmp_path / "none.json")
+    assert str(refused.value) == f"{tmp_path / 'none.json'} is no file"
     if Path("/dev/zero").exists():
         with pytest.raises(ValueError, match="/dev/zero is no file"):
             Schedule.load("/dev/zero")
