@@ -5,7 +5,7 @@ need not wait for PyTorch:
 
     history = hypergrad.learn_schedule(module, images, labels, epochs=10)
     schedule = hypergrad.best(history).schedule
-    schedule.apply(optimizer, step, horizon)  # before every optimizer.step() of torch.optim.SGD
+    optimizer = schedule.optimizer(module)  # and schedule.scheduler(optimizer, total_steps)
 """
 
 from importlib import import_module

@@ -58,6 +58,8 @@ PAPER_OPTIONS = ForwardOptions(clip_products=100.0, truncation=0.15)
 def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
     """Read a learned schedule from a run's `schedule.json`.
 
+    A file that `Schedule.save` or `hypergrad export` wrote is read by `Schedule.load`.
+
     Args:
         path: The file, or the run directory that holds it.
         seed: Which seed's schedule; default: the one with the best validation accuracy.
@@ -72,7 +74,10 @@ def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
     file = path / "schedule.json" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"{file} does not exist: give a run directory with a finished search")
-    entries = json.loads(file.read_text())["schedules"]
+    content = json.loads(file.read_text())
+    if "schedules" not in content:
+        raise ValueError(f"{file} is no schedule.json of a run: Schedule.load reads exported files")
+    entries = content["schedules"]
     if seed is not None:
         entries = [entry for entry in entries if entry["seed"] == seed]
     if not entries:
@@ -346,8 +351,8 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
         history: As `learn` or `learn_schedule` returns it.
 
     Returns:
-        One of them; its `schedule.apply(optimizer, step, horizon)` goes into a training loop,
-        unless it has values of the loss or of some parameters.
+        One of them; its `schedule` makes the optimiser and the scheduler of a training loop, and
+        `schedule.save(path)` keeps it for another script.
 
     Raises:
         ValueError: If none of them stayed finite.

@@ -39,7 +39,9 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
     return train.images, train.labels
 
 
-def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop() -> None:
+def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop(
+    tmp_path: Path,
+) -> None:
     images, labels = digits()
     torch.manual_seed(0)
     module = Own()
@@ -56,15 +58,23 @@ def test_a_schedule_is_learned_for_a_model_of_ones_own_and_used_in_a_plain_loop(
     found = hypergrad.best(history)
     assert found.validation_accuracy == max(step.validation_accuracy for step in history)
 
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    found.schedule.save(tmp_path / "learned.json")
+    schedule = hypergrad.Schedule.load(tmp_path / "learned.json")
+    assert schedule.origin is not None
+    assert schedule.origin.validation_accuracy == found.validation_accuracy
+    assert (schedule.origin.steps, schedule.origin.epochs) == (found.horizon, found.epochs)
+    assert schedule.origin.network == "Own"
     batches = [
         batch for _ in range(6) for batch in zip(images.split(32), labels.split(32), strict=True)
     ]
-    for step, (x, y) in enumerate(batches):
+    optimizer = schedule.optimizer(module)
+    scheduler = schedule.scheduler(optimizer, len(batches))
+    for x, y in batches:
         optimizer.zero_grad()
         nn.functional.cross_entropy(module(x), y).backward()
-        found.schedule.apply(optimizer, step, len(batches))
+        schedule.clip(module.parameters())
         optimizer.step()
+        scheduler.step()
     module.eval()  # running statistics: the module's own were left in working order
     accuracy = (module(images).argmax(1) == labels).double().mean()
     assert float(accuracy) > 0.9
@@ -191,5 +201,8 @@ def test_load_picks_the_best_seed_or_the_one_asked_for(tmp_path: Path) -> None:
     assert found["learning_rate"] == (0.1,)
     with pytest.raises(ValueError, match="holds no schedule of seed=7"):
         hypergrad.load_schedule(tmp_path, seed=7)
+    sgd_schedule((0.1,)).save(tmp_path / "exported.json")
+    with pytest.raises(ValueError, match="Schedule.load reads exported files"):
+        hypergrad.load_schedule(tmp_path / "exported.json")
     with pytest.raises(ValueError, match="does not exist"):
         hypergrad.load_schedule(tmp_path / "elsewhere.json")

@@ -184,6 +184,22 @@ def runs(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="JSON file; default: stdout.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Which seed's; default: the best by validation accuracy.")
+    ] = None,
+) -> None:
+    """Write a learned schedule to a file that any script can load: hypergrad export RUN -o FILE."""
+    from hypergrad.cli import export_command
+
+    export_command.export(run, output, seed)
+
+
+@app.command()
 def check(
     experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
     overrides: Overrides = None,

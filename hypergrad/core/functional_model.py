@@ -96,8 +96,12 @@ class FlatModel:
 
     def theta(self) -> Tensor:
         """Return a copy of the module's own trainable parameters as a `(D,)` vector."""
+        return torch.cat([own.detach().reshape(-1) for own in self.trainable().values()])
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the module's own trainable parameters by name, in the order of `theta`."""
         own = dict(self.module.named_parameters())
-        return torch.cat([own[name].detach().reshape(-1) for name in self._names])
+        return {name: own[name] for name in self._names}
 
     def buffers(self) -> dict[str, Tensor]:
         """Return copies of the module's own buffers, by name."""
@@ -128,10 +132,8 @@ class FlatModel:
         Args:
             where: Maps the name of a parameter and the parameter to whether it is one of them.
         """
-        own = dict(self.module.named_parameters())
-        return torch.cat(
-            [torch.full_like(own[n], float(where(n, own[n]))).reshape(-1) for n in self._names]
-        ).detach()
+        chosen = [(own, float(where(name, own))) for name, own in self.trainable().items()]
+        return torch.cat([torch.full_like(own, x).reshape(-1) for own, x in chosen]).detach()
 
     def loss(
         self,

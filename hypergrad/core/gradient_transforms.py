@@ -3,12 +3,12 @@
 The derivative of each of them is a symmetric matrix, so one product serves tangents and adjoints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "ElementwiseClip",
@@ -16,6 +16,7 @@ __all__ = [
     "NoClip",
     "NormClip",
     "Transformed",
+    "clip_gradients",
     "share_above",
 ]
 
@@ -140,6 +141,24 @@ def share_above(values: Tensor, limit: float | None) -> Tensor:
     if limit is None:
         return values.new_zeros(values.shape[:-1], dtype=torch.float64)
     return (values.abs() > limit).double().mean(dim=-1)
+
+
+def clip_gradients(transform: GradientTransform, parameters: Iterable[Tensor]) -> None:
+    """Clip the gradients of parameters in place, as a training loop does after `backward()`.
+
+    Args:
+        transform: One of this module.
+        parameters: All that the optimiser steps.
+
+    Raises:
+        ValueError: For a transform of the user's own.
+    """
+    if isinstance(transform, ElementwiseClip):
+        nn.utils.clip_grad_value_(parameters, transform.limit)
+    elif isinstance(transform, NormClip):
+        nn.utils.clip_grad_norm_(parameters, transform.limit)
+    elif not isinstance(transform, NoClip):
+        raise ValueError(f"{transform} is not of torch: apply it to the gradients by hand")
 
 
 def _check(limit: float) -> None:

@@ -15,7 +15,7 @@ from hypergrad.core.gradient_transforms import GradientTransform, NoClip
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.rules import DEFAULT, Rule
 from hypergrad.core.rules.check import check_rule
-from hypergrad.core.rules.torch_optim import LearnedFor
+from hypergrad.core.rules.learned_for import Fixed, Group, LearnedFor
 from hypergrad.core.schedule import Schedule, Value
 
 __all__ = ["Assignment", "BoundOptimizer", "InnerOptimizer", "StepValues"]
@@ -62,24 +62,53 @@ class InnerOptimizer:
             return learned
         return [replace(each, basis=per_step(each.over, horizon)) for each in learned]
 
-    @property
-    def learned_for(self) -> LearnedFor:
-        """What a schedule of this optimiser can be applied to."""
-        known = self.rule.in_torch
-        values = {n: v for n, v in self.rule.defaults.items() if not math.isnan(v)}
-        for each in self.hyperparameters:
-            if not each.learned and each.where is None and each.target in self.rule.defaults:
-                own = set(each.coefficients)
-                values[each.target] = own.pop() if len(own) == 1 else math.nan  # fits nothing
-        if known is None:
-            return LearnedFor("", {}, values)
-        options = {n: v for n, v in known.options.items() if n not in self.rule.defaults}
-        return LearnedFor(known.kind.__name__, options, values)
+    def learned_for(self, model: FlatModel | None = None) -> LearnedFor:
+        """Return the training that a schedule of this optimiser suits.
+
+        Args:
+            model: The network; without one, groups that have values of their own are not known.
+        """
+        known, groups = self.rule.in_torch, self._groups(model)
+        fixed = {
+            e.name: Fixed(e.coefficients, e.over) for e in self.hyperparameters if not e.learned
+        }
+        of_loss = {e.target: e.name for e in self.hyperparameters if not self._of_rule(e)}
+        set_everywhere = {
+            name
+            for name in self.rule.defaults
+            if groups and all(name in group.hyperparameters for group in groups)
+        }
+        values = {
+            name: value
+            for name, value in self.rule.defaults.items()
+            if name not in set_everywhere and not math.isnan(value)
+        }
+        kind, options = "", {}
+        if known is not None:
+            kind = known.kind.__name__
+            options = {n: v for n, v in known.options.items() if n not in self.rule.defaults}
+        return LearnedFor(kind, options, values, groups, of_loss, fixed, self.transform)
+
+    def _of_rule(self, declared: Hyperparameter) -> bool:
+        return declared.target in self.rule.defaults
+
+    def _groups(self, model: FlatModel | None) -> tuple[Group, ...]:
+        """Which hyperparameters set what of which parameters; empty if that cannot be told."""
+        own = [each for each in self.hyperparameters if self._of_rule(each)]
+        if model is None:
+            alike = all(each.where is None for each in own)
+            return (Group({each.target: each.name for each in own}),) if alike else ()
+        divided: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for name, parameter in model.trainable().items():
+            chosen = [each for each in own if each.where is None or each.where(name, parameter)]
+            setters = tuple((each.target, each.name) for each in chosen)
+            divided.setdefault(setters, []).append(name)
+        return tuple(Group(dict(setters), tuple(names)) for setters, names in divided.items())
 
     def start(self) -> Schedule:
         """Return the schedule of all starting values that are learned."""
         values = {each.name: each.coefficients for each in self.hyperparameters if each.learned}
-        return Schedule(values, self.bases, self.learned_for)
+        return Schedule(values, self.bases, self.learned_for())
 
     @property
     def moves_at_start(self) -> bool:

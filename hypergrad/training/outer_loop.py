@@ -21,6 +21,7 @@ from hypergrad.core.functional_model import Batch
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.outer_optimizer import OuterState, selection_key
 from hypergrad.core.schedule import Schedule
+from hypergrad.core.schedule_file import Origin
 from hypergrad.core.seeding import seed_of
 from hypergrad.data import EVALUATION_BATCH, Images, in_batches
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -290,8 +291,8 @@ def outer_steps(
         state, columns = outer_optimizer.start(learned)
         state = progress.state or state
         bases = {each.name: each.over for each in learned}
-        optimizer = data.problem.optimizer
-        schedule = Schedule.from_flat(state.values, bases, optimizer.learned_for)
+        learned_for = data.problem.optimizer.learned_for(data.problem.model)
+        schedule = Schedule.from_flat(state.values, bases, learned_for)
         inner = begin(data, schedule, number)
         seen = trainer.train(inner, data.validation)
         found = None
@@ -316,7 +317,7 @@ def outer_steps(
         assert seen.validation_loss is not None
         assert seen.validation_accuracy is not None
         yield OuterStep(
-            schedule,
+            _from_here(schedule, data.problem, options, seen, number),
             (math.nan,) * len(state.values) if found is None else found.values,
             seen.validation_loss,
             seen.validation_accuracy,
@@ -352,6 +353,21 @@ def _others(
         inner = begin(data._replace(problem=problem), schedule, number)
         yield inner
         costs.append(inner.cost())
+
+
+def _from_here(
+    schedule: Schedule, problem: InnerProblem, options: OuterOptions, seen: Evaluation, number: int
+) -> Schedule:
+    """The schedule of an outer step, with what a file says of where it comes from."""
+    origin = Origin(
+        problem.horizon,
+        options.horizon(number),
+        outer_step=number,
+        validation_loss=seen.validation_loss,
+        validation_accuracy=seen.validation_accuracy,
+        network=type(problem.model.module).__qualname__,
+    )
+    return Schedule(schedule, schedule.bases, schedule.learned_for, origin)
 
 
 def _better(best: Best | None, step: Best) -> Best | None:

@@ -1,7 +1,6 @@
 """Windows and schedules."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules import adamw, sgd
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.schedule import Schedule, schedule_in
+from hypergrad.core.schedule_file import learned_for_as_dict
 
 
 @pytest.mark.parametrize(("count", "horizon"), [(1, 1), (1, 7), (3, 7), (5, 185), (7, 7), (4, 10)])
@@ -65,6 +65,11 @@ def test_a_kind_without_values_is_left_at_its_default() -> None:
         "learning_rate": 0.2, "momentum": 0.0, "weight_decay": 0.0
     }  # fmt: skip
     assert windows(0, 4) == []
+
+
+def test_a_basis_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a basis for 'b', which is not among \['a'\]"):
+        Schedule({"a": (1.0,)}, {"b": Windows(1)})
 
 
 def test_learning_rates_are_always_there() -> None:
@@ -158,7 +163,7 @@ def test_apply_takes_what_the_schedule_was_learned_for() -> None:
     assert optimizer.param_groups[0]["lr"] == 1e-3
     nesterov = InnerOptimizer(sgd(nesterov=True), (Hyperparameter("learning_rate", 1, 0.3),))
     for name in ("momentum", "weight_decay"):
-        assert nesterov.learned_for.values[name] == 0.0
+        assert nesterov.learned_for().values[name] == 0.0
     fast = torch.optim.SGD(weights(1), lr=1.0, momentum=0.9, nesterov=True)
     with pytest.raises(ValueError, match="learned with momentum=0, and parameter group 0 has"):
         nesterov.start().apply(fast, 0, 10)
@@ -167,7 +172,7 @@ def test_apply_takes_what_the_schedule_was_learned_for() -> None:
 def test_what_a_schedule_was_learned_for_is_kept_with_it() -> None:
     start = ADAMW.start()
     assert start.learned_for is not None
-    entry = {**start.as_dict(), "learned_for": asdict(start.learned_for)}
+    entry = {**start.as_dict(), "learned_for": learned_for_as_dict(start.learned_for)}
     kept = schedule_in(json.loads(json.dumps(entry)))
     assert kept.learned_for == start.learned_for
     assert schedule_in(start.as_dict()).learned_for is None

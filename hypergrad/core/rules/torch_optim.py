@@ -1,11 +1,22 @@
-"""Where PyTorch's own optimisers keep the values that rules name, and what a schedule fits."""
+"""Where PyTorch's own optimisers keep the values that rules name."""
 
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
-__all__ = ["PLAIN", "LearnedFor", "Settable", "check_values", "set_group_values", "set_values"]
+import torch
+from torch import Tensor
+
+__all__ = [
+    "PLACES",
+    "SWITCHES",
+    "Settable",
+    "check_values",
+    "group_value",
+    "made",
+    "set_group_values",
+    "without_wrapper",
+]
 
 PLACES: Mapping[str, Mapping[str, str]] = {
     "SGD": {"learning_rate": "lr", "momentum": "momentum", "weight_decay": "weight_decay"},
@@ -26,7 +37,6 @@ PLACES: Mapping[str, Mapping[str, str]] = {
 }
 PLACES = {**PLACES, "AdamW": PLACES["Adam"]}
 
-
 # What changes the update itself: off, unless a schedule was learned with it.
 SWITCHES = {
     "nesterov": False,
@@ -37,99 +47,38 @@ SWITCHES = {
 }
 
 
-@dataclass(frozen=True)
-class LearnedFor:
-    """The optimiser that a schedule was learned for.
-
-    Attributes:
-        kind: Name of its class in `torch.optim`; empty for a rule that PyTorch does not have.
-        options: What it is made with, beside values: `nesterov`, `dampening`, `centered`.
-        values: Those that were not learned and stay the same, by the rule's names.
-    """
-
-    kind: str
-    options: Mapping[str, bool | float] = field(default_factory=dict)
-    values: Mapping[str, float] = field(default_factory=dict)
-
-    def check(self, optimizer: "Settable", set_by_schedule: Collection[str]) -> None:
-        """Refuse another optimiser, or one with other settings.
-
-        Args:
-            optimizer: Of PyTorch.
-            set_by_schedule: The rule's names of the values that the schedule sets.
-
-        Raises:
-            ValueError: With what differs.
-        """
-        kind = type(optimizer).__name__
-        if not self.kind:
-            raise ValueError(
-                f"the schedule was learned for a rule of one's own, not for {kind}: set "
-                "schedule.at(step, horizon) in that rule's optimizer"
-            )
-        if kind != self.kind:
-            raise ValueError(
-                f"the schedule was learned for {self.kind}, not for {kind}: what suits one is "
-                f"wrong for the other; train with torch.optim.{self.kind}"
-            )
-        for number, group in enumerate(optimizer.param_groups):
-            for name, off in SWITCHES.items():
-                wanted = self.options.get(name, off)
-                if group.get(name, off) != wanted:
-                    raise ValueError(
-                        f"the schedule was learned with {name}={wanted}, and the optimizer has "
-                        f"{name}={group[name]}: train with {name}={wanted}"
-                    )
-            for name, wanted in self.values.items():
-                found = _value_in(kind, group, name)
-                if name not in set_by_schedule and found != wanted:
-                    raise ValueError(
-                        f"the schedule was learned with {name}={wanted:g}, and parameter group "
-                        f"{number} has {name}={found:g}: train with {name}={wanted:g}"
-                    )
-        first, *others = optimizer.param_groups
-        for group in others:
-            for name in set_by_schedule:
-                one, other = _value_in(kind, first, name), _value_in(kind, group, name)
-                if one != other and {one, other} != {0.0, sys.float_info.min}:
-                    raise ValueError(
-                        f"the parameter groups have {name}={one:g} and {other:g}; a schedule "
-                        "that was learned for all parameters together would overwrite both: give "
-                        "all groups one value, or learn with a hyperparameter for each group"
-                    )
-
-
-PLAIN = LearnedFor("SGD", {}, {"momentum": 0.0, "weight_decay": 0.0})  # where nothing is known
-
-
-def _value_in(kind: str, group: Mapping, name: str) -> float:
-    value = group[PLACES[kind][name]]
-    return value[int(name[-1]) - 1] if isinstance(value, tuple) else float(value)
-
-
 class Settable(Protocol):
     """An optimiser of PyTorch."""
 
     param_groups: list[dict]
 
 
-def set_values(optimizer: Settable, values: Mapping[str, object], used: Collection[str]) -> None:
-    """Set values of a rule in every parameter group of a PyTorch optimiser.
+def without_wrapper(optimizer: Settable) -> Settable:
+    """Return the optimiser of PyTorch inside those that Accelerate or Lightning hand out."""
+    while type(optimizer).__name__ not in PLACES and hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer  # type: ignore[attr-defined]
+    return optimizer
+
+
+def made(
+    kind: str, options: Mapping[str, bool | float], groups: Sequence[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """Return an optimiser of PyTorch whose values are still to be set.
 
     Args:
-        optimizer: `torch.optim.SGD`, `Adam`, `AdamW` or `RMSprop`.
-        values: By the rule's names.
-        used: Those that are not zero in every step of the training. At a momentum of exactly zero
-            torch leaves its velocity as it was, stale for a later step: then it is given the
-            smallest number.
-
-    Raises:
-        ValueError: For another optimiser, or values that it does not take.
+        kind: Name of its class, one of `PLACES`.
+        options: What changes its update, of `SWITCHES`.
+        groups: Its parameter groups.
     """
-    kind = type(optimizer).__name__
-    check_values(kind, values)
-    for group in optimizer.param_groups:
-        set_group_values(kind, group, values, used)
+    # Without a momentum at the start torch keeps no velocity, and refuses Nesterov's.
+    start = {"momentum": 0.5} if "momentum" in PLACES[kind] else {}
+    return getattr(torch.optim, kind)(list(groups), lr=1.0, **start, **options)
+
+
+def group_value(kind: str, group: Mapping[str, Any], name: str) -> float:
+    """Return a value of a parameter group by the rule's name of it."""
+    value = group[PLACES[kind][name]]
+    return value[int(name[-1]) - 1] if isinstance(value, tuple | list) else float(value)
 
 
 def check_values(kind: str, values: Mapping[str, object]) -> None:
@@ -160,8 +109,10 @@ def set_group_values(
     Args:
         kind: Name of the optimiser's class.
         group: The group.
-        values: As for `set_values`, all of which the optimiser takes.
-        used: Likewise.
+        values: By the rule's names; the optimiser takes all of them.
+        used: Those that are not zero in every step of the training. At a momentum of exactly zero
+            torch leaves its velocity as it was, stale for a later step: then it is given the
+            smallest number.
     """
     places = PLACES[kind]
     for name, value in values.items():
@@ -171,5 +122,7 @@ def set_group_values(
             group["betas"] = tuple(betas)
         elif name == "momentum" and value == 0 and name in used:
             group["momentum"] = sys.float_info.min
+        elif isinstance(place := group[places[name]], Tensor):
+            place.fill_(value)  # type: ignore[arg-type]  # compiled and captured steps look there
         else:
             group[places[name]] = value

@@ -7,6 +7,7 @@ from hypergrad.core.basis import Windows, described, span
 from hypergrad.core.budget import Spent
 from hypergrad.core.outer_optimizer import OuterState, sign_of
 from hypergrad.core.schedule import Schedule, schedule_in
+from hypergrad.core.schedule_file import learned_for_as_dict
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.training.outer_loop import Best, Evaluation, OuterProgress, OuterStep
 
@@ -133,7 +134,7 @@ def best_as_dict(best: Best) -> dict:
         "test_accuracy": best.evaluation.test_accuracy,
         **best.schedule.as_dict(),
         **({"bases": bases} if bases else {}),
-        **({} if learned_for is None else {"learned_for": asdict(learned_for)}),
+        **({} if learned_for is None else {"learned_for": learned_for_as_dict(learned_for)}),
     }
 
 
