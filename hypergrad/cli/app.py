@@ -200,6 +200,17 @@ def export(
 
 
 @app.command()
+def plan(
+    experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "quickstart",
+    overrides: Overrides = None,
+) -> int:
+    """Tell what a run takes in every mode: minutes, from a probe of seconds, and memory."""
+    from hypergrad.cli import plan_command
+
+    return plan_command.show_plan(experiment, list(overrides or []))
+
+
+@app.command()
 def check(
     experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
     overrides: Overrides = None,

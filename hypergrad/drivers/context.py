@@ -24,6 +24,7 @@ from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
+from hypergrad.drivers.modes import with_mode
 from hypergrad.models import build, resolve
 from hypergrad.parallel.ranks import Ranks, current_ranks
 
@@ -42,6 +43,7 @@ class RunContext(NamedTuple):
         plan: What the run is going to do.
         parameters: `D`.
         ranks: The processes that share the tangents.
+        remarks: What was decided for this run, a line each.
     """
 
     config: RunConfig
@@ -50,6 +52,7 @@ class RunContext(NamedTuple):
     plan: Plan
     parameters: int
     ranks: Ranks
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -64,8 +67,8 @@ def computing(config: RunConfig) -> Iterator[None]:
     threads = torch.get_num_threads()
     with true_float32():
         try:
-            if config.threads is not None:
-                torch.set_num_threads(config.threads)
+            if config.threads != "auto":
+                torch.set_num_threads(int(config.threads))
             yield
         finally:
             torch.set_num_threads(threads)
@@ -101,6 +104,11 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         start = optimizer.start()
         bound = optimizer.bind(model, start)
         values = check_loss(model, bound, start, model.theta(), batch)
+        remarks: tuple[str, ...] = ()
+        if config.method.mode == "auto":
+            source = model.random_source(batch, values)
+            config, why = with_mode(config, data, model, source)
+            remarks = (why,) if config.driver == "learn" else ()
         if config.driver == "hypervariance" or config.method.mode == "reverse":
             check_reversible(model, model.theta(), batch, bound, start)
         elif config.driver == "learn":
@@ -116,7 +124,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
             "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
         )
-    return RunContext(config, data, device, layout, model.size, ranks)
+    return RunContext(config, data, device, layout, model.size, ranks, remarks)
 
 
 def check_ranks(config: RunConfig, ranks: Ranks) -> None:

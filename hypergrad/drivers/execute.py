@@ -20,6 +20,7 @@ from hypergrad.drivers.inner_optimizer import logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
+from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
 from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.reporting.results import headline
@@ -58,10 +59,11 @@ def execute(
         ConfigError: If data or network are not those that the run began with; it is left as it was.
         RunFailed: For whatever goes wrong on the way.
     """
-    config = context.config
     began = time.monotonic()
-    content = identity_of(config, context.data)
+    content = identity_of(context.config, context.data)
     check_unchanged(run, content)
+    context = settle(context, run)
+    config = context.config
     if config.driver == "search" and run.is_held():
         with computing(config):
             code = _assist(context, run)

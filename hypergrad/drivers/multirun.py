@@ -26,6 +26,7 @@ from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one
 from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
+from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import WorkerLost
 from hypergrad.reporting.multirun_report import (
@@ -221,7 +222,7 @@ class MultiRun:
         self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
     ) -> Iterator[tuple[str, str]]:
         """Take members to their end in several processes; yield each with what went wrong."""
-        executor = self._pool.of(threads=self._config.threads or 1)
+        executor = self._pool.of(threads=worker_threads(self._config) or 1)
         left = {member.name: member for member in members}
         losses: Counter[str] = Counter()
         running: list[str] = []
