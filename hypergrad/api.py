@@ -25,6 +25,7 @@ from hypergrad.data import (
     in_even_batches,
     train_validation_split,
 )
+from hypergrad.differentiation.mode import faster_options
 from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.result import validation_batch
 from hypergrad.differentiation.reverse import ReverseOptions
@@ -97,7 +98,7 @@ def learn(
     outer_steps: int = 10,
     first_horizons: Sequence[int] = (),
     tolerance: float = 0.05,
-    options: ForwardOptions | ReverseOptions = ForwardOptions(),  # noqa: B008 (frozen)
+    options: ForwardOptions | ReverseOptions | None = None,
     replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
     ranks: Ranks = ALONE,
@@ -127,7 +128,10 @@ def learn(
             weights do not move, and later windows stretch to a longer horizon.
         tolerance: Stop when every step size is under this share of its value.
         options: Forward mode (clipping of products, truncation, how Hessian products are
-            computed), or reverse mode.
+            computed), or reverse mode, for which any number of values costs the same. None: with
+            eight values or more both are tried for a moment, and reverse mode is taken where it
+            needs less than half the time (and can go back: no random numbers, data that begins
+            again, memory for the states); otherwise forward mode.
         replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
             can), `always`, `never`. What a module counts in Python does not count then.
         on_step: Is called after every outer step.
@@ -290,7 +294,7 @@ def _learn(
     data_at: Callable[[int], OuterData],
     optimizer: InnerOptimizer,
     shared: bool,
-    options: ForwardOptions | ReverseOptions,
+    options: ForwardOptions | ReverseOptions | None,
     outer: OuterOptions,
     replay: str,
     on_step: Callable[[OuterStep], None],
@@ -298,6 +302,8 @@ def _learn(
     taken: list[OuterStep],
 ) -> list[OuterStep]:
     """Take the outer steps that are left."""
+    if not shared and options is None:
+        options = ReverseOptions()
     if not shared and (isinstance(options, ForwardOptions) or any(outer.first_horizons)):
         raise ValueError(
             "shared=False learns a value for every inner step: give options=ReverseOptions(...) "
@@ -312,9 +318,14 @@ def _learn(
         problem = given.problem
         if recorded is None:
             recorded = replay_for(problem.model, problem.theta.device, replay)
+        batch, columns = problem.minibatches.at(0), len(schedule.flat)
+        bound = optimizer.bind(problem.model, schedule)
+        if options is None:
+            options = ForwardOptions()
+            if getattr(problem.minibatches, "random_access", True) and ranks.size == 1:
+                tried = problem.model, problem.theta, batch, bound, schedule, problem.horizon
+                options = faster_options(*tried)
         if isinstance(options, ForwardOptions) and options.strategy == "auto":  # decides once
-            batch, columns = problem.minibatches.at(0), len(schedule.flat)
-            bound = optimizer.bind(problem.model, schedule)
             options = settle(
                 problem.model, problem.theta, batch, columns, options, ranks, bound, schedule
             )

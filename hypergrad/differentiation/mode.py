@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hypergrad.core.basis import Basis, span
+from hypergrad.core.basis import Basis, is_truncated, span
 from hypergrad.core.batches import MicroBatches
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer, StepValues
@@ -18,13 +18,24 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState, train_step
 from hypergrad.curvature import gradient_and_products
 from hypergrad.differentiation.active_tangents import active_tangents_at
+from hypergrad.differentiation.checkpointing import checkpoint_plan, state_bytes
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents, advance
+from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.differentiation.reverse_step import reverse_step
 
-__all__ = ["StepSeconds", "adjoint_rows", "live_tangents", "median_seconds", "step_seconds"]
+__all__ = [
+    "StepSeconds",
+    "adjoint_rows",
+    "faster_options",
+    "live_tangents",
+    "median_seconds",
+    "step_seconds",
+]
 
 ENOUGH, ROUNDS = 1.0, 15  # seconds and repetitions of each kind, whichever comes first
+FEW = 8  # values that forward mode is never much slower with
+GRID = 1000  # steps that a share of all steps is counted in
 MOST = 64  # tangents that are tried: more of them cost in proportion
 
 
@@ -109,6 +120,42 @@ def step_seconds(
     return StepSeconds(train, max(forward, train), back)
 
 
+def faster_options(
+    model: FlatModel,
+    theta: Tensor,
+    batch: Batch,
+    optimizer: BoundOptimizer,
+    schedule: Schedule,
+    horizon: int,
+) -> ForwardOptions | ReverseOptions:
+    """Return reverse mode where it is possible and takes less than half of forward mode's time.
+
+    Closer than that, forward mode tells more of how far to trust what it finds.
+
+    Args:
+        model: The network and its loss.
+        theta: `(D,)` parameters.
+        batch: A minibatch of the training.
+        optimizer: The inner optimiser.
+        schedule: The values.
+        horizon: `T`, inner steps.
+    """
+    reverse = ReverseOptions()
+    values = optimizer.named(
+        optimizer.step_values(optimizer.given(schedule, 0, horizon), theta).loss
+    )
+    if len(schedule.flat) < FEW or model.random_source(batch, values):
+        return ForwardOptions()
+    state = InnerState.start(theta, len(optimizer.rule.slots), model.buffers())
+    try:
+        plan = checkpoint_plan(horizon, state_bytes(state), reverse.memory_gb)
+    except ValueError:
+        return ForwardOptions()
+    found = step_seconds(model, theta, batch, optimizer, schedule, horizon)
+    faster = found.reverse(plan.retaken / horizon) < found.forward / 2
+    return reverse if faster else ForwardOptions()
+
+
 def _back(
     rows: int,
     model: FlatModel,
@@ -142,13 +189,24 @@ def live_tangents(bases: Mapping[str, Basis], horizon: int, truncation: float = 
 
 
 def adjoint_rows(bases: Mapping[str, Basis], truncation: float = 0.0) -> float:
-    """Return how many adjoints go back through a step, on average: see `way_back`."""
-    counts = sorted({basis.count for basis in bases.values() if basis.count})
-    if not truncation or len(counts) < 2:
-        return 1 - truncation
-    # Together until the last step at which the finest windows alone are frozen.
-    apart = 1 - (1 - truncation) / counts[-1]
-    return (1 - truncation) * (1 + (len(counts) - 1) * apart)
+    """Return how many adjoints go back through a step, on average: see `way_back`.
+
+    Args:
+        bases: Of all that is learned, by name.
+        truncation: `tau` in [0, 1).
+    """
+    if not truncation:
+        return 1.0
+    groups, total = [list({basis: None for basis in bases.values()})], 0
+    for step in reversed(range(GRID)):
+        parts: list[list[Basis]] = []
+        for group in groups:
+            frozen = [each for each in group if is_truncated(each, step, GRID, truncation)]
+            free = [each for each in group if each not in frozen]
+            parts += [part for part in (frozen, free) if part]
+            total += bool(free)
+        groups = parts
+    return total / GRID
 
 
 def median_seconds(work: Callable[[], object]) -> float:
