@@ -1,10 +1,10 @@
-"""`torchrun --nproc-per-node 2 -m benchmarks.ranks`: do ranks gain more than as many threads?
+"""`torchrun --nproc-per-node 2 -m benchmarks.ranks`: forward mode on ranks, or reverse mode on one?
 
-Each round takes, one after the other: the step with all tangents on one rank, with one thread and
-with as many as there are ranks; the step shared among the ranks, with one thread each; and what the
-ranks exchange at a step, alone. While rank 0 computes alone, the others wait for its word. Beside
-wall time stands the processor time of the busiest rank, which a machine that others use disturbs
-less; threads that wait for each other count in it, ranks that do not.
+Each round takes whole inner runs, one after the other: in forward mode on one rank and shared among
+the ranks, in reverse mode on one rank, with the states of all steps kept and with those of every
+`sqrt(T)`-th. Each process has one thread. While rank 0 computes alone, the others wait for its
+word. Beside wall time stands the processor time of the busiest rank, which a machine that others
+use disturbs less.
 """
 
 import argparse
@@ -17,28 +17,29 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import CASES
+from benchmarks.contenders import CASES, schedule_of
 from benchmarks.record import at_least, write_provenance
 from benchmarks.timing import summarise
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip
 from hypergrad.core.inner_optimizer import InnerOptimizer
-from hypergrad.core.rules.sgd_schedules import sgd_schedule
 from hypergrad.core.training_step import InnerState
-from hypergrad.differentiation.forward import forward_step
+from hypergrad.differentiation import forward, reverse
+from hypergrad.differentiation.checkpointing import state_bytes
 from hypergrad.differentiation.options import ForwardOptions
-from hypergrad.differentiation.recursion import Tangents
+from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.models import build
 from hypergrad.parallel.ranks import ALONE, Ranks, join_ranks
 from hypergrad.runs.run_log import CsvLog
 
 __all__ = ["main"]
 
-COLUMNS = ("model", "batch_size", "columns", "contender", "round", "seconds", "busiest")
+COLUMNS = ("model", "batch_size", "columns", "steps", "contender", "round", "seconds", "busiest")
 Times = list[tuple[float, float]]
 STRATEGIES = {"lenet": "stacked", "wrn_16_1": "fused"}  # as in conf/model
-LIMIT, HORIZON = 3.0, 1000
+LIMIT, MINIBATCHES = 3.0, 8
+REFERENCE = "reverse, 1 rank, all states"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,114 +55,104 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "start it on several ranks: torchrun --nproc-per-node 2 -m benchmarks.ranks"
         )
     keep_freed_memory()
-    found = {
-        name: _measure(_stepper(name, given.columns), ranks, given.rounds, steps)
-        for name, steps in zip(given.models, given.steps, strict=True)
-    }
+    torch.set_num_threads(1)
+    found = _measure(_inner_runs(given.model, given.columns, given.steps, ranks), ranks, given)
     if ranks.rank == 0:
         _report(found, ranks, given)
     ranks.leave()
 
 
-def _stepper(name: str, columns: int) -> Callable[[Ranks], InnerState]:
-    """Return an inner step late in a run, where the tangents of every value have a product."""
+def _inner_runs(
+    name: str, columns: int, horizon: int, ranks: Ranks
+) -> dict[str, Callable[[], object]]:
+    """Whole inner runs with their hypergradients, by contender."""
     torch.manual_seed(0)
     case = CASES[name]
     model = FlatModel(build(case.name, case.shape, 10))
-    state = InnerState.start(model.theta(), 1, model.buffers())
-    batch = torch.randn(case.batch_size, *case.shape), torch.arange(case.batch_size) % 10
-    schedule = sgd_schedule((0.01,) * (columns - 2), (0.9,), (1e-3,))
-    Z = 1e-2 * torch.randn(columns, model.size)
-    optimizer = InnerOptimizer(transform=ElementwiseClip(LIMIT)).bind(model, schedule)
-    options = ForwardOptions(strategy=STRATEGIES[name])
+    labels = torch.arange(case.batch_size) % 10
+    batches = [(torch.randn(case.batch_size, *case.shape), labels) for _ in range(MINIBATCHES)]
+    size = state_bytes(InnerState.start(model.theta(), 1, model.buffers()))
+    few = (horizon - 1) * size / 1e9  # room for all states but one
+    optimizer = InnerOptimizer(transform=ElementwiseClip(LIMIT))
+    given = (
+        model,
+        model.theta(),
+        lambda step: batches[step % MINIBATCHES],
+        batches[:1],
+        schedule_of(columns),
+        horizon,
+    )
 
-    def step(ranks: Ranks) -> InnerState:
-        share = list(ranks.share(columns))
-        own = Tangents.start(state.theta, 1, len(share))
-        own = own._replace(Z=Z[share], S=(Z[share],), reached=(True,) * len(share))
-        given = batch, optimizer, schedule, HORIZON - 1, HORIZON, options, ranks
-        return forward_step(model, state, own, *given)[0]
+    def in_forward(who: Ranks) -> None:
+        options = ForwardOptions(strategy=STRATEGIES[name], self_test=False)
+        forward.hypergradients(*given, options, who, optimizer)
 
-    return step
+    def in_reverse(memory: float) -> None:
+        if ranks.rank == 0:
+            options = ReverseOptions(memory_gb=memory, self_test=False)
+            reverse.hypergradients(*given, options, optimizer)
+
+    return {
+        "forward, 1 rank": lambda: in_forward(ALONE) if ranks.rank == 0 else None,
+        f"forward, {ranks.size} ranks": lambda: in_forward(ranks),
+        REFERENCE: lambda: in_reverse(2.0),
+        "reverse, 1 rank, checkpoints": lambda: in_reverse(few),
+    }
 
 
 def _measure(
-    step: Callable[[Ranks], InnerState], ranks: Ranks, rounds: int, steps: int
+    contenders: dict[str, Callable[[], object]], ranks: Ranks, given: argparse.Namespace
 ) -> dict[str, Times]:
     """Seconds a step, wall and of the busiest processor, of each contender in each round."""
-    after = step(ranks)
-
-    def shared() -> None:
-        ranks.broadcast_number(0)  # the order
-        step(ranks)
-
-    def exchange() -> None:
-        ranks.broadcast_number(0)
-        ranks.broadcast_tensors(after.tensors())
-
-    def alone() -> None:
-        if ranks.rank == 0:
-            step(ALONE)
-
-    one, many = "1 rank, 1 thread", f"1 rank, {ranks.size} threads"
-    together = f"{ranks.size} ranks, 1 thread each"
-    contenders = {one: alone, many: alone, together: shared, "exchange": exchange}
     seconds: dict[str, Times] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+    for number in range(given.rounds + 1):
         for name, call in contenders.items():
-            torch.set_num_threads(ranks.size if name == many else 1)
             ranks.collect([])
             began, busy = time.perf_counter(), time.process_time()
-            for _ in range(steps):
-                call()
+            call()
             busiest = max(ranks.collect([time.process_time() - busy]))  # waits for the last one
+            wall = time.perf_counter() - began
             if number:  # the first round warms up
-                seconds[name].append(((time.perf_counter() - began) / steps, busiest / steps))
+                seconds[name].append((wall / given.steps, busiest / given.steps))
     return seconds
 
 
-def _report(found: dict[str, dict[str, Times]], ranks: Ranks, given: argparse.Namespace) -> None:
+def _report(seconds: dict[str, Times], ranks: Ranks, given: argparse.Namespace) -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     write_provenance(given.output, "cpu", [0], sys.argv, ranks=ranks.size)
     log = CsvLog(given.output / "seconds.csv", COLUMNS)
-    for name, seconds in found.items():
-        fixed = {
-            "model": name,
-            "batch_size": CASES[name].batch_size,
-            "columns": given.columns,
-        }
-        log.append(
-            {**fixed, "contender": contender, "round": number, "seconds": took, "busiest": busy}
-            for contender, times in seconds.items()
-            for number, (took, busy) in enumerate(times)
-        )
-        heads = "contender", "ms", "spread", "vs threads", "busiest ms", "spread", "vs 1 thread"
-        table = Table(*heads, title=f"{name}, N = {given.columns}")
-        walls, busies = (
-            {contender: [pair[which] for pair in times] for contender, times in seconds.items()}
-            for which in (0, 1)
-        )
-        for contender in seconds:
-            cells = []
-            for clocked, reference in (
-                (walls, f"1 rank, {ranks.size} threads"),
-                (busies, "1 rank, 1 thread"),
-            ):
-                timed = summarise(clocked[contender], clocked[reference])
-                cells += [f"{1e3 * timed.seconds:.2f}", f"{100 * timed.spread:.0f} %"]
-                cells.append("" if contender == "exchange" else f"{timed.gain:.2f}x")
-            table.add_row(contender, *cells)
-        Console().print(table)
+    fixed = {
+        "model": given.model,
+        "batch_size": CASES[given.model].batch_size,
+        "columns": given.columns,
+        "steps": given.steps,
+    }
+    log.append(
+        {**fixed, "contender": contender, "round": number, "seconds": took, "busiest": busy}
+        for contender, times in seconds.items()
+        for number, (took, busy) in enumerate(times)
+    )
     log.close()
+    heads = "contender", "wall ms", "spread", "by reverse", "busiest ms", "spread", "by reverse"
+    table = Table(*heads, title=f"{given.model}, N = {given.columns}, a step of {given.steps}")
+    for contender in seconds:
+        cells = []
+        for which in (0, 1):
+            own, reference = ([pair[which] for pair in seconds[n]] for n in (contender, REFERENCE))
+            timed = summarise(own, reference)
+            cells += [f"{1e3 * timed.seconds:.2f}", f"{100 * timed.spread:.0f} %"]
+            cells.append(f"{1 / timed.gain:.2f}")
+        table.add_row(contender, *cells)
+    Console(width=120).print(table)
     print(f"written: {log.path}")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.ranks", description=__doc__)
     add = parser.add_argument
-    add("--models", nargs="+", default=["lenet", "wrn_16_1"], choices=list(STRATEGIES))
-    add("--steps", nargs="+", type=int, default=[10, 1], help="steps timed together, a model each")
-    add("--columns", type=at_least(3), default=7, help="tangents, at least 3")
+    add("--model", default="lenet", choices=list(STRATEGIES))
+    add("--columns", type=at_least(3), default=7, help="values, at least 3")
+    add("--steps", type=at_least(3), default=64, help="inner steps of a run, at least the values")
     add("--rounds", type=at_least(2), default=9, help="timed rounds, at least 2")
     add("--output", type=Path, default=Path("outputs/bench_ranks"), help="folder of the CSV")
     return parser.parse_args(arguments)
