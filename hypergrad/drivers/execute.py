@@ -73,7 +73,7 @@ def execute(
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
-        record_session(run, {**about, **content._asdict(), "ranks": context.ranks.size})
+        record_session(run, {**about, **content._asdict()})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
         settings = run_settings(config)
         if "setup" in settings:  # ties the seeds of a table's cell together
@@ -121,7 +121,6 @@ def _learning(
                 lambda seed: make_model(config, context.data, seed),
                 context.plan,
                 loop,
-                context.ranks,
             )
             if resume:
                 loop.resume()

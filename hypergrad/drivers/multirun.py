@@ -67,7 +67,7 @@ def start_multirun(
         ValueError: If no member can begin; nothing is written then.
         RunFailed: If every member failed.
     """
-    look = look_at(whole.members, pool)
+    look = look_at(whole.members)
     if len(look.refused) == len(whole.members):
         raise nothing_to_run(look.refused)
     listed = _listed(whole.members, pool, sweep)
@@ -124,7 +124,7 @@ class MultiRun:
             Exit code, as for `start_multirun`.
         """
         left = [member for name, member in self._members.items() if not self._is_done(name)]
-        refused, costs = look_at(left, self._pool) if look is None else look
+        refused, costs = look_at(left) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]

@@ -286,6 +286,27 @@ def test_full_error_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main()
 
 
+@pytest.mark.parametrize("size", ["2", "16"])
+def test_what_torchrun_starts_several_times_is_refused(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path / 'outputs'}")
+    assert answer.code == 2
+    assert f"WORLD_SIZE={size}: each of {size} processes would do the same" in answer.err
+    assert "without torchrun" in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["", "1"])
+def test_a_process_that_torchrun_starts_once_is_not(
+    call: Call, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert call("run", "quickstart", *SMALL, "--dry-run").code == 0
+
+
 def test_sweep_with_a_member_that_fails(call: Call, tmp_path: Path) -> None:
     answer = call("run", "quickstart", "-m", *SMALL, "data.train_size=5,400", f"outputs={tmp_path}")
     assert answer.code == 3
