@@ -82,9 +82,13 @@ def test_what_was_settled_is_kept_by_a_resume(
     overrides += ["threads=auto", f"outputs={tmp_path}"]
     config, text = compose("quickstart", overrides)
     monkeypatch.setattr(settle, "fastest_threads", lambda *_: (1, "tried"))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     run = new_run(config, text, overrides)
-    assert execute(prepare(config), run, ["test"]) == 0
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert execute(prepare(config), run, ["test"]) == 0
+    finally:
+        torch.set_num_threads(before)
     kept = load(RunDirectory.open(run.path).config_text())
     assert (kept.method.mode, kept.threads) == ("reverse", "1")
     assert run.overrides() == overrides
