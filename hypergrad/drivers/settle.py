@@ -37,7 +37,8 @@ def settle(context: RunContext, run: RunDirectory) -> RunContext:
     run.write_config(with_settings(run.config_text(), settings), run.overrides())
     run.update_summary({"settled": remarks})
     for remark in remarks:
-        print(remark, file=sys.stderr)
+        if torch.get_num_threads() > 1 or not remark.startswith("threads"):
+            print(remark, file=sys.stderr)
     return context._replace(config=config, remarks=tuple(remarks))
 
 
@@ -46,6 +47,6 @@ def _threads(context: RunContext) -> tuple[int | None, str]:
     if config.executor != "local" or config.jobs > 1:
         return worker_threads(config), f"the cores' share of each of {config.jobs} processes"
     if most == 1:
-        return 1, "PyTorch has one here"
+        return 1, "it has no more"
     model = make_model(config, context.data, config.seed)
     return fastest_threads(training_step(config, context.data, model), most)
