@@ -137,6 +137,7 @@ class ReverseConfig:
     memory_gb: Positive
     validation_chunks: Count
     clip_adjoints: Positive | None
+    keep_graphs: bool
 
 
 @dataclass

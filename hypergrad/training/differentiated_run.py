@@ -19,7 +19,8 @@ from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.per_step import PerStep, gather
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.differentiation.reverse import ReverseOptions, check_reversible
+from hypergrad.differentiation.reverse import ReverseOptions, check_reversible, graphs_from
+from hypergrad.differentiation.reverse_step import Graph, can_fuse, taken_step
 from hypergrad.differentiation.way_back import WayBack
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
@@ -183,6 +184,16 @@ class ReverseRun(ScheduledRun):
         self.contributing = contributing_steps(schedule.bases, self.horizon, options.truncation)
         self._plan = checkpoint_plan(self.horizon, state_bytes(self.state), options.memory_gb)
         self._trajectory = Trajectory(self.horizon, self._plan.states)
+        model, theta, batch = given
+        values = self._optimizer.step_values(
+            self._optimizer.given(schedule, 0, self.horizon), theta
+        )
+        self._fused = can_fuse(model, theta, batch, self._optimizer.named(values.loss))
+        self._first_graph = graphs_from(
+            *(model, self.state, batch, self._optimizer, schedule, self.horizon),
+            *(self._plan, options, self._fused),
+        )
+        self._graphs: dict[int, Graph] = {}
         self._back: WayBack | None = None
         self._resumed: tuple[dict[str, Tensor], dict] | None = None  # the way back of a snapshot
 
@@ -219,6 +230,8 @@ class ReverseRun(ScheduledRun):
             *given,
             self._schedule,
             self.horizon,
+            fused=self._fused,
+            graphs=self._graphs,
             validation_chunks=options.validation_chunks,
             truncation=options.truncation,
             clip_adjoints=options.clip_adjoints,
@@ -259,7 +272,18 @@ class ReverseRun(ScheduledRun):
     def advance(self) -> None:
         """Take one inner step, and keep the state before it if it is one to keep."""
         self._trajectory.note(self.step, self.state)
-        super().advance()
+        step, batch = self._begin_step()
+        given = self._optimizer.given(self._schedule, step, self.horizon)
+        values = self._optimizer.step_values(given, self.state.theta)
+        taken = taken_step(
+            *(self.problem.model, self.state, batch, self._optimizer, values, step),
+            fused=self._fused,
+            keep_graph=step >= self._first_graph,
+        )
+        self.state = taken.state
+        if taken.graph is not None:
+            self._graphs[step] = taken.graph
+        add_scores(self._sums, taken.loss, taken.score, batch)
 
 
 def differentiated(

@@ -61,6 +61,7 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
             validation_chunks=reverse.validation_chunks,
             truncation=method.truncation,
             clip_adjoints=reverse.clip_adjoints,
+            keep_graphs=reverse.keep_graphs,
             self_test=tested,
         )
     return ForwardOptions(
