@@ -1,6 +1,7 @@
 """One trial, alone and in an ensemble."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hypergrad.drivers.search.trial import Trainer, Trial
 from hypergrad.models import build
 from hypergrad.training.ensemble import EnsembleRun, EnsembleSize, fastest_size
 from hypergrad.training.inner_problem import InnerProblem
-from hypergrad.training.inner_run import ScheduledRun
+from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
 SGD = "baseline.schedule=multistep"
@@ -177,6 +178,15 @@ def test_results_of_an_ensemble_are_those_of_trials_alone() -> None:
         assert found.spent[1:] == alone.spent[1:]
 
 
+def begin(inner: InnerProblem, schedule: Schedule) -> Callable[[int], InnerRun]:
+    def of_size(size: int) -> InnerRun:
+        if size == 1:
+            return ScheduledRun(inner, schedule)
+        return EnsembleRun(inner, [schedule] * size)
+
+    return of_size
+
+
 def test_a_network_with_dropout_is_trained_alone() -> None:
     problem = digits_problem("mlp", hidden=8)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
@@ -184,7 +194,7 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
     schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
-    found = fastest_size(inner, schedule, largest=8)
+    found = fastest_size(inner, begin(inner, schedule), largest=8)
     assert (found.size, list(found.seconds)) == (1, [1])
     with pytest.raises(ValueError, match=r"Dropout.*draws random numbers.*: train one at a time"):
         EnsembleRun(inner, [schedule] * 2)
@@ -198,7 +208,7 @@ def test_measuring_ensembles_changes_nothing() -> None:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
     schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, theta, batches, 1, CLIPPED)
-    size, seconds, skipped = fastest_size(inner, schedule, largest=16)
+    size, seconds, skipped = fastest_size(inner, begin(inner, schedule), largest=16)
     assert size in seconds
     assert skipped == {}
     assert list(seconds) in ([1, 4], [1, 4, 16])
@@ -225,7 +235,7 @@ def size_with(text: str) -> EnsembleSize:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "wrong"))
     schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
-    return fastest_size(inner, schedule, largest=16)
+    return fastest_size(inner, begin(inner, schedule), largest=16)
 
 
 def test_a_limit_that_ends_the_measurement_of_ensembles_is_said() -> None:
