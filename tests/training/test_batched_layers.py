@@ -60,10 +60,11 @@ def test_a_convolution_is_that_of_every_member(name: str, shared: str, bias: boo
 
     with BatchedLayers():
         together = vmap(convolve, in_dims=dims)(x, w, b)
-    each = [
-        convolve(*(t if dim is None else t[k] for t, dim in zip((x, w, b), dims, strict=True)))
-        for k in range(K)
-    ]
+    xs, ws, bs = (
+        [t] * K if dim is None or t is None else list(t)
+        for t, dim in zip((x, w, b), dims, strict=True)
+    )
+    each = [convolve(*own) for own in zip(xs, ws, bs, strict=True)]
     torch.testing.assert_close(together, torch.stack(each), rtol=0, atol=1e-13)
     direction = torch.randn_like(together)
     found = torch.autograd.grad(together, given, direction)
