@@ -28,11 +28,12 @@ from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.cuda_graph import Recorder
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
-from hypergrad.training.ensemble import EnsembleRun
+from hypergrad.training.ensemble import EnsembleRun, JointRun
 from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.host_sync import HostTraffic
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
+from hypergrad.training.joint_descent import JointDescentRun
 
 pytestmark = [
     pytest.mark.gpu,
@@ -235,6 +236,36 @@ def test_dropout_draws_the_masks_that_it_would_draw() -> None:
     assert_close(found[0], found[1])
 
 
+def joint(problem: Problem, kind: str, replay: Replay | None, scale: float) -> JointRun:
+    """Three trainings at once, or three descents; `scale` gives others of the same kind."""
+    given = inner(problem, 3.0)
+    if kind == "ensemble":
+        rates = (0.05 * scale, 0.1 * scale, 0.02 * scale)
+        return EnsembleRun(given, [sgd_schedule((r,), (0.5,), (1e-3,)) for r in rates], replay)
+    return JointDescentRun(
+        given,
+        minibatches(problem),
+        outer_learning_rates=(0.01 * scale, 0.02 * scale, 0.05 * scale),
+        clip=0.5,
+        learned={"learning_rate": True, "momentum": True},
+        replay=replay,
+    )
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "descent"])
+@pytest.mark.parametrize("name", ["mlp", "lenet", "wrn"])
+def test_recorded_ensembles_equal_called_ones(name: str, kind: str) -> None:
+    problem = problem_on("cuda", name)
+    replay = recording(problem)
+    for scale in (1.0, 0.5):
+        runs = [joint(problem, kind, each, scale) for each in (replay, None)]
+        for run in runs:
+            finish(run)
+        assert replay._recorder.recorded == 1
+        assert_close(runs[0].state.theta, runs[1].state.theta)
+        assert runs[0].take_losses() == pytest.approx(runs[1].take_losses(), rel=1e-8)
+
+
 class Looking(nn.Module):
     """Looks at a number on its way."""
 
@@ -281,7 +312,7 @@ def test_a_recording_that_fails_leaves_the_device_usable(monkeypatch: pytest.Mon
 # Nothing waits
 
 
-@pytest.mark.parametrize("kind", ["forward", "replayed", "training", "ensemble"])
+@pytest.mark.parametrize("kind", ["forward", "replayed", "training", "ensemble", "descent"])
 def test_an_epoch_does_not_wait_for_the_device(kind: str) -> None:
     problem = problem_on("cuda", "wrn")
     own, training = inner(problem, CLIP), inner(problem, 3.0)
@@ -290,6 +321,7 @@ def test_an_epoch_does_not_wait_for_the_device(kind: str) -> None:
         "replayed": ForwardRun(own, SCHEDULE, CLIPPED, replay=recording(problem)),
         "training": ScheduledRun(training, SCHEDULE),
         "ensemble": EnsembleRun(training, [SCHEDULE] * 2),
+        "descent": joint(problem, "descent", None, 1.0),
     }
     run = runs[kind]
     while run.step < 2 * STEPS + 1:  # an epoch begins with a copy of its order

@@ -2,12 +2,13 @@
 
 All members start from the same weights and see the same minibatches; only their schedules differ.
 The parameters are stacked, `(K, D)`, and one batched evaluation serves all members: small networks
-leave a device mostly idle. Members that diverge do not disturb the others.
+leave a device mostly idle, and what is done to shared images is done once. Members that diverge do
+not disturb the others.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.limits import known_limit
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import (
@@ -24,99 +26,181 @@ from hypergrad.core.training_step import (
     mean_gradient,
     micro_batches,
 )
+from hypergrad.training.batched_layers import batched_layers
+from hypergrad.training.graphed_step import Ready, Replay
 from hypergrad.training.inner_problem import InnerProblem
-from hypergrad.training.inner_run import InnerRun, ScheduledRun
+from hypergrad.training.inner_run import InnerRun
 
-__all__ = ["EnsembleRun", "EnsembleSize", "check_ensemble", "fastest_size"]
+__all__ = [
+    "EnsembleRun",
+    "EnsembleSize",
+    "JointRun",
+    "fastest_size",
+    "joint_gradients",
+    "joint_obstacle",
+]
 
 
 SIZES = (4, 16, 64)
 GAIN = 0.9  # of the time of the size before: what is hardly faster is not worth other rounding
-PROBES = 5  # steps of each kind, after one that warms up
+PROBES = 5  # steps of each kind that are timed
 ENOUGH = 2.0  # seconds after which fewer steps will do
 
 
-def check_ensemble(model: FlatModel, batch: Batch) -> None:
-    """Refuse a network whose members would not be trained as they are alone.
+def joint_obstacle(problem: InnerProblem) -> str | None:
+    """Return why members would not be trained as they are alone, or None if they would.
 
     Args:
-        model: The network and its loss.
-        batch: A minibatch, of which two examples are tried.
-
-    Raises:
-        ValueError: If it draws random numbers, which would be others.
+        problem: What all members train; two examples of its first minibatch are tried.
     """
-    if source := model.random_source(batch):
-        raise ValueError(
+    if source := problem.model.random_source(problem.minibatches.at(0)):
+        return (
             f"{source} draws random numbers, which would be others in an ensemble: train one at a "
             "time"
         )
+    rule = problem.optimizer.rule
+    if not rule.elementwise:
+        return f"{rule.name} mixes parameters, and here those of all members: train one at a time"
+    return None
 
 
-class EnsembleRun(InnerRun):
-    """Train `K` members with a schedule each; `state.theta` is `(K, D)`, buffers are stacked too.
+class JointRun(InnerRun):
+    """What all runs of `K` members at once share.
+
+    `state.theta` is `(K, D)`; slots and buffers are stacked likewise.
+
+    Args:
+        problem: What all members train.
+        size: `K`.
+        replay: Takes the steps on tensors of its own, which the run before it leaves to this one.
+
+    Raises:
+        ValueError: For a network or an update that would not do to a member what it does alone.
+    """
+
+    def __init__(self, problem: InnerProblem, size: int, replay: Replay | None = None) -> None:
+        super().__init__(problem)
+        if obstacle := joint_obstacle(problem):
+            raise ValueError(obstacle)
+        buffers = {name: b.expand(size, *b.shape) for name, b in problem.model.buffers().items()}
+        self.state = InnerState.start(
+            problem.theta.expand(size, -1), len(self._slot_names), buffers
+        )
+        self._sums = self._sums.new_zeros(size, 2)
+        self._replay = replay
+
+    def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
+        """Continue from a snapshot."""
+        super().restore(tensors, scalars)
+        self._place()
+
+    def _place(self) -> None:
+        """Move to the tensors that steps are replayed on, if they are."""
+        if self._replay is not None:
+            self.state, self._sums = self._replay.place(self.state, self._sums, self._bound)
+
+    @property
+    def _bound(self) -> BoundOptimizer:
+        raise NotImplementedError
+
+
+class EnsembleRun(JointRun):
+    """Train `K` members with a schedule each.
 
     Args:
         problem: What all members train.
         schedules: One a member.
+        replay: As of all such runs.
+
+    Raises:
+        ValueError: For schedules of different names, and as all such runs.
     """
 
-    def __init__(self, problem: InnerProblem, schedules: Sequence[Schedule]) -> None:
-        super().__init__(problem)
-        model, theta = problem.model, problem.theta
-        check_ensemble(model, problem.minibatches.at(0))
+    def __init__(
+        self, problem: InnerProblem, schedules: Sequence[Schedule], replay: Replay | None = None
+    ) -> None:
         size = len(schedules)
-        if not problem.optimizer.rule.elementwise:
-            raise ValueError(
-                f"{problem.optimizer.rule.name} mixes parameters, and here those of all members: "
-                "train one at a time"
-            )
+        super().__init__(problem, size, replay)
         names = {tuple(name for name in schedule if schedule[name]) for schedule in schedules}
         if len(names) > 1:
             raise ValueError(f"schedules of {sorted(names)}: train them one at a time")
-        self._optimizer = problem.optimizer.bind(model, schedules[0])
-        buffers = {name: b.expand(size, *b.shape) for name, b in model.buffers().items()}
-        slots = len(self._optimizer.rule.slots)
-        self.state = InnerState.start(theta.expand(size, -1), slots, buffers)
-        self._sums = self._sums.new_zeros(size, 2)
+        self._optimizer = problem.optimizer.bind(problem.model, schedules[0])
         # (T, K, 1), or (T, K, size) of a vector: what each step uses, one row a member.
         self._values = {
-            name: theta.new_tensor(
+            name: problem.theta.new_tensor(
                 [[values[name] for values in row] for row in self._given(schedules)]
             ).reshape(self.horizon, size, -1)
             for name in self._optimizer.by_name
         }
+        self._place()
 
     def advance(self) -> None:
         """Take one inner step of every member."""
         step, batch = self._begin_step()
-        theta, slots, buffers = self.state
-        model, optimizer = self.problem.model, self._optimizer
         given = {name: values[step] for name, values in self._values.items()}
-        values = optimizer.step_values(given, theta)
-        own = values.loss if optimizer.loss_size else values.loss.expand(len(theta), 0)
-        point = theta.detach().requires_grad_()
-        found = []
-        for micro in micro_batches(batch):
-
-            def loss_of(
-                theta: Tensor, buffers: dict[str, Tensor], own: Tensor, micro: Batch = micro
-            ) -> tuple[Tensor, Tensor]:
-                return model.tracked_loss(theta, micro, buffers, optimizer.named(own))
-
-            losses, scores = vmap(loss_of)(point, buffers, own)
-            # A member's loss depends on its own row alone: that of the sum is all of theirs.
-            g = torch.autograd.grad(losses.sum(), point)[0]
-            found.append(Gradient(g, losses.detach(), scores.detach()))
-        g, losses, scores = mean_gradient(found)
-        g = optimizer.transform(g)
-        theta, slots = optimizer.rule.update(g, theta, slots, values.rule, step)
-        self.state = InnerState(theta, slots, buffers)
+        if self._replay is not None:
+            model, optimizer = self.problem.model, self._optimizer
+            self._replay.take(
+                "ensemble", batch, given, step, lambda ready: _step(model, optimizer, ready)
+            )
+            return
+        ready = Ready(self.state, batch, given, step)
+        self.state, losses, scores = _step(self.problem.model, self._optimizer, ready)
         add_scores(self._sums, losses, scores, batch)
+
+    @property
+    def _bound(self) -> BoundOptimizer:
+        return self._optimizer
 
     def _given(self, schedules: Sequence[Schedule]) -> list[list[dict]]:
         steps = range(self.horizon)
         return [[self._optimizer.given(s, t, self.horizon) for s in schedules] for t in steps]
+
+
+def _step(
+    model: FlatModel, optimizer: BoundOptimizer, ready: Ready
+) -> tuple[InnerState, Tensor, Tensor]:
+    """Take one inner step of all members: their state, `(K,)` losses and `(K,)` scores."""
+    theta, slots, buffers = ready.state
+    values = optimizer.step_values(ready.given, theta)
+    own = values.loss if optimizer.loss_size else values.loss.expand(len(theta), 0)
+    g, losses, scores = joint_gradients(model, optimizer, ready.state, ready.batch, own)
+    g = optimizer.transform(g)
+    theta, slots = optimizer.rule.update(g, theta, slots, values.rule, ready.step)
+    return InnerState(theta, slots, buffers), losses, scores
+
+
+def joint_gradients(
+    model: FlatModel, optimizer: BoundOptimizer, state: InnerState, batch: Batch, own: Tensor
+) -> Gradient:
+    """Return the gradients of the training losses of all members.
+
+    Args:
+        model: The network and its loss.
+        optimizer: Names the values of the loss.
+        state: Of all members; its buffers are updated in place.
+        batch: The minibatch, the same for all.
+        own: `(K, M)` values of the loss.
+
+    Returns:
+        `(K, D)` gradients, `(K,)` losses and `(K,)` scores.
+    """
+    point = state.theta.detach().requires_grad_()
+    layers = batched_layers(model, point.device)
+    found = []
+    for micro in micro_batches(batch):
+
+        def loss_of(
+            theta: Tensor, buffers: dict[str, Tensor], own: Tensor, micro: Batch = micro
+        ) -> tuple[Tensor, Tensor]:
+            return model.tracked_loss(theta, micro, buffers, optimizer.named(own))
+
+        with layers:
+            losses, scores = vmap(loss_of)(point, state.buffers, own)
+        # A member's loss depends on its own row alone: that of the sum is all of theirs.
+        g = torch.autograd.grad(losses.sum(), point)[0]
+        found.append(Gradient(g, losses.detach(), scores.detach()))
+    return mean_gradient(found)
 
 
 class EnsembleSize(NamedTuple):
@@ -140,17 +224,20 @@ class EnsembleSize(NamedTuple):
 
 def fastest_size(
     problem: InnerProblem,
-    schedule: Schedule,
+    begin: Callable[[int], InnerRun],
     largest: int,
     tick: Callable[[], None] = lambda: None,
+    warm_up: int = 1,
 ) -> EnsembleSize:
     """Measure how many trials it pays to train together.
 
     Args:
-        problem: What all trials train; a few steps of it are taken.
-        schedule: Any schedule.
+        problem: What all trials train.
+        begin: Returns a run of so many trials, of which a few steps are taken; of 1, as a trial is
+            trained alone.
         largest: Members at most.
         tick: Is called after every step; what it raises ends the measurement.
+        warm_up: Steps of each kind before those that are timed; more, where they are recorded.
 
     Returns:
         The largest size that is clearly faster, a trial, than the one before it, 1 to begin with.
@@ -158,17 +245,15 @@ def fastest_size(
     Raises:
         RuntimeError: For whatever the network raises that is not a known limit of batching.
     """
-    alone = ScheduledRun(problem, schedule)
-    best, seconds = 1, {1: _step_seconds(alone, tick)}
+    best, seconds = 1, {1: _step_seconds(begin(1), tick, warm_up)}
     skipped: dict[int, str] = {}
-    if problem.model.random_source(problem.minibatches.at(0)):
+    if joint_obstacle(problem):
         return EnsembleSize(best, seconds, skipped)
     for size in SIZES:
         if size > largest:
             break
         try:
-            run = EnsembleRun(problem, [schedule] * size)
-            seconds[size] = _step_seconds(run, tick) / size
+            seconds[size] = _step_seconds(begin(size), tick, warm_up) / size
         except RuntimeError as error:
             reason = known_limit(error)
             if reason is None:
@@ -181,17 +266,17 @@ def fastest_size(
     return EnsembleSize(best, seconds, skipped)
 
 
-def _step_seconds(run: InnerRun, tick: Callable[[], None]) -> float:
-    """Median seconds of an inner step, after one that warms up."""
+def _step_seconds(run: InnerRun, tick: Callable[[], None], warm_up: int) -> float:
+    """Median seconds of an inner step, after those that warm up."""
     theta = run.state.theta
     times = []
-    for _ in range(min(1 + PROBES, run.horizon)):
+    for _ in range(min(warm_up + PROBES, run.horizon)):
         began = time.perf_counter()
         run.advance()
         if theta.device.type == "cuda":
             torch.cuda.synchronize(theta.device)
         times.append(time.perf_counter() - began)
         tick()
-        if sum(times) > ENOUGH and len(times) > 1:
+        if sum(times) > ENOUGH and len(times) > warm_up:
             break
-    return statistics.median(times[1:] or times)
+    return statistics.median(times[warm_up:] or times)

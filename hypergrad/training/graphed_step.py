@@ -7,7 +7,7 @@ arithmetic: there is one recording a plan (`ActiveTangents`), of which a run has
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -24,25 +24,28 @@ from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.training.cuda_graph import Recorder
 
-__all__ = ["REPLAY", "Replay", "replay_for"]
+__all__ = ["REPLAY", "Ready", "Replay", "replay_for"]
 
 REPLAY = ("auto", "always", "never")
 
 
-class _Ready(NamedTuple):
-    """What a step finds at fixed places.
+class Ready(NamedTuple):
+    """What a step finds: at fixed places, if it is replayed.
 
     Attributes:
         state: Weights, slots and buffers.
         batch: The minibatch.
         given: Values by name, on the device.
-        step: Its number, likewise.
+        step: Its number from 0, likewise.
     """
 
     state: InnerState
     batch: Batch
-    given: dict[str, Tensor]
-    step: Tensor
+    given: Mapping[str, Tensor]
+    step: int | Tensor
+
+
+Take = Callable[[Ready], tuple[InnerState, Tensor, Tensor]]
 
 
 class Replay:
@@ -77,22 +80,22 @@ class Replay:
         Returns:
             The same, which every step changes in place; the run before must be over.
         """
-        buffers = {name: self._fix(f"buffer.{name}", b) for name, b in state.buffers.items()}
-        slots = tuple(self._fix(f"slot.{n}", slot) for n, slot in enumerate(state.slots))
-        self.state = InnerState(self._fix("theta", state.theta), slots, buffers)
+        buffers = {name: self.fix(f"buffer.{name}", b) for name, b in state.buffers.items()}
+        slots = tuple(self.fix(f"slot.{n}", slot) for n, slot in enumerate(state.slots))
+        self.state = InnerState(self.fix("theta", state.theta), slots, buffers)
         if self._optimizer != optimizer:  # otherwise recordings know the masks of the old one
             self._optimizer = optimizer
             self._recorder.forget()
         self._numbers = {}
-        return self.state, self._fix("sums", sums)
+        return self.state, self.fix("sums", sums)
 
     def place_tangents(self, tangents: Tangents) -> Tangents:
         """Copy a run's tangents, and what has happened to them, into fixed tensors."""
         diagnostics = tangents.diagnostics
-        fixed = {name: self._fix(name, tensor) for name, tensor in diagnostics.tensors().items()}
-        S = tuple(self._fix(f"S.{n}", own) for n, own in enumerate(tangents.S))
+        fixed = {name: self.fix(name, tensor) for name, tensor in diagnostics.tensors().items()}
+        S = tuple(self.fix(f"S.{n}", own) for n, own in enumerate(tangents.S))
         return tangents._replace(
-            Z=self._fix("Z", tangents.Z), S=S, diagnostics=diagnostics._replace(**fixed)
+            Z=self.fix("Z", tangents.Z), S=S, diagnostics=diagnostics._replace(**fixed)
         )
 
     def train(self, batch: Batch, given: Mapping[str, Value], number: int) -> None:
@@ -103,19 +106,53 @@ class Replay:
             given: Values by the names of their hyperparameters.
             number: Of the step, from 0.
         """
-        ready, optimizer = self._ready(batch, given, number), self._optimizer
-        sums = self._fixed["sums"]
+        optimizer = self._optimizer
         assert optimizer is not None
 
-        def step() -> None:
+        def take(ready: Ready) -> tuple[InnerState, Tensor, Tensor]:
             values = optimizer.step_values(ready.given, ready.state.theta)
-            after, loss, score = train_step(
-                self._model, ready.state, ready.batch, optimizer, values, ready.step
-            )
+            return train_step(self._model, ready.state, ready.batch, optimizer, values, ready.step)
+
+        self.take("train", batch, given, number, take)
+
+    def take(
+        self,
+        key: Hashable,
+        batch: Batch,
+        given: Mapping[str, Value | Tensor],
+        number: int,
+        take: Take,
+    ) -> None:
+        """Take a step of any kind.
+
+        Args:
+            key: Names all that is fixed in it; a step of another run that has the same key is
+                replayed from this one.
+            batch: The minibatch.
+            given: What else changes from step to step, or from run to run, by name.
+            number: Of the step, from 0.
+            take: Returns the next state, losses and scores, from nothing but what it is given and
+                what the key names. What it changes in place must come from `fix`.
+        """
+        ready, sums = self._ready(batch, given, number), self._fixed["sums"]
+
+        def step() -> None:
+            after, loss, score = take(ready)
             _move(ready.state, after)
             add_scores(sums, loss, score, ready.batch)
 
-        self._recorder.run("train", step)
+        self._recorder.run(key, step)
+
+    def fix_batch(self, name: str, batch: Batch) -> Batch:
+        """Copy a minibatch into the fixed tensors of that name, and return those."""
+        place = itertools.count()
+
+        def fix(tensor: Tensor) -> Tensor:
+            return self.fix(f"{name}.{next(place)}", tensor)
+
+        if isinstance(batch, MicroBatches):
+            return MicroBatches(map_tensors(fix, micro) for micro in batch)
+        return map_tensors(fix, batch)
 
     def forward(
         self,
@@ -162,25 +199,18 @@ class Replay:
         # Which rows are reached after it is no part of a step's arithmetic.
         self._recorder.run((options, rows._replace(reached=())), step)
 
-    def _ready(self, batch: Batch, given: Mapping[str, Value], number: int) -> _Ready:
+    def _ready(self, batch: Batch, given: Mapping[str, Value | Tensor], number: int) -> Ready:
         """Bring minibatch, values and the step's number to where the steps find them."""
         assert self.state is not None, "no run has been placed"
-        place = itertools.count()
-
-        def fix(tensor: Tensor) -> Tensor:
-            return self._fix(f"batch.{next(place)}", tensor)
-
-        fixed = (
-            MicroBatches(map_tensors(fix, micro) for micro in batch)
-            if isinstance(batch, MicroBatches)
-            else map_tensors(fix, batch)
-        )
+        fixed = self.fix_batch("batch", batch)
         for name, value in given.items():
-            if self._numbers.get(name) != value:
+            if isinstance(value, Tensor):
+                self.fix(f"value.{name}", value)
+            elif self._numbers.get(name) != value:
                 self._fill(f"value.{name}", value)
                 self._numbers[name] = value
         on_device = {name: self._fixed[f"value.{name}"] for name in given}
-        return _Ready(self.state, fixed, on_device, self._fill("step", number))
+        return Ready(self.state, fixed, on_device, self._fill("step", number))
 
     def _fill(self, name: str, value: Value) -> Tensor:
         """Bring numbers to the fixed tensor of that name, without waiting for the device.
@@ -192,7 +222,7 @@ class Replay:
         fixed = self._fixed.get(name)
         if fixed is None or fixed.shape != shape:
             device = self.state.theta.device
-            fixed = self._fix(name, torch.zeros(shape, dtype=torch.float64, device=device))
+            fixed = self.fix(name, torch.zeros(shape, dtype=torch.float64, device=device))
         if not isinstance(value, tuple):
             return fixed.fill_(value)
         numbers = torch.tensor(value, dtype=torch.float64)
@@ -200,7 +230,7 @@ class Replay:
             numbers = numbers.pin_memory()
         return fixed.copy_(numbers, non_blocking=True)
 
-    def _fix(self, name: str, tensor: Tensor) -> Tensor:
+    def fix(self, name: str, tensor: Tensor) -> Tensor:
         """Copy into the fixed tensor of that name, and return it."""
         fixed = self._fixed.get(name)
         if fixed is None or (fixed.shape, fixed.dtype) != (tensor.shape, tensor.dtype):

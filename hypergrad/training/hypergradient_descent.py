@@ -1,11 +1,13 @@
 """An inner run of hypergradient descent, one step at a time."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from hypergrad.core.inner_optimizer import InnerOptimizer
+from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.inner_optimizer import BoundOptimizer, InnerOptimizer
 from hypergrad.core.rules import Rule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import add_scores
@@ -14,21 +16,23 @@ from hypergrad.differentiation.one_step import hypergradient_descent_step
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun
 
-__all__ = ["HypergradientDescentRun"]
+__all__ = ["HypergradientDescentRun", "bind_online"]
 
 
 class HypergradientDescentRun(InnerRun):
-    """Hypergradient descent from all-zero values; it remembers what each step used and found.
+    """Hypergradient descent; it remembers what each step used and found.
 
     Args:
         problem: What is trained.
         validation: Validation data, one minibatch a step.
         outer_learning_rate: Of the steps on the values themselves.
         clip: Limit on each hypergradient.
-        learned: Whether each value of the rule moves, by name; the others stay at zero.
+        learned: Whether each value of the rule moves, by name; the others stay where they start.
+        start: Where each begins; zero, of all that are not named.
 
     Raises:
-        ValueError: For values of some of the parameters, or of the loss.
+        ValueError: For values of some of the parameters, or of the loss; for a rule that is not
+            finite where it begins.
     """
 
     def __init__(
@@ -39,23 +43,16 @@ class HypergradientDescentRun(InnerRun):
         outer_learning_rate: float,
         clip: float,
         learned: Mapping[str, bool],
+        start: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__(problem)
-        zeros = Schedule({name: (0.0,) for name in learned})
-        # Bare: the values that others would declare are all moved here.
-        bare = InnerOptimizer(problem.optimizer.rule, (), problem.optimizer.transform)
-        self._optimizer = bare.bind(problem.model, zeros)
-        if self._optimizer.loss_size:
-            raise ValueError(
-                f"hypergradient descent moves the values of {bare.rule.name} alone, which has no "
-                f"{', '.join(self._optimizer.loss_entries)}"
-            )
-        _check_zero(bare.rule)
+        begin = {name: float(start.get(name, 0.0)) for name in learned}
+        self._optimizer = bind_online(problem.model, problem.optimizer, begin)
         self._validation = validation
         self._outer_learning_rate = outer_learning_rate
         self._clip = clip
         self._learned = dict(learned)
-        self._used = self._next = dict.fromkeys(learned, 0.0)
+        self._used = self._next = begin
         self._trace: list[tuple[float, ...]] = []  # what each step used
         self._history: list[dict[str, float | int]] = []
 
@@ -120,12 +117,38 @@ class HypergradientDescentRun(InnerRun):
         add_scores(self._sums, taken.loss, taken.score, batch)
 
 
-def _check_zero(rule: Rule) -> None:
-    """Refuse a rule that makes no numbers of values that are all zero, where this begins."""
-    one = torch.ones(1, dtype=torch.float64)
-    moved, _ = rule.update(one, one, (one,) * len(rule.slots), dict.fromkeys(rule.defaults, 0.0), 0)
-    if not bool(moved.isfinite().all()):
+def bind_online(
+    model: FlatModel, optimizer: InnerOptimizer, start: Mapping[str, float]
+) -> BoundOptimizer:
+    """Return the optimiser whose values hypergradient descent moves.
+
+    Args:
+        model: The network.
+        optimizer: Gives the rule and what is done to its gradient; what it declares does not
+            matter, as all values that are named in `start` are set online.
+        start: Where each value begins, by name.
+
+    Raises:
+        ValueError: For a value that is not the rule's, or a rule that is not finite at the start.
+    """
+    bare = InnerOptimizer(optimizer.rule, (), optimizer.transform)
+    bound = bare.bind(model, Schedule({name: (value,) for name, value in start.items()}))
+    if bound.loss_size:
         raise ValueError(
-            f"hypergradient descent begins with all values at zero, where {rule.name} is not "
-            "finite: use sgd"
+            f"hypergradient descent moves the values of {bare.rule.name} alone, which has no "
+            f"{', '.join(bound.loss_entries)}"
+        )
+    _check_start(bare.rule, start)
+    return bound
+
+
+def _check_start(rule: Rule, start: Mapping[str, float]) -> None:
+    """Refuse a rule that makes no numbers of the values where this begins."""
+    one = torch.ones(1, dtype=torch.float64)
+    values = {**dict.fromkeys(rule.defaults, 0.0), **start}
+    moved, _ = rule.update(one, one, (one,) * len(rule.slots), values, 0)
+    if not bool(moved.isfinite().all()):
+        begins = ", ".join(f"{name}={value:g}" for name, value in values.items())
+        raise ValueError(
+            f"hypergradient descent begins with {begins}, where {rule.name} is not finite: use sgd"
         )

@@ -26,6 +26,7 @@ from hypergrad.training.graphed_step import Replay
 from hypergrad.training.host_sync import HostTraffic
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
+from hypergrad.training.joint_descent import JointDescentRun
 
 SCHEDULE = sgd_schedule((0.05, 0.1), (0.5,), (1e-3, 2e-3))
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -109,16 +110,32 @@ def replayed(problem: InnerProblem) -> InnerRun:
     return ForwardRun(problem, SCHEDULE, options, replay=replay)
 
 
+def descent(problem: InnerProblem, replay: Replay | None = None) -> InnerRun:
+    return JointDescentRun(
+        problem,
+        problem.minibatches,
+        outer_learning_rates=(0.1, 0.2),
+        clip=1.0,
+        learned={"learning_rate": True, "momentum": True},
+        replay=replay,
+    )
+
+
 KINDS: dict[str, Callable[..., InnerRun]] = {
     **{strategy: forward_run(strategy) for strategy in ("loop", "vmap", "fused", "stacked")},
     "replayed": replayed,
     "training": lambda problem: ScheduledRun(problem, SCHEDULE),
     "ensemble": lambda problem: EnsembleRun(problem, [SCHEDULE] * 2),
+    "replayed ensemble": lambda problem: EnsembleRun(
+        problem, [SCHEDULE] * 2, Replay(problem.model, Recorder(CPU))
+    ),
+    "descent": descent,
+    "replayed descent": lambda problem: descent(problem, Replay(problem.model, Recorder(CPU))),
 }
 
 
 def inner(kind: str, model: FlatModel, theta: torch.Tensor, batches: Minibatches) -> InnerProblem:
-    clip = 3.0 if kind in ("training", "ensemble") else 0.05
+    clip = 3.0 if kind in ("training", "ensemble", "replayed ensemble") else 0.05
     optimizer = InnerOptimizer(transform=ElementwiseClip(clip))
     return InnerProblem.over_epochs(model, theta, batches, 1, optimizer)
 

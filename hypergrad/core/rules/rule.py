@@ -223,7 +223,7 @@ class Rule:
         g: Tensor,
         after: State,
         values: Values,
-        step: int,
+        step: int | Tensor,
         names: Sequence[str],
     ) -> Tensor:
         """Return the hypergradients one step ahead: what came before the step is a constant.

@@ -139,7 +139,7 @@ class _Plain(Rule):
         g: Tensor,
         after: State,
         values: Values,
-        step: int,
+        step: int | Tensor,
         names: Sequence[str],
     ) -> Tensor:
         """Return `-g_val . v_t`, `-alpha g_val . v_{t-1}` and `-alpha g_val . theta_{t-1}`."""

@@ -6,7 +6,7 @@ Any number of processes may work on one run directory. The one that holds the ru
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice, takewhile
 
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
@@ -24,7 +24,7 @@ from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
-from hypergrad.training.ensemble import check_ensemble, fastest_size
+from hypergrad.training.ensemble import joint_obstacle
 
 __all__ = ["SearchDriver"]
 
@@ -152,24 +152,19 @@ class SearchDriver:
     def _ensemble(self) -> int:
         """How many trials to train together: as configured, or as measured once in a search."""
         config = self._config
-        if config.search.kind == "hd" or config.search.ensemble == "1":
+        if config.search.ensemble == "1":
             return 1
-        problem = self._trainer.problem(next(self._wanted())).inner
+        first = next(self._wanted())
         if config.search.ensemble != "auto":
-            try:
-                check_ensemble(problem.model, problem.minibatches.at(0))
-            except ValueError as error:
-                raise ConfigError(f"{error} (search.ensemble=1)") from error
+            if obstacle := joint_obstacle(self._trainer.problem(first).inner):
+                raise ConfigError(f"{obstacle} (search.ensemble=1)")
             return int(config.search.ensemble)
         kept = self._run.read_summary().get("ensemble")
         if kept is not None:
             return int(kept["size"])
-        found = fastest_size(
-            problem,
-            next(self._wanted()).candidate.over(problem.horizon),
-            min(LARGEST, sum(1 for _ in zip(range(LARGEST), self._wanted(), strict=False))),
-            self._tick,
-        )
+        alike = takewhile(lambda trial: trial.start == first.start, self._wanted())
+        largest = sum(1 for _ in islice(alike, LARGEST))
+        found = self._trainer.fastest_size(first, largest, self._tick)
         self._display.note(str(found))
         if self._leads:
             self._run.update_summary({"ensemble": found._asdict()})

@@ -27,11 +27,19 @@ from hypergrad.data import (
 from hypergrad.drivers.context import make_model
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_of_rule
 from hypergrad.drivers.search.candidates import Candidate
-from hypergrad.training.ensemble import EnsembleRun
+from hypergrad.training.cuda_graph import WARM_UP
+from hypergrad.training.ensemble import (
+    EnsembleRun,
+    EnsembleSize,
+    JointRun,
+    fastest_size,
+    joint_obstacle,
+)
 from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun, steps
+from hypergrad.training.joint_descent import JointDescentRun
 
 __all__ = ["Trainer", "Trial", "TrialProblem", "TrialResult"]
 
@@ -59,6 +67,14 @@ class Trial(NamedTuple):
     def hd(self) -> bool:
         """Whether it goes without a schedule of its own."""
         return self.candidate.schedule == "hd" and self.schedule is None
+
+    @property
+    def start(self) -> tuple[int, int, bool]:
+        """What trials must have in common to be trained together: weights, split and minibatches.
+
+        The seed, how often it began anew from other weights, and whether it is final.
+        """
+        return self.seed, 0 if self.final else self.candidate.restart, self.final
 
 
 class TrialResult(NamedTuple):
@@ -98,12 +114,21 @@ class TrialResult(NamedTuple):
 
 
 class TrialProblem(NamedTuple):
-    """What trials of one seed and kind start from: they differ in nothing but the schedule."""
+    """What trials of one start have in common: they differ in nothing but the schedule.
+
+    Attributes:
+        seed: Of the weights and the split.
+        inner: The training.
+        validation: The images held out; None in a final training.
+        replay: Takes the steps of a trial alone, if they are replayed.
+        joint_replay: Takes those of several; that they cannot be recorded need not hold of one.
+    """
 
     seed: int
     inner: InnerProblem
     validation: Images | None
     replay: Replay | None
+    joint_replay: Replay | None
 
 
 class Trainer:
@@ -120,10 +145,11 @@ class Trainer:
         self._problem: tuple[tuple[int, int, bool], TrialProblem] | None = None
 
     def train(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> list[TrialResult]:
-        """Train one trial, or several of one seed and kind together.
+        """Train one trial, or several of one start together.
 
         Args:
-            trials: Several are trained as an ensemble; they differ in their schedules alone.
+            trials: Several are trained as an ensemble; they differ in their schedules alone, or in
+                the outer learning rates of hypergradient descent.
             tick: Is called after every inner step; what it raises ends the training.
 
         Returns:
@@ -152,33 +178,64 @@ class Trainer:
 
     def problem(self, trial: Trial) -> TrialProblem:
         """Return what a trial starts from."""
-        restart = 0 if trial.final else trial.candidate.restart
-        key = trial.seed, restart, trial.final
+        key = trial.start
         if self._problem is None or self._problem[0] != key:
             self._problem = key, _make_problem(self._config, self._data, *key)
         return self._problem[1]
 
+    def fastest_size(self, trial: Trial, largest: int, tick: Tick = lambda: None) -> EnsembleSize:
+        """Measure how many trials like this one it pays to train together.
+
+        Args:
+            trial: One of them.
+            largest: Trials at most.
+            tick: Is called after every inner step.
+        """
+        problem = self.problem(trial)
+        return fastest_size(
+            problem.inner,
+            lambda size: self._inner(problem, [trial] * size),
+            largest,
+            tick,
+            warm_up=1 if problem.replay is None else 2 + WARM_UP,
+        )
+
     def _inner(self, problem: TrialProblem, trials: Sequence[Trial]) -> InnerRun:
-        config, (first, *others) = self._config, trials
-        if first.hd:
-            assert not others
-            assert problem.validation is not None
-            rate = first.candidate.outer_learning_rate
-            assert rate is not None
-            size = min(config.method.batch_size, len(problem.validation))
-            key = (first.seed, "search-validation", first.candidate.restart)
-            return HypergradientDescentRun(
-                problem.inner,
-                Minibatches(problem.validation, size, key),
-                outer_learning_rate=rate,
-                clip=config.hd.clip,
-                learned=learned_of_rule(config),
-            )
+        if trials[0].hd:
+            return self._descent(problem, trials)
         horizon = problem.inner.horizon
         schedules = [trial.schedule or trial.candidate.over(horizon) for trial in trials]
-        if others:
-            return EnsembleRun(problem.inner, schedules)
+        if len(trials) > 1:
+            return EnsembleRun(problem.inner, schedules, problem.joint_replay)
         return ScheduledRun(problem.inner, schedules[0], problem.replay)
+
+    def _descent(self, problem: TrialProblem, trials: Sequence[Trial]) -> InnerRun:
+        config, first = self._config, trials[0]
+        assert problem.validation is not None
+        rates = [trial.candidate.outer_learning_rate for trial in trials]
+        rates = [rate for rate in rates if rate is not None]
+        size = min(config.method.batch_size, len(problem.validation))
+        key = (first.seed, "search-validation", first.candidate.restart)
+        validation = Minibatches(problem.validation, size, key)
+        clip, learned = config.hd.clip, learned_of_rule(config)
+        # What one run does waits for the device at every step; an ensemble of one can be replayed.
+        replayed = problem.replay is not None and joint_obstacle(problem.inner) is None
+        if len(trials) > 1 or replayed:
+            return JointDescentRun(
+                problem.inner,
+                validation,
+                outer_learning_rates=rates,
+                clip=clip,
+                learned=learned,
+                replay=problem.joint_replay,
+            )
+        return HypergradientDescentRun(
+            problem.inner,
+            validation,
+            outer_learning_rate=rates[0],
+            clip=clip,
+            learned=learned,
+        )
 
     def _result(
         self,
@@ -191,7 +248,7 @@ class Trainer:
     ) -> TrialResult:
         theta, _, buffers = inner.state
         size = 1
-        if isinstance(inner, EnsembleRun):
+        if isinstance(inner, JointRun):
             size = len(theta)
             theta, buffers = theta[member], {name: b[member] for name, b in buffers.items()}
         whole = alive == inner.horizon
@@ -213,6 +270,8 @@ class Trainer:
         values = None
         if whole and isinstance(inner, HypergradientDescentRun):
             values = inner.schedule.as_dict()
+        elif whole and isinstance(inner, JointDescentRun):
+            values = inner.schedules[member].as_dict()
         judged, images = (
             (test, self._data.test) if trial.final else (validation, problem.validation)
         )
@@ -249,5 +308,5 @@ def _make_problem(
     inner = InnerProblem.over_epochs(
         model, model.theta(), minibatches, config.epochs, inner_optimizer(config)
     )
-    replay = replay_for(model, inner.theta.device, config.replay)
-    return TrialProblem(own, inner, validation, replay)
+    alone, joint = (replay_for(model, inner.theta.device, config.replay) for _ in range(2))
+    return TrialProblem(own, inner, validation, alone, joint)

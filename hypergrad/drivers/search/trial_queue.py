@@ -74,7 +74,7 @@ class TrialQueue:
         self._lock = threading.Lock()  # joblib takes groups in a thread of its own
 
     def groups(self, wanted: Callable[[], Iterator[Trial]]) -> Iterator[list[Trial]]:
-        """Yield claimed trials, alone or several of one seed together, until none is to be had.
+        """Yield claimed trials, alone or several of one start together, until none is to be had.
 
         Args:
             wanted: All trials that are wanted as things stand, finished or not.
@@ -106,13 +106,13 @@ class TrialQueue:
             for trial in wanted:
                 if self._store.get(trial) is not None or name_of(trial) in self._held:
                     continue
-                if group and (trial.seed, trial.final) != (group[0].seed, group[0].final):
+                if group and trial.start != group[0].start:
                     break
                 lock = self._store.claim(trial)
                 if lock is None:
                     continue
                 self._held[name_of(trial)] = lock
                 group.append(trial)
-                if trial.final or trial.hd or len(group) == self._size:
+                if trial.final or len(group) == self._size:
                     break
         return group

@@ -139,6 +139,44 @@ def test_an_ensemble_comes_to_the_same_trial_by_trial(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(alone[name], together[name], rtol=1e-9, atol=0)
 
 
+def test_descents_together_come_to_the_same_and_those_of_other_weights_apart(
+    tmp_path: Path,
+) -> None:
+    exact = ("precision=float64", "model.options.smooth=true", "repeats=1")
+    descents = ("search=hd", "search.trials=5", "search.hyper_learning_rates=[0.2,0.1,0.4]")
+    runs = []
+    for size in ("1", "4"):
+        given, text = setting(*exact, *descents, f"search.ensemble={size}")
+        runs.append(new_run(given, text, tmp_path))
+        lead(given, runs[-1])
+    alone, together = (results(run) for run in runs)
+    # Three rates from the first weights, then two from the next.
+    assert list(together["trials"]["restart"]) == [0, 0, 0, 1, 1]
+    assert list(together["trials"]["ensemble"]) == [3, 3, 3, 2, 2]
+    for tables in (alone, together):
+        tables["trials"] = tables["trials"].drop(columns="ensemble")
+    for name in alone:
+        pd.testing.assert_frame_equal(alone[name], together[name], rtol=1e-9, atol=0)
+    schedules = [load_schedule(run.path) for run in runs]
+    for name, values in schedules[0].items():
+        assert schedules[1][name] == pytest.approx(values, rel=1e-9, abs=1e-12)
+
+
+def test_how_many_descents_to_train_together_is_measured_of_those_from_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    rates = "search.hyper_learning_rates=[0.01,0.02,0.05,0.1,0.2]"
+    given, text = setting("search=hd", "search.trials=20", "search.ensemble=auto", rates)
+    run = new_run(given, text, tmp_path)
+    run.update_summary({"settings": {"search": "hd"}})
+    driver = search(given, run)
+    driver._leads = True
+    size = driver._ensemble()
+    kept = run.read_summary()["ensemble"]
+    assert kept["size"] == size
+    assert list(kept["seconds"]) == ["1", "4"]  # five of a start: 16 are never together
+
+
 def test_the_size_of_an_ensemble_is_measured_once_and_kept(tmp_path: Path) -> None:
     given, text = setting("search.ensemble=auto")
     run = new_run(given, text, tmp_path)

@@ -1,6 +1,7 @@
 """One trial, alone and in an ensemble."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tiny
 import torch
 from problems import digits_problem
 from small import setting
+from torch import nn
 
 from hypergrad.core.budget import Spent
 from hypergrad.core.functional_model import FlatModel
@@ -22,7 +24,7 @@ from hypergrad.drivers.search.trial import Trainer, Trial
 from hypergrad.models import build
 from hypergrad.training.ensemble import EnsembleRun, EnsembleSize, fastest_size
 from hypergrad.training.inner_problem import InnerProblem
-from hypergrad.training.inner_run import ScheduledRun
+from hypergrad.training.inner_run import InnerRun, ScheduledRun
 
 GRID = Candidate(0, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3, 0.6, 0.8))
 SGD = "baseline.schedule=multistep"
@@ -78,6 +80,50 @@ def test_replayed_trials_come_to_the_same() -> None:
         results.append([str(each._replace(spent=Spent())) for each in found])
         assert results[-1][0] == results[-1][2]
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("search", ["hd", "random"])
+def test_replayed_trials_come_to_the_same_together(search: str) -> None:
+    """A single descent is replayed too, as an ensemble of one."""
+    exact = ("precision=float64", "model.options.smooth=true", f"search={search}")
+    found = {}
+    for replay in ("never", "always"):
+        given, _ = setting(*exact, "search.trials=4", f"replay={replay}")
+        trainer = Trainer(given.config, given.data)
+        trials = [Trial(each, seed=0) for each in candidates(given.config, 0)][:3]
+        problem = trainer.problem(trials[0])
+        found[replay] = trainer.train(trials), trainer.train(trials[:1])
+        if replay == "always":
+            assert problem.joint_replay is not None
+            assert problem.joint_replay._recorder.recorded == 1
+            assert problem.joint_replay.state is not None
+            one = len(problem.joint_replay.state.theta)
+            assert one == (1 if search == "hd" else 3)
+    for plain, replayed in zip(found["never"], found["always"], strict=True):
+        for a, b in zip(plain, replayed, strict=True):
+            assert (b.ensemble, b.steps, b.spent[1:]) == (a.ensemble, a.steps, a.spent[1:])
+            assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-9)
+            assert b.train_loss == pytest.approx(a.train_loss, rel=1e-9)
+            if search == "hd":
+                assert a.values is not None
+                assert b.values is not None
+                for name, values in a.values.items():
+                    assert b.values[name] == pytest.approx(values, rel=1e-9, abs=1e-12)
+
+
+def test_a_descent_of_a_network_that_draws_is_not_replayed() -> None:
+    given, _ = setting("search=hd", "search.trials=1", "replay=always")
+    trainer = Trainer(given.config, given.data)
+    (first,) = candidates(given.config, 0)
+    problem = trainer.problem(Trial(first, 0))
+    drawing = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 10))
+    model = FlatModel(drawing)
+    own = problem._replace(inner=problem.inner._replace(model=model, theta=model.theta()))
+    trainer._problem = Trial(first, 0).start, own
+    (found,) = trainer.train([Trial(first, 0)])
+    assert found.ensemble == 1
+    assert own.joint_replay is not None
+    assert own.joint_replay.state is None  # nothing was placed
 
 
 def test_the_test_set_is_left_alone_where_that_is_asked() -> None:
@@ -177,6 +223,15 @@ def test_results_of_an_ensemble_are_those_of_trials_alone() -> None:
         assert found.spent[1:] == alone.spent[1:]
 
 
+def begin(inner: InnerProblem, schedule: Schedule) -> Callable[[int], InnerRun]:
+    def of_size(size: int) -> InnerRun:
+        if size == 1:
+            return ScheduledRun(inner, schedule)
+        return EnsembleRun(inner, [schedule] * size)
+
+    return of_size
+
+
 def test_a_network_with_dropout_is_trained_alone() -> None:
     problem = digits_problem("mlp", hidden=8)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(), torch.nn.Linear(64, 10))
@@ -184,10 +239,28 @@ def test_a_network_with_dropout_is_trained_alone() -> None:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "dropout"))
     schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
-    found = fastest_size(inner, schedule, largest=8)
+    found = fastest_size(inner, begin(inner, schedule), largest=8)
     assert (found.size, list(found.seconds)) == (1, [1])
     with pytest.raises(ValueError, match=r"Dropout.*draws random numbers.*: train one at a time"):
         EnsembleRun(inner, [schedule] * 2)
+
+
+def test_steps_that_are_recorded_are_not_timed() -> None:
+    taken: dict[int, int] = {}
+    problem = digits_problem("mlp", hidden=8)
+    batches = Minibatches(Images(problem.images[:160], problem.labels[:160]), 16, (0, "warm"))
+    inner = InnerProblem.over_epochs(problem.model, problem.theta, batches, 3, CLIPPED)
+    runs: list[InnerRun] = []
+
+    def begun(size: int) -> InnerRun:
+        runs.append(begin(inner, sgd_schedule((0.1,), (0.9,), (0.0,)))(size))
+        return runs[-1]
+
+    for warm_up in (1, 5):
+        runs.clear()
+        fastest_size(inner, begun, largest=1, warm_up=warm_up)
+        taken[warm_up] = runs[0].step
+    assert taken == {1: 6, 5: 10}
 
 
 def test_measuring_ensembles_changes_nothing() -> None:
@@ -198,7 +271,7 @@ def test_measuring_ensembles_changes_nothing() -> None:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "probe"))
     schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, theta, batches, 1, CLIPPED)
-    size, seconds, skipped = fastest_size(inner, schedule, largest=16)
+    size, seconds, skipped = fastest_size(inner, begin(inner, schedule), largest=16)
     assert size in seconds
     assert skipped == {}
     assert list(seconds) in ([1, 4], [1, 4, 16])
@@ -225,7 +298,7 @@ def size_with(text: str) -> EnsembleSize:
     batches = Minibatches(Images(problem.images[:64], problem.labels[:64]), 16, (0, "wrong"))
     schedule = sgd_schedule((0.1,), (0.9,), (0.0,))
     inner = InnerProblem.over_epochs(model, model.theta(), batches, 1, CLIPPED)
-    return fastest_size(inner, schedule, largest=16)
+    return fastest_size(inner, begin(inner, schedule), largest=16)
 
 
 def test_a_limit_that_ends_the_measurement_of_ensembles_is_said() -> None:
