@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
@@ -39,7 +40,8 @@ def batched_layers(model: FlatModel, device: torch.device) -> AbstractContextMan
     Returns:
         The context: under it, layers are those of `BatchedLayers`, or PyTorch's own.
     """
-    return nullcontext() if device.type != "cpu" or model.normalises else BatchedLayers()
+    normalises = any(isinstance(layer, _BatchNorm) for layer in model.net.modules())
+    return nullcontext() if device.type != "cpu" or normalises else BatchedLayers()
 
 
 class BatchedLayers(TorchFunctionMode):

@@ -36,7 +36,7 @@ class JointDescentRun(JointRun):
     Args:
         problem: What all members train.
         validation: Validation data, one minibatch a step, the same for all.
-        outer_learning_rates: One a member.
+        outer_rates: One a member.
         clip: Limit on each hypergradient.
         learned: Whether each value of the rule moves, by name; the others stay where they start.
         starts: Where the values of each member begin; zero, of all that are not named.
@@ -51,13 +51,13 @@ class JointDescentRun(JointRun):
         problem: InnerProblem,
         validation: Batches,
         *,
-        outer_learning_rates: Sequence[float],
+        outer_rates: Sequence[float],
         clip: float,
         learned: Mapping[str, bool],
         starts: Sequence[Mapping[str, float]] | None = None,
         replay: Replay | None = None,
     ) -> None:
-        size = len(outer_learning_rates)
+        size = len(outer_rates)
         super().__init__(problem, size, replay)
         begins = [
             {name: float(start.get(name, 0.0)) for name in learned}
@@ -73,7 +73,7 @@ class JointDescentRun(JointRun):
         # What moves, (K, n), and by how much: in double precision, as the numbers of one run are.
         self._online = numbers([list(begin.values()) for begin in begins])
         self._rates = numbers(
-            [[rate * moves for moves in learned.values()] for rate in outer_learning_rates]
+            [[rate * moves for moves in learned.values()] for rate in outer_rates]
         )
         self._trace: list[Tensor] = []  # (K, n) that each step used
         self._place()

@@ -114,7 +114,7 @@ def descent(problem: InnerProblem, replay: Replay | None = None) -> InnerRun:
     return JointDescentRun(
         problem,
         problem.minibatches,
-        outer_learning_rates=(0.1, 0.2),
+        outer_rates=(0.1, 0.2),
         clip=1.0,
         learned={"learning_rate": True, "momentum": True},
         replay=replay,

@@ -52,7 +52,7 @@ def joint(name: str, replay: Replay | None = None, rates: tuple = RATES) -> Join
     return JointDescentRun(
         inner(problem),
         validation(problem),
-        outer_learning_rates=rates,
+        outer_rates=rates,
         clip=0.3,
         learned=LEARNED,
         starts=STARTS,
@@ -117,7 +117,7 @@ def test_any_elementwise_rule_descends_as_it_does_alone() -> None:
     together = JointDescentRun(
         given,
         validation(problem),
-        outer_learning_rates=rates,
+        outer_rates=rates,
         clip=0.3,
         learned=learned,
         starts=[start, start],
@@ -201,7 +201,7 @@ def test_starts_are_given_to_all_members() -> None:
         JointDescentRun(
             inner(problem),
             validation(problem),
-            outer_learning_rates=(0.1, 0.2),
+            outer_rates=(0.1, 0.2),
             clip=1.0,
             learned=LEARNED,
             starts=[{}],
@@ -214,7 +214,7 @@ def test_every_start_is_looked_at() -> None:
         JointDescentRun(
             inner(problem, InnerOptimizer(adamw())),
             validation(problem),
-            outer_learning_rates=(0.1, 0.2),
+            outer_rates=(0.1, 0.2),
             clip=1.0,
             learned=dict.fromkeys(ADAM, True),
             starts=[
@@ -231,7 +231,7 @@ def test_a_value_of_the_loss_is_refused() -> None:
         JointDescentRun(
             inner(problem, optimizer),
             validation(problem),
-            outer_learning_rates=(0.1,),
+            outer_rates=(0.1,),
             clip=1.0,
             learned={"learning_rate": True, "label_smoothing": True},
         )
@@ -244,5 +244,5 @@ def test_a_network_that_draws_is_refused() -> None:
     given = problem._replace(model=model, theta=model.theta())
     with pytest.raises(ValueError, match="Dropout.*draws random numbers"):
         JointDescentRun(
-            inner(given), validation(given), outer_learning_rates=(0.1,), clip=1.0, learned=LEARNED
+            inner(given), validation(given), outer_rates=(0.1,), clip=1.0, learned=LEARNED
         )

@@ -224,7 +224,7 @@ class Trainer:
             return JointDescentRun(
                 problem.inner,
                 validation,
-                outer_learning_rates=rates,
+                outer_rates=rates,
                 clip=clip,
                 learned=learned,
                 replay=problem.joint_replay,
