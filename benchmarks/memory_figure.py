@@ -1,5 +1,6 @@
 """Memory of an inner run beyond what it started with, against its number of steps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -9,12 +10,16 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from hypergrad.figures import style
 
-__all__ = ["draw_memory"]
+__all__ = ["LOOKS", "draw_memory", "draw_panel"]
 
 LOOKS = {
     "forward": (style.METHOD_COLOURS["shared"], "o", "forward mode"),
     "reverse": (style.METHOD_COLOURS["unshared"], "s", "reverse mode, all states kept"),
-    "checkpointed": (style.OKABE_ITO[1], "D", "reverse mode, every √T-th state"),
+    "checkpointed": (style.OKABE_ITO[1], "D", "reverse mode, 2√T states"),
+    "torchopt": (style.OKABE_ITO[3], "v", "TorchOpt"),
+    "higher": (style.OKABE_ITO[5], "^", "higher"),
+    "finite_differences": (style.GREY, "P", "finite differences"),
+    "plain": ("#000000", ".", "plain training"),
 }
 HEIGHT = 3.3  # inches
 
@@ -27,7 +32,6 @@ def draw_memory(measured: Path, picture: Path) -> None:
         picture: Where to save.
     """
     rows = pd.read_csv(measured)
-    rows["extra"] = (rows["peak"] - rows["before"]) / 2**20
     models = list(dict.fromkeys(rows["model"]))
     modes = [mode for mode in LOOKS if mode in set(rows["mode"])]
     with style.house_style():
@@ -38,15 +42,17 @@ def draw_memory(measured: Path, picture: Path) -> None:
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="T states"))
         figure, panels = style.panel_grid(HEIGHT, 1, len(models))
         for axes, model in zip(panels, models, strict=True):
-            _draw_panel(axes, rows[rows["model"] == model], modes)
+            draw_panel(axes, rows[rows["model"] == model], modes)
             axes.set_title(model)
         panels[0].set_ylabel("MiB beyond the start\n(median, extremes)")
         style.legend_above(figure, handles, 4)
         figure.savefig(picture)
 
 
-def _draw_panel(axes: Axes, rows: pd.DataFrame, modes: list[str]) -> None:
-    for mode in modes:
+def draw_panel(axes: Axes, rows: pd.DataFrame, modes: Sequence[str]) -> None:
+    """Draw peaks beyond the start against the number of steps, of the modes that were measured."""
+    rows = rows.assign(extra=(rows["peak"] - rows["before"]) / 2**20)
+    for mode in (mode for mode in modes if mode in set(rows["mode"])):
         extra = rows[rows["mode"] == mode].groupby("horizon")["extra"]
         low, middle, high = extra.min(), extra.median(), extra.max()
         colour, marker, _ = LOOKS[mode]
