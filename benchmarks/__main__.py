@@ -1,6 +1,6 @@
-"""`python -m benchmarks [outer | step | memory | loop | overheads]`: measure, print, write CSV and figures.
+"""`python -m benchmarks [outer | step | memory | loop | overheads]`: measure, print, write CSV.
 
-Without a name: all five, as far as a CPU gets in about an hour.
+Without a name: all five, as far as a CPU gets in about three quarters of an hour.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def draw_memory(measured: Path, picture: Path) -> None:
         handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="T states"))
         figure, panels = style.panel_grid(HEIGHT, 1, len(models))
         for axes, model in zip(panels, models, strict=True):
-            draw_panel(axes, rows[rows["model"] == model], modes)
+            draw_panel(axes, rows.query("model == @model"), modes)
             axes.set_title(model)
         panels[0].set_ylabel("MiB beyond the start\n(median, extremes)")
         style.legend_above(figure, handles, 4)

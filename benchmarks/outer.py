@@ -26,20 +26,26 @@ COLUMNS = (
 
 
 class Setting(NamedTuple):
-    """One table: a network, `T` and `N`."""
+    """One table: a network, `T` and `N`, and who takes part.
+
+    The peers keep the graphs of all steps: for a WRN those of twenty need tens of gigabytes.
+    """
 
     model: str
     horizon: int
     columns: int
+    contenders: tuple[str, ...] = OUTER
 
 
-# What a CPU does in about half an hour. The WRNs' T is short: what an outer step does once, such as
-# the validation gradient, weighs the more.
+# What a CPU does in about half an hour. The WRNs' T is short: what an outer step does once (the
+# validation gradient, the last step again) weighs the more.
+REVERSE = ("plain", "reverse", "checkpointed")
 PLAN = (
     *(Setting("mlp", 400, columns) for columns in (1, 7, 64)),
-    *(Setting("lenet", 50, columns) for columns in (1, 7, 64)),
+    *(Setting("lenet", 64, columns) for columns in (1, 7, 64)),
     Setting("lenet", 400, 10),
-    *(Setting("wrn_16_1", 20, columns) for columns in (7, 20)),
+    Setting("wrn_16_1", 20, 7, REVERSE),
+    Setting("wrn_16_4", 4, 4, REVERSE),
 )
 
 
@@ -51,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--horizons", nargs="+", type=at_least(1), default=[50], help="inner steps T, with --models"
     )
     add("--columns", nargs="+", type=at_least(1), default=[7], help="values N, with --models")
-    add("--contenders", nargs="+", default=list(OUTER), choices=OUTER)
+    add("--contenders", nargs="+", choices=OUTER, help="with --models; default: all")
     add("--rounds", type=at_least(2), default=5, help="timed calls of each contender, at least 2")
     add("--limit", type=float, default=300.0, help="seconds of a table, once it has 2 rounds")
     add("--most", type=float, default=5000, help="leave out who needs more gradients in a call")
@@ -73,17 +79,18 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
         return
     log = open_record(folder, COLUMNS, given)
     asked = product(given.models or (), given.horizons, given.columns)
-    for setting in [Setting(*each) for each in asked] or PLAN:
+    contenders = tuple(given.contenders or OUTER)
+    for setting in [Setting(m, t, n, contenders) for m, t, n in asked] or PLAN:
         _measure(setting, given, log)
     log.close()
     draw_outer([log.path], given.memory, folder / "outer.png")
 
 
 def _measure(setting: Setting, given: argparse.Namespace, log: CsvLog) -> None:
-    name, horizon, columns = setting
+    name, horizon, columns, contenders = setting
     problem = outer_problem(CASES[name], columns, horizon, given.device)
     ways = {}
-    for way in dict.fromkeys(["plain", *given.contenders]):  # the unit is always there
+    for way in dict.fromkeys(["plain", *contenders]):  # the unit is always there
         reason = absence(way)
         if (about := gradients_about(way, columns, horizon)) > given.most and way != "plain":
             reason = f"it needs about {about:,} gradients, --most is {given.most:,g}"

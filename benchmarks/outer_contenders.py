@@ -118,17 +118,21 @@ def plain(problem: Problem) -> Hypergradients:
 def in_forward_mode(problem: Problem) -> Hypergradients:
     """Tangents of all values, with the strategy meant for the network."""
     options = ForwardOptions(strategy=problem.case.strategy)
-    return forward.hypergradients(*_given(problem), options, optimizer=problem.optimizer).values
+    model, validation = problem.model, [problem.batch_at(-1)]
+    run = model, model.theta(), problem.batch_at, validation, problem.schedule, problem.horizon
+    return forward.hypergradients(*run, options, optimizer=problem.optimizer).values
 
 
 def in_reverse_mode(states: Callable[[int], int]) -> Callable[[Problem], Hypergradients]:
     """Adjoints, with room for so many states, those in work among them, as `T` asks for."""
 
     def run(problem: Problem) -> Hypergradients:
-        size = state_bytes(InnerState.start(problem.model.theta(), 1, problem.model.buffers()))
+        model, validation = problem.model, [problem.batch_at(-1)]
+        run = model, model.theta(), problem.batch_at, validation, problem.schedule, problem.horizon
+        size = state_bytes(InnerState.start(model.theta(), 1, model.buffers()))
         # Half a state more: what is asked for must not be lost in rounding.
         options = ReverseOptions(memory_gb=(states(problem.horizon) + 0.5) * size / 1e9)
-        return reverse.hypergradients(*_given(problem), options, problem.optimizer).values
+        return reverse.hypergradients(*run, options, problem.optimizer).values
 
     return run
 
@@ -196,12 +200,6 @@ def gradients_about(name: str, columns: int, horizon: int) -> int:
     """
     a_step = {"plain": 1, "forward": 1 + columns, "finite_differences": 2 * columns}
     return horizon * a_step.get(name, 4)
-
-
-def _given(problem: Problem) -> tuple:
-    model, validation = problem.model, [problem.batch_at(-1)]
-    start = model, model.theta(), problem.batch_at, validation
-    return *start, problem.schedule, problem.horizon
 
 
 def _of_peer(name: str, problem: Problem) -> Hypergradients:

@@ -28,9 +28,9 @@ def draw_outer(times: Sequence[Path], memory: Path | None, picture: Path) -> Non
     """
     rows = pd.concat([pd.read_csv(path) for path in times])
     model = MODEL if MODEL in set(rows["model"]) else rows["model"].iloc[0]
-    rows = rows[rows["model"] == model]
+    rows = rows.query("model == @model")
     horizon = rows.groupby("horizon")["columns"].nunique().idxmax()
-    rows = rows[(rows["horizon"] == horizon) & (rows["contender"] != "plain")]
+    rows = rows.query("horizon == @horizon and contender != 'plain'")
     peaks = None if memory is None else pd.read_csv(memory)
     shown = set(rows["contender"]) | (set() if peaks is None else set(peaks["mode"]))
     ways = [way for way in LOOKS if way in shown]
