@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hypergrad.differentiation.options import ForwardOptions
     from hypergrad.differentiation.result import Hypergradients
     from hypergrad.differentiation.reverse import ReverseOptions
-    from hypergrad.parallel.ranks import Ranks, join_ranks
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "hypergradients",
     "Hyperparameter",
     "InnerOptimizer",
-    "join_ranks",
     "learn",
     "learn_schedule",
     "Linear",
@@ -54,7 +52,6 @@ __all__ = [
     "Objective",
     "OuterStep",
     "paper_optimizer",
-    "Ranks",
     "ReverseOptions",
     "rmsprop",
     "Rule",
@@ -82,7 +79,6 @@ _HOMES = {
     "hypergradients": "differentiation.forward",
     "Hyperparameter": "core.hyperparameters",
     "InnerOptimizer": "core.inner_optimizer",
-    "join_ranks": "parallel.ranks",
     "learn": "api",
     "learn_schedule": "api",
     "Linear": "core.basis",
@@ -91,7 +87,6 @@ _HOMES = {
     "Objective": "core.objective",
     "OuterStep": "training.outer_loop",
     "paper_optimizer": "core.rules.sgd_schedules",
-    "Ranks": "parallel.ranks",
     "ReverseOptions": "differentiation.reverse",
     "rmsprop": "core.rules",
     "Rule": "core.rules",

@@ -25,10 +25,10 @@ from hypergrad.data import (
     in_even_batches,
     train_validation_split,
 )
+from hypergrad.differentiation.mode import faster_options
 from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.result import validation_batch
 from hypergrad.differentiation.reverse import ReverseOptions
-from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training import outer_loop
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
 from hypergrad.training.graphed_step import Replay, replay_for
@@ -97,10 +97,9 @@ def learn(
     outer_steps: int = 10,
     first_horizons: Sequence[int] = (),
     tolerance: float = 0.05,
-    options: ForwardOptions | ReverseOptions = ForwardOptions(),  # noqa: B008 (frozen)
+    options: ForwardOptions | ReverseOptions | None = None,
     replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
-    ranks: Ranks = ALONE,
     patience: int | None = None,
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
@@ -127,12 +126,13 @@ def learn(
             weights do not move, and later windows stretch to a longer horizon.
         tolerance: Stop when every step size is under this share of its value.
         options: Forward mode (clipping of products, truncation, how Hessian products are
-            computed), or reverse mode.
+            computed), or reverse mode, for which any number of values costs the same. None: with
+            eight values or more both are tried for a moment, and reverse mode is taken where it
+            needs less than half the time (and can go back: no random numbers, data that begins
+            again, memory for the states); otherwise forward mode.
         replay: Whether forward mode records its steps as CUDA graphs: `auto` (on CUDA, where it
             can), `always`, `never`. What a module counts in Python does not count then.
         on_step: Is called after every outer step.
-        ranks: Processes that share the tangents, from `join_ranks` under torchrun. Each calls this
-            with the same arguments, on its own device, and all get the same history.
         patience: Stop after so many outer steps without a better metric, or None.
         budget: Stop where another outer step would overshoot it: `2h`, `20trials` or
             `1e6gradients`, a Hessian product counting as two. None: no budget.
@@ -179,9 +179,7 @@ def learn(
         problem = InnerProblem.over_epochs(model, theta, given, outer.horizon(number), optimizer)
         return OuterData(problem, validation, validation)
 
-    return _learn(
-        data_at, optimizer, shared, options, outer, replay, on_step, ranks, list(history or ())
-    )
+    return _learn(data_at, optimizer, shared, options, outer, replay, on_step, list(history or ()))
 
 
 def learn_schedule(
@@ -202,7 +200,6 @@ def learn_schedule(
     seed: int = 0,
     replay: str = "auto",
     on_step: Callable[[OuterStep], None] = lambda step: None,
-    ranks: Ranks = ALONE,
     patience: int | None = None,
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
@@ -228,7 +225,6 @@ def learn_schedule(
         seed: Of splits and batches.
         replay: As for `learn`.
         on_step: Is called after every outer step.
-        ranks: As for `learn`.
         patience: Stop after so many outer steps without a better validation accuracy, or None.
         budget: As for `learn`.
         history: As for `learn`.
@@ -257,9 +253,7 @@ def learn_schedule(
         problem = InnerProblem.over_epochs(model, theta, minibatches, horizon, optimizer)
         return OuterData(problem, images, batches)
 
-    return _learn(
-        data_at, optimizer, shared, options, outer, replay, on_step, ranks, list(history or ())
-    )
+    return _learn(data_at, optimizer, shared, options, outer, replay, on_step, list(history or ()))
 
 
 def _options(
@@ -290,21 +284,20 @@ def _learn(
     data_at: Callable[[int], OuterData],
     optimizer: InnerOptimizer,
     shared: bool,
-    options: ForwardOptions | ReverseOptions,
+    options: ForwardOptions | ReverseOptions | None,
     outer: OuterOptions,
     replay: str,
     on_step: Callable[[OuterStep], None],
-    ranks: Ranks,
     taken: list[OuterStep],
 ) -> list[OuterStep]:
     """Take the outer steps that are left."""
+    if not shared and options is None:
+        options = ReverseOptions()
     if not shared and (isinstance(options, ForwardOptions) or any(outer.first_horizons)):
         raise ValueError(
             "shared=False learns a value for every inner step: give options=ReverseOptions(...) "
             "and first_horizons=()"
         )
-    if outer.sign_agreement and ranks.size > 1:
-        raise ValueError(f"sign_agreement={outer.sign_agreement}: for one rank, not {ranks.size}")
     recorded: Replay | None = None
 
     def begin(given: OuterData, schedule: Schedule, number: int) -> ForwardRun | ReverseRun:
@@ -312,20 +305,23 @@ def _learn(
         problem = given.problem
         if recorded is None:
             recorded = replay_for(problem.model, problem.theta.device, replay)
+        batch, columns = problem.minibatches.at(0), len(schedule.flat)
+        bound = optimizer.bind(problem.model, schedule)
+        if options is None:
+            options = ForwardOptions()
+            if getattr(problem.minibatches, "random_access", True):
+                tried = problem.model, problem.theta, batch, bound, schedule, problem.horizon
+                options = faster_options(*tried)
         if isinstance(options, ForwardOptions) and options.strategy == "auto":  # decides once
-            batch, columns = problem.minibatches.at(0), len(schedule.flat)
-            bound = optimizer.bind(problem.model, schedule)
-            options = settle(
-                problem.model, problem.theta, batch, columns, options, ranks, bound, schedule
-            )
-        return differentiated(problem, schedule, options, recorded, ranks)
+            options = settle(problem.model, problem.theta, batch, columns, options, bound, schedule)
+        return differentiated(problem, schedule, options, recorded)
 
     for step in outer_loop.outer_steps(
         data_at,
         lambda horizon: optimizer.learned(None if shared else horizon),
         begin,
         outer,
-        InnerLoop(ranks),
+        InnerLoop(),
         taken[-1].after if taken else OuterProgress(),
     ):
         taken.append(step)

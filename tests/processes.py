@@ -2,13 +2,11 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from places import ROOT
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -41,8 +39,3 @@ def alive(pid: int) -> bool:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def launcher(size: int) -> list[str]:
-    """How to start Python on a number of ranks."""
-    return [sys.executable] if size == 1 else [*TORCHRUN, str(size)]

@@ -192,7 +192,7 @@ def test_every_step_has_a_value_of_its_own_where_they_are_not_shared() -> None:
 
 def test_values_that_are_not_shared_need_reverse_mode() -> None:
     with pytest.raises(ValueError, match="shared=False learns a value for every inner step: give"):
-        learned(shared=False)
+        learned(shared=False, options=ForwardOptions())
     with pytest.raises(ValueError, match="first_horizons=\\(\\)"):
         learned(shared=False, options=ReverseOptions(), first_horizons=(1,))
 

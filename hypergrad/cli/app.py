@@ -200,6 +200,17 @@ def export(
 
 
 @app.command()
+def plan(
+    experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "quickstart",
+    overrides: Overrides = None,
+) -> int:
+    """Tell what a run takes in every mode: minutes, from a probe of seconds, and memory."""
+    from hypergrad.cli import plan_command
+
+    return plan_command.show_plan(experiment, list(overrides or []))
+
+
+@app.command()
 def check(
     experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
     overrides: Overrides = None,
@@ -249,24 +260,12 @@ def data_check(
 
 
 def main() -> None:
-    """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all).
-
-    Under torchrun the first rank does what was typed, and the others what it says.
-    """
+    """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
-    ranks, rank = (int(os.environ.get(name, "0")) for name in ("WORLD_SIZE", "RANK"))
     try:
-        if ranks > 1 and rank > 0:
-            from hypergrad.drivers.learn.rank_protocol import follow
-
-            code = follow()
-        else:
-            if ranks > 1:
-                from hypergrad.parallel.ranks import join_ranks
-
-                join_ranks()
-            code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
+        _check_started_once()
+        code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -276,12 +275,17 @@ def main() -> None:
         code = FAILED
     except Exception as error:
         code = _complain(error)
-    finally:
-        if ranks > 1 and rank == 0:
-            from hypergrad.drivers.learn.rank_protocol import shutdown
-
-            shutdown()
     sys.exit(code or 0)
+
+
+def _check_started_once() -> None:
+    """Refuse what torchrun starts several times: each process would do the same."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes.isdecimal() and int(processes) > 1:
+        raise ValueError(
+            f"WORLD_SIZE={processes}: each of {processes} processes would do the same: start it "
+            "once, without torchrun; jobs=N shares trials and members among processes"
+        )
 
 
 def _complain(error: Exception) -> int:

@@ -48,6 +48,7 @@ NotNegative = Annotated[float, not_negative]
 Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused")]
 Figure = Annotated[str, one_of("fig1", "fig2", "fig3", "fig4", "fig5", "table1")]
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
+Threads = Annotated[str, matches(r"auto|[1-9]\d*", "use auto, or a number of threads")]
 Device = Annotated[str, matches(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:N")]
 Folder = Annotated[str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")]
 
@@ -93,13 +94,13 @@ class MethodConfig:
 
     `name` is `shared` (values shared over windows of steps), `unshared` (a value for every inner
     step: of each count only whether it is zero matters), or `hd` (hypergradient descent alone).
-    `mode` is how hypergradients are computed. The gradient is clipped elementwise
-    (`clip_gradient`) or by its norm (`clip_norm`).
+    `mode` is how hypergradients are computed; `auto` is the cheaper one. The gradient is clipped
+    elementwise (`clip_gradient`) or by its norm (`clip_norm`).
     `first_horizons` is what `outer.first_horizons` is when nothing is said.
     """
 
     name: Annotated[str, one_of("shared", "unshared", "hd")]
-    mode: Annotated[str, one_of("forward", "reverse")]
+    mode: Annotated[str, one_of("forward", "reverse", "auto")]
     batch_size: Count
     validation_fraction: Annotated[float, between(0, 1, "()")]
     truncation: Annotated[float, between(0, 1)]
@@ -136,6 +137,7 @@ class ReverseConfig:
     memory_gb: Positive
     validation_chunks: Count
     clip_adjoints: Positive | None
+    keep_graphs: bool
 
 
 @dataclass
@@ -175,7 +177,7 @@ class RunConfig:
     rows_per_epoch: Count
     device: Device
     precision: Annotated[str, one_of("float32", "float64")]
-    threads: Count | None
+    threads: Threads
     replay: Annotated[str, one_of("auto", "always", "never")]
     selftest: Annotated[str, one_of("on", "off")]
     jobs: Count
@@ -242,7 +244,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             "method.mode=reverse has no products to clip: method.clip_products=null, and perhaps "
             "reverse.clip_adjoints"
         )
-    if not reverse and config.reverse.clip_adjoints is not None:
+    if method.mode == "forward" and config.reverse.clip_adjoints is not None:
         yield "reverse.clip_adjoints is for method.mode=reverse: there are none in forward mode"
     if method.clip_gradient is not None and method.clip_norm is not None:
         yield (
@@ -263,7 +265,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         )
     if not config.is_plain_sgd and config.driver in ("hypervariance", "search"):
         yield f"{config.experiment} is about SGD: optimizer=sgd, with its three hyperparameters"
-    if method.name == "unshared" and not reverse:
+    if method.name == "unshared" and method.mode == "forward":
         yield (
             "method.mode=forward would need a tangent for every inner step: method=unshared takes "
             "method.mode=reverse"

@@ -9,6 +9,7 @@ This is where nearly all the time of a search goes. Exact strategies share one i
   the fastest for those whose activations do not fit the caches.
 """
 
+from hypergrad.curvature.fused import Fused
 from hypergrad.curvature.layout import LayoutError
 from hypergrad.curvature.products import (
     STRATEGIES,
@@ -16,10 +17,12 @@ from hypergrad.curvature.products import (
     gradient,
     gradient_and_multiplier,
     gradient_and_products,
+    multiplier,
 )
 from hypergrad.curvature.stacked import check_stackable
 
 __all__ = [
+    "Fused",
     "LayoutError",
     "STRATEGIES",
     "check_layout",
@@ -27,4 +30,5 @@ __all__ = [
     "gradient",
     "gradient_and_multiplier",
     "gradient_and_products",
+    "multiplier",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "gradient",
     "gradient_and_multiplier",
     "gradient_and_products",
+    "multiplier",
 ]
 
 Loss = Callable[[Tensor], Tensor]
@@ -58,7 +59,20 @@ def gradient_and_multiplier(loss: Loss, theta: Tensor) -> tuple[Tensor, Callable
     except LayoutError:
         value = loss(point)
     g = torch.autograd.grad(value, point, create_graph=True)[0]
-    return g.detach(), lambda Z: _loop(g, point, Z)
+    return g.detach(), multiplier(g, point)
+
+
+def multiplier(g: Tensor, point: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies by the derivative of a gradient, on its graph.
+
+    Args:
+        g: `(D,)` gradient at `point`, differentiable.
+        point: `(D,)`.
+
+    Returns:
+        The map from `(N, D)` rows `z_n` to `(N, D)` rows `H z_n`, which holds the graph.
+    """
+    return lambda Z: _loop(g, point, Z)
 
 
 def gradient_and_products(

@@ -55,7 +55,6 @@ def active_tangents_at(
     horizon: int,
     truncation: float,
     reached: tuple[bool, ...],
-    share: Sequence[int] | None = None,
 ) -> ActiveTangents:
     """Return what an inner step touches.
 
@@ -67,13 +66,10 @@ def active_tangents_at(
         truncation: `tau`: the first `floor(tau n)` of a window's `n` steps leave its hyperparameter
             alone.
         reached: For each row, whether Z can differ from zero before the step.
-        share: The coefficients that there are rows for, where others carry the rest; all unless
-            given. Rows are counted within it, as `reached` is.
 
     Returns:
         The rows in use, those that move, and those that need a product.
     """
-    place = None if share is None else {value: row for row, value in enumerate(share)}
     direct: list[Direct] = []
     weights: list[float] = []
     moving: list[int] = []
@@ -89,11 +85,6 @@ def active_tangents_at(
                 if start <= step:
                     moving.extend(range(first + function * size, first + (function + 1) * size))
         first += len(own)
-    if place is not None:
-        kept = [number for number, each in enumerate(direct) if each.row in place]
-        weights = [weights[number] for number in kept]
-        direct = [direct[number]._replace(row=place[direct[number].row]) for number in kept]
-        moving = [place[value] for value in moving if value in place]
     # While every learning rate is zero nothing can reach Z: the first outer step needs no product.
     curved = optimizer.can_move(schedule)
     moves = optimizer.moves(schedule, step, horizon)

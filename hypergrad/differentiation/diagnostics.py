@@ -103,7 +103,7 @@ class Diagnostics(NamedTuple):
             shares = touched.split([span.stop - span.start for span in rows])
             for span, share in zip(rows, shares, strict=True):
                 clipped_products[span] += share
-        # The largest entry, not the length: it has no sum, so it is the same on any ranks' share.
+        # The largest entry, not the length: no square overflows.
         largest, sizes = Z.abs().amax(dim=1), self.sizes
         if used:
             sizes = sizes.clone()

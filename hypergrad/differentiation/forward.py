@@ -17,7 +17,6 @@ from hypergrad.differentiation.active_tangents import active_tangents_at
 from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients, validation_gradients
-from hypergrad.parallel.ranks import ALONE, Ranks
 
 __all__ = ["forward_step", "hypergradients", "project"]
 
@@ -32,7 +31,6 @@ def forward_step(
     step: int,
     horizon: int,
     options: ForwardOptions,
-    ranks: Ranks = ALONE,
 ) -> tuple[InnerState, Tangents, Tensor, Tensor]:
     """Take inner step `step` and carry the tangents through it.
 
@@ -46,20 +44,16 @@ def forward_step(
         step: 0-based inner step.
         horizon: `T`, inner steps.
         options: Clipping, truncation, strategy.
-        ranks: Who else takes the step, with other tangents; all leave it with one state.
 
     Returns:
         The next state, the next tangents, the loss (scalar) and the score (summed) on the
         minibatch.
     """
-    share = ranks.share(len(schedule.flat))
     rows = active_tangents_at(
-        optimizer, schedule, step, horizon, options.truncation, tangents.reached, share
+        optimizer, schedule, step, horizon, options.truncation, tangents.reached
     )
     values = optimizer.step_values(optimizer.given(schedule, step, horizon), state.theta)
-    taken = advance(model, state, tangents, batch, optimizer, values, step, rows, options)
-    ranks.broadcast_tensors(taken[0].tensors())
-    return taken
+    return advance(model, state, tangents, batch, optimizer, values, step, rows, options)
 
 
 def hypergradients(
@@ -70,7 +64,6 @@ def hypergradients(
     schedule: Schedule,
     horizon: int,
     options: ForwardOptions = ForwardOptions(),  # noqa: B008 (frozen)
-    ranks: Ranks = ALONE,
     optimizer: InnerOptimizer = InnerOptimizer(),  # noqa: B008 (frozen)
 ) -> Hypergradients:
     """Train for `horizon` steps and return the hypergradient of every coefficient of the schedule.
@@ -83,8 +76,6 @@ def hypergradients(
         schedule: The values in use.
         horizon: `T`, inner steps.
         options: Clipping of products, truncation, strategy; exact by default.
-        ranks: Processes that share the tangents, from `join_ranks`; each calls this with the same
-            network, data and values, and all get the same result.
         optimizer: The inner optimiser; SGD unless given.
 
     Returns:
@@ -96,16 +87,15 @@ def hypergradients(
     """
     bound = optimizer.bind(model, schedule)
     contributing = contributing_steps(schedule.bases, horizon, options.truncation)
-    options = settle(model, theta, batch_at(0), len(contributing), options, ranks, bound, schedule)
+    options = settle(model, theta, batch_at(0), len(contributing), options, bound, schedule)
     slots = len(bound.rule.slots)
     state = InnerState.start(theta, slots, model.buffers())
-    ranks.synchronise(state.tensors())
-    tangents = Tangents.start(theta, slots, len(ranks.share(len(contributing))))
+    tangents = Tangents.start(theta, slots, len(contributing))
     for step in range(horizon):
         state, tangents, _, _ = forward_step(
-            model, state, tangents, batch_at(step), bound, schedule, step, horizon, options, ranks
+            model, state, tangents, batch_at(step), bound, schedule, step, horizon, options
         )
-    return project(model, state, tangents, validation, contributing, ranks)
+    return project(model, state, tangents, validation, contributing)
 
 
 def project(
@@ -114,7 +104,6 @@ def project(
     tangents: Tangents,
     validation: Iterable[Batch],
     contributing: tuple[float, ...],
-    ranks: Ranks = ALONE,
 ) -> Hypergradients:
     """Return `Z_T g`, each entry divided by its number of contributing steps.
 
@@ -124,7 +113,6 @@ def project(
         tangents: Its tangents there.
         validation: Batches of validation data; `g` is the gradient of their mean loss.
         contributing: By what each coefficient's hypergradient is divided.
-        ranks: Who carries the tangents; each gets the hypergradients of all.
 
     Returns:
         The hypergradients, with their spread over the batches.
@@ -136,18 +124,10 @@ def project(
     for size, g in validation_gradients(model, state.theta, validation, state.buffers):
         total += size * g
         count += size
-        samples.append(_by_row(tangents.Z, g))
+        samples.append(tangents.Z @ g)
     if not samples:
         raise ValueError("no validation data: give at least one batch")
-    raw = _by_row(tangents.Z, total / count).tolist()
+    raw = (tangents.Z @ (total / count)).tolist()
     diagnostics = tangents.diagnostics.summary(tangents.Z, torch.stack(samples))
-    found = ranks.collect(list(zip(raw, diagnostics, strict=True)))
-    values = tuple(h / steps for (h, _), steps in zip(found, contributing, strict=True))
-    return Hypergradients(
-        values, contributing, state, tuple(diagnostics for _, diagnostics in found)
-    )
-
-
-def _by_row(Z: Tensor, g: Tensor) -> Tensor:
-    """`Z g`, rounded in the same way however many rows there are, and wherever they lie."""
-    return torch.stack([z.clone() @ g for z in Z]) if len(Z) else Z @ g
+    values = tuple(h / steps for h, steps in zip(raw, contributing, strict=True))
+    return Hypergradients(values, contributing, state, diagnostics)

@@ -14,7 +14,6 @@ from hypergrad.curvature.autotune import Choice, check_strategy, choose_strategy
 from hypergrad.curvature.low_precision import PRECISIONS, check_precision, in_precision
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.self_test import self_test
-from hypergrad.parallel.ranks import ALONE, Ranks
 
 __all__ = ["ForwardOptions", "choose", "settle"]
 
@@ -61,7 +60,6 @@ def settle(
     batch: Batch,
     count: int,
     options: ForwardOptions,
-    ranks: Ranks = ALONE,
     optimizer: BoundOptimizer | None = None,
     schedule: Schedule | None = None,
 ) -> ForwardOptions:
@@ -73,7 +71,6 @@ def settle(
         batch: A minibatch of the training.
         count: `N`, tangents to carry.
         options: What is asked for.
-        ranks: Who carries them; rank 0 decides.
         optimizer: The inner optimiser, where the loss has hyperparameters.
         schedule: Gives their values.
 
@@ -93,13 +90,10 @@ def settle(
     check_strategy(model, options.strategy, batch, values)
     check_precision(model, theta, batch, options.strategy, options.precision)
     if options.strategy == "auto":
-        strategy = None
-        if ranks.rank == 0:
-            choice = choose(model, theta, batch, count, options, ranks, values)
-            strategy = choice.strategy
-            if choice.skipped:
-                warnings.warn(str(choice), stacklevel=2)
-        options = replace(options, strategy=ranks.broadcast_object(strategy))
+        choice = choose(model, theta, batch, count, options, values)
+        if choice.skipped:
+            warnings.warn(str(choice), stacklevel=2)
+        options = replace(options, strategy=choice.strategy)
     if options.self_test and optimizer is not None and schedule is not None:
         self_test(model, theta, batch, optimizer, schedule, options.strategy)
     return options
@@ -111,22 +105,20 @@ def choose(
     batch: Batch,
     count: int,
     options: ForwardOptions,
-    ranks: Ranks = ALONE,
     values: Mapping[str, Tensor] | None = None,
 ) -> Choice:
-    """Return the fastest strategy for the products that one rank computes.
+    """Return the fastest strategy for the products of a step.
 
     Args:
         model: The network and its loss.
         theta: `(D,)` parameters.
         batch: A minibatch of the training.
-        count: `N`, tangents to carry, on all ranks together.
+        count: `N`, tangents to carry.
         options: Say in what precision.
-        ranks: Who carries them.
         values: Of the loss's hyperparameters.
 
     Returns:
         The strategy, and what each that fits takes.
     """
     given = in_precision(model, theta, batch, options.precision)
-    return choose_strategy(*given, len(ranks.share(count)), values)
+    return choose_strategy(*given, count, values)

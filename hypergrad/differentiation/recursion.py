@@ -37,8 +37,6 @@ __all__ = ["Tangents", "advance"]
 class Tangents(NamedTuple):
     """Derivatives of the inner state with respect to every coefficient of the schedule.
 
-    Where several ranks carry them, `N` is the number of those in this rank's share.
-
     Attributes:
         Z: `(N, D)` derivatives of theta.
         S: `(N, D)` derivatives of each slot.
@@ -162,7 +160,7 @@ def _gradient_and_products(
         if E is not None:
             rows = torch.cat([rows, E], dim=1)
     if options.precision is not None:
-        # The same gradient with and without products: ranks differ in what they carry.
+        # The same gradient with and without products.
         g, HZ = gradient(primal, point), rows
         if live:
             given = model, state.theta, rows, batch, buffers, options.strategy

@@ -11,18 +11,25 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hypergrad.core.batches import MicroBatches
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer, InnerOptimizer
 from hypergrad.core.schedule import Schedule, contributing_steps
-from hypergrad.core.training_step import InnerState, train_step
-from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_plan, state_bytes
+from hypergrad.core.training_step import InnerState
+from hypergrad.differentiation.checkpointing import (
+    CheckpointPlan,
+    Trajectory,
+    checkpoint_plan,
+    state_bytes,
+)
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.per_step import gather
 from hypergrad.differentiation.result import Hypergradients
+from hypergrad.differentiation.reverse_step import Graph, can_fuse, graph_bytes, taken_step
 from hypergrad.differentiation.self_test import self_test
 from hypergrad.differentiation.way_back import WayBack
 
-__all__ = ["ReverseOptions", "check_reversible", "hypergradients"]
+__all__ = ["ReverseOptions", "check_reversible", "graphs_from", "hypergradients"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,8 @@ class ReverseOptions:
     Attributes:
         memory_gb: Memory for the states of the inner loop, in units of 1e9 bytes; of the host, if
             the network is on a GPU.
+        keep_graphs: Whether the memory that they leave (not on a GPU) holds the graphs of the last
+            steps' gradients, which are made anew on the way back otherwise. The same to the bit.
         truncation: `tau` in [0, 1): the first `floor(tau n)` of a window's `n` steps leave the
             tangents of its hyperparameter alone, as in forward mode. Costs a Hessian product a
             step for each further set of hyperparameters that are frozen at other steps.
@@ -48,6 +57,7 @@ class ReverseOptions:
     validation_chunks: int = 1
     truncation: float = 0.0
     clip_adjoints: float | None = None
+    keep_graphs: bool = True
     self_test: bool = True
 
     def __post_init__(self) -> None:
@@ -93,6 +103,43 @@ def check_reversible(
         self_test(model, theta, batch, optimizer, schedule, None)
 
 
+def graphs_from(
+    model: FlatModel,
+    state: InnerState,
+    batch: Batch,
+    optimizer: BoundOptimizer,
+    schedule: Schedule,
+    horizon: int,
+    plan: CheckpointPlan,
+    options: ReverseOptions,
+    fused: bool,
+) -> int:
+    """Return the first step whose graph is kept, with all after it: as many as memory holds.
+
+    Args:
+        model: The network and its loss.
+        state: The inner loop's start.
+        batch: A minibatch of the training.
+        optimizer: The inner optimiser.
+        schedule: The values.
+        horizon: `T`, inner steps.
+        plan: The states' share of the memory.
+        options: How much there is.
+        fused: Whether gradients are taken as `fused` does.
+
+    Returns:
+        `horizon` for none: on a GPU, for gradients accumulated over several batches, while no
+        parameter can move, and where not all states fit.
+    """
+    impossible = state.theta.is_cuda or isinstance(batch, MicroBatches) or plan.retaken
+    if not options.keep_graphs or impossible or not optimizer.can_move(schedule):
+        return horizon
+    values = optimizer.step_values(optimizer.given(schedule, 0, horizon), state.theta)
+    size = graph_bytes(model, state, batch, optimizer, values, fused=fused)
+    count = int((options.memory_gb * 1e9 - plan.bytes) / max(size, 1))
+    return horizon - min(count, horizon)
+
+
 def hypergradients(
     model: FlatModel,
     theta: Tensor,
@@ -132,13 +179,23 @@ def hypergradients(
     state = InnerState.start(theta, len(bound.rule.slots), model.buffers())
     plan = checkpoint_plan(horizon, state_bytes(state), options.memory_gb)
     trajectory = Trajectory(horizon, plan.states)
+    values = bound.step_values(bound.given(schedule, 0, horizon), theta)
+    fused = can_fuse(model, theta, batch_at(0), bound.named(values.loss))
+    first = graphs_from(model, state, batch_at(0), bound, schedule, horizon, plan, options, fused)
+    graphs: dict[int, Graph] = {}
     for step in range(horizon):
         trajectory.note(step, state)
         values = bound.step_values(bound.given(schedule, step, horizon), theta)
-        state, _, _ = train_step(model, state, batch_at(step), bound, values, step)
+        given = model, state, batch_at(step), bound, values, step
+        taken = taken_step(*given, fused=fused, keep_graph=step >= first)
+        state = taken.state
+        if taken.graph is not None:
+            graphs[step] = taken.graph
     given = model, trajectory, state, batch_at, list(validation), bound, schedule, horizon
     back = WayBack(
         *given,
+        fused=fused,
+        graphs=graphs,
         validation_chunks=options.validation_chunks,
         truncation=options.truncation,
         clip_adjoints=options.clip_adjoints,

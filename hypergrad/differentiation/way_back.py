@@ -18,11 +18,11 @@ from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer, StepValues
 from hypergrad.core.rules import State
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.training_step import InnerState, train_step
+from hypergrad.core.training_step import InnerState
 from hypergrad.differentiation.checkpointing import Trajectory
 from hypergrad.differentiation.per_step import PerStep
 from hypergrad.differentiation.result import validation_gradient
-from hypergrad.differentiation.reverse_step import reverse_step
+from hypergrad.differentiation.reverse_step import Graph, reverse_step, taken_step
 
 __all__ = ["WayBack"]
 
@@ -39,6 +39,8 @@ class WayBack:
         optimizer: The inner optimiser.
         schedule: The values it used.
         horizon: `T`, inner steps.
+        fused: Whether the steps took their gradients as `fused` does.
+        graphs: Those of steps that were kept, by step; given away.
         validation_chunks: `K`, into how many chunks the validation data is divided.
         truncation: `tau` in [0, 1).
         clip_adjoints: Adjoints of the parameters that are longer than so many times the validation
@@ -64,6 +66,8 @@ class WayBack:
         schedule: Schedule,
         horizon: int,
         *,
+        fused: bool,
+        graphs: dict[int, Graph] | None = None,
         validation_chunks: int = 1,
         truncation: float = 0.0,
         clip_adjoints: float | None = None,
@@ -73,6 +77,7 @@ class WayBack:
         self._model, self._trajectory, self._end = model, trajectory, end
         self._batch_at, self._optimizer, self._schedule = batch_at, optimizer, schedule
         self._horizon, self._truncation, self._clip = horizon, truncation, clip_adjoints
+        self._fused, self._graphs = fused, {} if graphs is None else graphs
         # While every learning rate is zero the weights stand still: nothing depends on the Hessian.
         self._curved = optimizer.can_move(schedule)
         chunks = _chunks(validation, validation_chunks)
@@ -166,7 +171,10 @@ class WayBack:
         old = self._adjoints.tensors()
         P, *Q = old if whole else [own[rows] for own in old]
         given = self._model, before, self._batch_at(step), self._optimizer, self._values(step), step
-        moved, found, share = reverse_step(*given, State(P, tuple(Q)), curved=self._curved)
+        graph = self._graphs.pop(step, None)
+        moved, found, share = reverse_step(
+            *given, State(P, tuple(Q)), curved=self._curved, graph=graph
+        )
         moved, clipped = self._clipped(moved, len(active))
         new = moved.tensors()
         if not whole:
@@ -232,7 +240,7 @@ class WayBack:
 
     def _taken(self, step: int, before: InnerState) -> InnerState:
         given = before, self._batch_at(step), self._optimizer, self._values(step), step
-        return train_step(self._model, *given)[0]
+        return taken_step(self._model, *given, fused=self._fused).state
 
 
 def _check_repeatable(again: InnerState, state: InnerState) -> None:

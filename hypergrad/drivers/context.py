@@ -1,6 +1,5 @@
 """What a configuration stands for on this machine: data, device, network, and what it will cost."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +23,10 @@ from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
+from hypergrad.drivers.modes import with_mode
 from hypergrad.models import build, resolve
-from hypergrad.parallel.ranks import Ranks, current_ranks
 
-__all__ = ["RunContext", "check_ranks", "computing", "make_model", "prepare"]
+__all__ = ["RunContext", "computing", "make_model", "prepare"]
 
 LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
 
@@ -41,7 +40,7 @@ class RunContext(NamedTuple):
         device: Where everything is computed.
         plan: What the run is going to do.
         parameters: `D`.
-        ranks: The processes that share the tangents.
+        remarks: What was decided for this run, a line each.
     """
 
     config: RunConfig
@@ -49,7 +48,7 @@ class RunContext(NamedTuple):
     device: torch.device
     plan: Plan
     parameters: int
-    ranks: Ranks
+    remarks: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -64,8 +63,8 @@ def computing(config: RunConfig) -> Iterator[None]:
     threads = torch.get_num_threads()
     with true_float32():
         try:
-            if config.threads is not None:
-                torch.set_num_threads(config.threads)
+            if config.threads != "auto":
+                torch.set_num_threads(int(config.threads))
             yield
         finally:
             torch.set_num_threads(threads)
@@ -86,12 +85,10 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
 
     Raises:
         ValueError: For missing data, a network that does not fit it, a batch larger than the
-            set, too little memory for reverse mode, a device that is not there, or more ranks than
-            have anything to do; one line that names the remedy.
+            set, too little memory for reverse mode, or a device that is not there; one line that
+            names the remedy.
     """
-    ranks = current_ranks()
-    check_ranks(config, ranks)
-    device = _device(config.device, ranks)
+    device = _device(config.device)
     with naming_settings():
         data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
         model = make_model(config, data, config.seed)
@@ -101,6 +98,11 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         start = optimizer.start()
         bound = optimizer.bind(model, start)
         values = check_loss(model, bound, start, model.theta(), batch)
+        remarks: tuple[str, ...] = ()
+        if config.method.mode == "auto":
+            source = model.random_source(batch, values)
+            config, why = with_mode(config, data, model, source)
+            remarks = (why,) if config.driver == "learn" else ()
         if config.driver == "hypervariance" or config.method.mode == "reverse":
             check_reversible(model, model.theta(), batch, bound, start)
         elif config.driver == "learn":
@@ -116,43 +118,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
             "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
         )
-    return RunContext(config, data, device, layout, model.size, ranks)
-
-
-def check_ranks(config: RunConfig, ranks: Ranks) -> None:
-    """Refuse several ranks to what has no tangents that they could share.
-
-    Args:
-        config: The run's configuration.
-        ranks: The processes that torchrun started.
-
-    Raises:
-        ConfigError: One line that says what to do instead.
-    """
-    size = ranks.size
-    if size == 1:
-        return
-    if config.driver != "learn":
-        ray = ", or over machines with --executor ray" if config.driver == "search" else ""
-        raise ConfigError(
-            f"{config.name} has no tangents for {size} ranks to share: start it without torchrun, "
-            f"in several processes with jobs={size}{ray}"
-        )
-    if config.jobs > 1:
-        raise ConfigError(
-            f"jobs={config.jobs}: members in processes of their own cannot be shared among {size} "
-            "ranks too: drop jobs, or torchrun"
-        )
-    if config.method.mode == "reverse" or config.method.name == "hd":
-        raise ConfigError(
-            f"method={config.method.name} has no tangents for {size} ranks to share: start it "
-            "without torchrun, or take method=shared"
-        )
-    if config.trust.sign_agreement:
-        raise ConfigError(
-            f"trust.sign_agreement={config.trust.sign_agreement} is for one process, not {size} "
-            "ranks: start it without torchrun, or give trust.sign_agreement=0"
-        )
+    return RunContext(config, data, device, layout, model.size, remarks)
 
 
 def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
@@ -213,22 +179,9 @@ def _load(config: RunConfig, stand_in: bool) -> Dataset:
     return Dataset(entry.name, blank(train), blank(test), entry.classes)
 
 
-def _device(name: str, ranks: Ranks) -> torch.device:
+def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: PyTorch sees no CUDA device here; use device=cpu")
-    if name.startswith("cuda") and ranks.size > 1:
-        _check_gpus(name, ranks)
     return torch.device(name)
-
-
-def _check_gpus(name: str, ranks: Ranks) -> None:
-    """Refuse several ranks on one GPU, where they would only wait for each other."""
-    if name != "cuda":
-        raise ConfigError(f"device={name} is one GPU for {ranks.size} ranks: leave device=auto")
-    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
-    if here > gpus:
-        raise ConfigError(
-            f"{here} ranks on a machine with {gpus} GPUs: --nproc-per-node {gpus}, or device=cpu"
-        )

@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.differentiation.checkpointing import checkpoint_plan
+from hypergrad.differentiation.mode import adjoint_rows
 from hypergrad.drivers.batching import outer_options
-from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer
+from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, learned_at
 from hypergrad.drivers.search.candidates import count_of
 
 __all__ = ["RETRAININGS", "Plan", "PlannedRun", "plan", "plan_hypervariance", "plan_search"]
@@ -184,22 +185,17 @@ def _step_cost(config: RunConfig, outer_step: int, again: float) -> tuple[float,
     still = outer_step == 0 and not inner_optimizer(config).moves_at_start
     moving = not still  # while all learning rates are zero no product is needed
     if config.method.mode == "reverse":
-        products = config.reverse.validation_chunks * moving * _adjoint_rows(config)
+        bases = {each.name: each.over for each in learned_at(config, 1)}
+        products = (
+            config.reverse.validation_chunks
+            * moving
+            * adjoint_rows(bases, config.method.truncation)
+        )
         return 1.0, again + 1.0 + 2.0 * products
     counts = columns_at(config, 1)
     # A window's column is zero until it begins, and untouched while its kind is truncated.
     products = sum((count + 1) / 2 for count in counts if count) * (1 - config.method.truncation)
     return 1.0 + 2.0 * products * moving, 0.0
-
-
-def _adjoint_rows(config: RunConfig) -> float:
-    """Adjoints that go back through a step, on average: see `differentiation.way_back`."""
-    tau = config.method.truncation
-    counts = sorted({count for count in columns_at(config, 1) if count})
-    if not tau or len(counts) < 2:
-        return 1 - tau
-    # Together until the last step at which the finest windows alone are frozen.
-    return (1 - tau) * (1 + (len(counts) - 1) * (1 - (1 - tau) / counts[-1]))
 
 
 def _reverse_memory(config: RunConfig, horizon: int, state: int) -> tuple[float, int, str]:

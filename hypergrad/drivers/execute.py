@@ -20,6 +20,7 @@ from hypergrad.drivers.inner_optimizer import logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
+from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
 from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.reporting.results import headline
@@ -58,10 +59,11 @@ def execute(
         ConfigError: If data or network are not those that the run began with; it is left as it was.
         RunFailed: For whatever goes wrong on the way.
     """
-    config = context.config
     began = time.monotonic()
-    content = identity_of(config, context.data)
+    content = identity_of(context.config, context.data)
     check_unchanged(run, content)
+    context = settle(context, run)
+    config = context.config
     if config.driver == "search" and run.is_held():
         with computing(config):
             code = _assist(context, run)
@@ -71,7 +73,7 @@ def execute(
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
-        record_session(run, {**about, **content._asdict(), "ranks": context.ranks.size})
+        record_session(run, {**about, **content._asdict()})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
         settings = run_settings(config)
         if "setup" in settings:  # ties the seeds of a table's cell together
@@ -119,7 +121,6 @@ def _learning(
                 lambda seed: make_model(config, context.data, seed),
                 context.plan,
                 loop,
-                context.ranks,
             )
             if resume:
                 loop.resume()

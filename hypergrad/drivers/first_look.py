@@ -1,16 +1,13 @@
 """A look at the members of a multi-run before any of them begins: which can, and what they cost."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
-from hypergrad.drivers.context import LAYOUTS, check_ranks, prepare
-from hypergrad.drivers.member_pool import Pool
+from hypergrad.drivers.context import LAYOUTS, prepare
 from hypergrad.drivers.members import Member
-from hypergrad.parallel.ranks import current_ranks
 
 __all__ = ["FirstLook", "look_at", "nothing_to_run", "one_line"]
 
@@ -27,24 +24,12 @@ class FirstLook(NamedTuple):
     costs: dict[str, float]
 
 
-def look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
+def look_at(members: Sequence[Member]) -> FirstLook:
     """Try every data set, and every way to use it, once, before any member begins.
 
     Args:
         members: Those that are left to run.
-        pool: Where they are going to be run.
-
-    Raises:
-        ConfigError: If ranks have nothing to share in them.
     """
-    ranks = current_ranks()
-    if pool.is_used and ranks.size > 1:
-        raise ConfigError(
-            f"jobs={pool.jobs} executor={pool.executor}: members in processes of their own cannot "
-            f"be shared among {ranks.size} ranks too: drop both, or torchrun"
-        )
-    for config in _configs(members):
-        check_ranks(config, ranks)
     look = FirstLook({}, {})
     seen: dict[tuple[str, str], int | DataError] = {}
     for member in members:
@@ -53,15 +38,6 @@ def look_at(members: Sequence[Member], pool: Pool) -> FirstLook:
         except ValueError as error:
             look.refused[member.name] = error
     return look
-
-
-def _configs(members: Sequence[Member]) -> Iterator[RunConfig]:
-    """The configurations of all runs that are not made of runs themselves."""
-    for member in members:
-        if member.members:
-            yield from _configs(member.members)
-        else:
-            yield member.config
 
 
 def _try(member: Member, seen: dict[tuple[str, str], int | DataError]) -> float:

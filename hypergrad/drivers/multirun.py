@@ -26,6 +26,7 @@ from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one
 from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
+from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import WorkerLost
 from hypergrad.reporting.multirun_report import (
@@ -66,7 +67,7 @@ def start_multirun(
         ValueError: If no member can begin; nothing is written then.
         RunFailed: If every member failed.
     """
-    look = look_at(whole.members, pool)
+    look = look_at(whole.members)
     if len(look.refused) == len(whole.members):
         raise nothing_to_run(look.refused)
     listed = _listed(whole.members, pool, sweep)
@@ -123,7 +124,7 @@ class MultiRun:
             Exit code, as for `start_multirun`.
         """
         left = [member for name, member in self._members.items() if not self._is_done(name)]
-        refused, costs = look_at(left, self._pool) if look is None else look
+        refused, costs = look_at(left) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]
@@ -221,7 +222,7 @@ class MultiRun:
         self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
     ) -> Iterator[tuple[str, str]]:
         """Take members to their end in several processes; yield each with what went wrong."""
-        executor = self._pool.of(threads=self._config.threads or 1)
+        executor = self._pool.of(threads=worker_threads(self._config) or 1)
         left = {member.name: member for member in members}
         losses: Counter[str] = Counter()
         running: list[str] = []

@@ -1,4 +1,4 @@
-"""Work over processes and machines: a pool of workers, and ranks that share tangents.
+"""Work over processes and machines: a pool of workers.
 
 Imports core and runs.
 """

@@ -19,9 +19,9 @@ from hypergrad.differentiation.options import ForwardOptions, settle
 from hypergrad.differentiation.per_step import PerStep, gather
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.differentiation.reverse import ReverseOptions, check_reversible
+from hypergrad.differentiation.reverse import ReverseOptions, check_reversible, graphs_from
+from hypergrad.differentiation.reverse_step import Graph, can_fuse, taken_step
 from hypergrad.differentiation.way_back import WayBack
-from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.graphed_step import Replay
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun
@@ -44,7 +44,6 @@ class ForwardRun(ScheduledRun):
         schedule: The values.
         options: Clipping, truncation, strategy.
         replay: As for `ScheduledRun`.
-        ranks: Processes that share the tangents: whatever is called on one, is called on all.
     """
 
     def __init__(
@@ -53,22 +52,19 @@ class ForwardRun(ScheduledRun):
         schedule: Schedule,
         options: ForwardOptions,
         replay: Replay | None = None,
-        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(problem, schedule, replay)
         self.contributing = contributing_steps(schedule.bases, self.horizon, options.truncation)
         count = len(self.contributing)
-        self._ranks, self._share = ranks, ranks.share(count)
-        given = problem.model, problem.theta, problem.minibatches.at(0), count, options, ranks
+        given = problem.model, problem.theta, problem.minibatches.at(0), count, options
         self._options = settle(*given, self._optimizer, schedule)
         slots = len(self._optimizer.rule.slots)
-        self._tangents = Tangents.start(problem.theta, slots, len(self._share))
+        self._tangents = Tangents.start(problem.theta, slots, count)
         self._place_tangents()
-        ranks.synchronise(self.state.tensors())
 
     def cost(self) -> tuple[int, int]:
         """Return gradients and Hessian products so far."""
-        return self.step, sum(self._ranks.collect(self._tangents.diagnostics.products))
+        return self.step, sum(self._tangents.diagnostics.products)
 
     def hypergradients(
         self, validation: Sequence[Batch], tick: Callable[[int], None] = _ignore
@@ -87,33 +83,29 @@ class ForwardRun(ScheduledRun):
             state = InnerState(
                 state.theta.clone(), tuple(s.clone() for s in state.slots), state.buffers
             ).copied()
-        given = validation, self.contributing, self._ranks
-        return project(self.problem.model, state, self._tangents, *given)
+        return project(self.problem.model, state, self._tangents, validation, self.contributing)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, object]]:
-        """Return everything that `restore` needs: tensors, and values that fit JSON.
-
-        With several ranks that is rank 0's snapshot, which has the rows of all.
-        """
+        """Return everything that `restore` needs: tensors, and values that fit JSON."""
         tensors, scalars = super().snapshot()
-        ranks, (Z, S, reached, diagnostics) = self._ranks, self._tangents
+        Z, S, reached, diagnostics = self._tangents
         own = diagnostics.clipped_products, diagnostics.finite, diagnostics.sizes
         rows = Z, *own, *S
         names = *ROWS, *self._tangent_names
-        tensors |= {name: ranks.gather(own) for name, own in zip(names, rows, strict=True)}
+        tensors |= {name: own.clone() for name, own in zip(names, rows, strict=True)}
         tensors["diagnostics.clipped_gradients"] = diagnostics.clipped_gradients.clone()
         lists = {
-            "reached": ranks.collect(reached),
-            "products": ranks.collect(diagnostics.products),
-            "used": ranks.collect(diagnostics.used),
+            "reached": list(reached),
+            "products": list(diagnostics.products),
+            "used": list(diagnostics.used),
         }
         return tensors, scalars | lists
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
-        """Continue from a snapshot, which need not be of the same number of ranks."""
-        share = list(self._share)
+        """Continue from a snapshot."""
         device = self.state.theta.device
-        rows = {name: tensors[name][share].to(device) for name in (*ROWS, *self._tangent_names)}
+        names = *ROWS, *self._tangent_names
+        rows = {name: tensors[name].to(device, copy=True) for name in names}
         super().restore({name: it for name, it in tensors.items() if name not in rows}, scalars)
         reached, products, used = scalars["reached"], scalars["products"], scalars["used"]
         assert isinstance(reached, list)
@@ -123,14 +115,13 @@ class ForwardRun(ScheduledRun):
             self.step,
             tensors["diagnostics.clipped_gradients"].to(device),
             rows["diagnostics.clipped_products"],
-            tuple(products[row] for row in share),
+            tuple(products),
             rows["diagnostics.finite"],
             rows["diagnostics.sizes"],
-            tuple(used[row] for row in share),
+            tuple(used),
         )
-        own = tuple(reached[row] for row in share)
         S = tuple(rows[name] for name in self._tangent_names)
-        self._tangents = Tangents(rows["Z"], S, own, diagnostics)
+        self._tangents = Tangents(rows["Z"], S, tuple(reached), diagnostics)
         self._place_tangents()
 
     @property
@@ -152,7 +143,6 @@ class ForwardRun(ScheduledRun):
             horizon,
             options.truncation,
             self._tangents.reached,
-            self._share,
         )
         given = self._optimizer.given(self._schedule, step, horizon)
         if self._replay is None:
@@ -170,7 +160,6 @@ class ForwardRun(ScheduledRun):
             self._tangents = self._tangents._replace(
                 reached=active.reached, diagnostics=diagnostics
             )
-        self._ranks.broadcast_tensors(self.state.tensors())
 
 
 class ReverseRun(ScheduledRun):
@@ -195,6 +184,16 @@ class ReverseRun(ScheduledRun):
         self.contributing = contributing_steps(schedule.bases, self.horizon, options.truncation)
         self._plan = checkpoint_plan(self.horizon, state_bytes(self.state), options.memory_gb)
         self._trajectory = Trajectory(self.horizon, self._plan.states)
+        model, theta, batch = given
+        values = self._optimizer.step_values(
+            self._optimizer.given(schedule, 0, self.horizon), theta
+        )
+        self._fused = can_fuse(model, theta, batch, self._optimizer.named(values.loss))
+        self._first_graph = graphs_from(
+            *(model, self.state, batch, self._optimizer, schedule, self.horizon),
+            *(self._plan, options, self._fused),
+        )
+        self._graphs: dict[int, Graph] = {}
         self._back: WayBack | None = None
         self._resumed: tuple[dict[str, Tensor], dict] | None = None  # the way back of a snapshot
 
@@ -231,6 +230,8 @@ class ReverseRun(ScheduledRun):
             *given,
             self._schedule,
             self.horizon,
+            fused=self._fused,
+            graphs=self._graphs,
             validation_chunks=options.validation_chunks,
             truncation=options.truncation,
             clip_adjoints=options.clip_adjoints,
@@ -271,7 +272,18 @@ class ReverseRun(ScheduledRun):
     def advance(self) -> None:
         """Take one inner step, and keep the state before it if it is one to keep."""
         self._trajectory.note(self.step, self.state)
-        super().advance()
+        step, batch = self._begin_step()
+        given = self._optimizer.given(self._schedule, step, self.horizon)
+        values = self._optimizer.step_values(given, self.state.theta)
+        taken = taken_step(
+            *(self.problem.model, self.state, batch, self._optimizer, values, step),
+            fused=self._fused,
+            keep_graph=step >= self._first_graph,
+        )
+        self.state = taken.state
+        if taken.graph is not None:
+            self._graphs[step] = taken.graph
+        add_scores(self._sums, taken.loss, taken.score, batch)
 
 
 def differentiated(
@@ -279,7 +291,6 @@ def differentiated(
     schedule: Schedule,
     options: ForwardOptions | ReverseOptions,
     replay: Replay | None = None,
-    ranks: Ranks = ALONE,
 ) -> ForwardRun | ReverseRun:
     """Return the inner run that the options ask for.
 
@@ -288,22 +299,16 @@ def differentiated(
         schedule: The values.
         options: Of forward mode, or of reverse mode.
         replay: Takes the steps of forward mode.
-        ranks: Processes that share the tangents.
 
     Returns:
         A run at its start.
 
     Raises:
-        ValueError: If the windows do not fit the horizon, or the network or memory the mode; for
-            several ranks in reverse mode, which has no tangents to share.
+        ValueError: If the windows do not fit the horizon, or the network or memory the mode.
     """
     if isinstance(options, ReverseOptions):
-        if ranks.size > 1:
-            raise ValueError(
-                f"{ranks.size} ranks: reverse mode has nothing to share; use ForwardOptions, or one"
-            )
         return ReverseRun(problem, schedule, options)
-    return ForwardRun(problem, schedule, options, replay, ranks)
+    return ForwardRun(problem, schedule, options, replay)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,7 +26,6 @@ from hypergrad.core.seeding import seed_of
 from hypergrad.data import EVALUATION_BATCH, Images, in_batches
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, steps
@@ -220,14 +219,9 @@ class Trainer(Protocol):
 
 
 class InnerLoop:
-    """The plain `Trainer`: from the start to the end in one go, one evaluation there.
+    """The plain `Trainer`: from the start to the end in one go, one evaluation there."""
 
-    Args:
-        ranks: Processes that share the tangents; all see what rank 0 sees.
-    """
-
-    def __init__(self, ranks: Ranks = ALONE) -> None:
-        self._ranks = ranks
+    def __init__(self) -> None:
         self._began = time.monotonic()
 
     def train(self, inner: InnerRun, validation: Images | Sequence[Batch]) -> Evaluation:
@@ -238,7 +232,7 @@ class InnerLoop:
         images = isinstance(validation, Images)
         batches = in_batches(validation, EVALUATION_BATCH) if images else validation
         seen = inner.problem.model.evaluate(inner.state.theta, inner.state.buffers, batches)
-        return Evaluation(*self._ranks.broadcast_object(seen))
+        return Evaluation(*seen)
 
     def differentiate(
         self, inner: ForwardRun | ReverseRun, batches: Sequence[Batch]
@@ -260,8 +254,8 @@ class InnerLoop:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the inner run of this outer step began; rank 0's for all."""
-        return self._ranks.broadcast_object(time.monotonic() - self._began)
+        """Wall time since the inner run of this outer step began."""
+        return time.monotonic() - self._began
 
 
 def outer_steps(

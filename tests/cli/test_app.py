@@ -274,8 +274,9 @@ def test_error_inside_a_run_is_a_failed_run(
     answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path}")
     assert answer.code == 1
     lines = answer.err.splitlines()
-    assert len(lines) == 2  # the path of the run, and the error
-    assert lines[1].startswith("hypergrad: the run failed: ")
+    assert lines[0].startswith("run: ")
+    assert [line for line in lines if "failed" in line] == lines[-1:]  # and no traceback
+    assert lines[-1].startswith("hypergrad: the run failed: ")
     assert json.loads((only_run(tmp_path) / "summary.json").read_text())["status"] == "failed"
 
 
@@ -284,6 +285,27 @@ def test_full_error_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["hypergrad", "run", "nope"])
     with pytest.raises(ValueError, match="unknown experiment"):
         cli.main()
+
+
+@pytest.mark.parametrize("size", ["2", "16"])
+def test_what_torchrun_starts_several_times_is_refused(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path / 'outputs'}")
+    assert answer.code == 2
+    assert f"WORLD_SIZE={size}: each of {size} processes would do the same" in answer.err
+    assert "without torchrun" in answer.err
+    assert len(answer.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["", "1"])
+def test_a_process_that_torchrun_starts_once_is_not(
+    call: Call, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert call("run", "quickstart", *SMALL, "--dry-run").code == 0
 
 
 def test_sweep_with_a_member_that_fails(call: Call, tmp_path: Path) -> None:
@@ -299,6 +321,29 @@ def test_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
     assert "name: quickstart" in answer.out
     assert "7 tangents" in answer.out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_tells_what_each_mode_takes(call: Call, tmp_path: Path) -> None:
+    common = "quickstart", "scale=smoke", "threads=1", f"outputs={tmp_path}"
+    answer = call("plan", *common, "method.clip_products=null")
+    assert answer.code == 0
+    lines = [" ".join(line.replace("│", " ").split()) for line in answer.out.splitlines()]
+    assert lines[0] == "quickstart: mlp with 8,970 parameters on digits"
+    assert lines[1].startswith("1 seeds, 3 outer steps, 22 inner steps each; a training step takes")
+    modes = [line for line in lines if " G " in line and " MB " in line and line[:1] in "fr"]
+    assert [line.split()[0] for line in modes] == ["forward", "reverse", "reverse,", "forward"]
+    assert max(map(len, answer.out.splitlines())) <= 110
+    assert "all 22 states" in answer.out
+    assert "* as configured" in answer.out
+    answer = call("plan", *common)
+    assert "c_HZ (method.clip_products) has no" in answer.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_is_of_one_run_that_learns(call: Call) -> None:
+    answer = call("plan", "baselines/digits")
+    assert answer.code == 2
+    assert "run it with --dry-run" in answer.err
 
 
 def test_cfg_job_prints_yaml(call: Call) -> None:

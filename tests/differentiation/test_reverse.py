@@ -9,7 +9,8 @@ from oracles import reverse_mode
 from problems import Problem, digits_problem
 from torch import nn
 
-from hypergrad.core.functional_model import FlatModel
+from hypergrad.core.batches import MicroBatches
+from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules.sgd_schedules import sgd_schedule
@@ -19,7 +20,8 @@ from hypergrad.differentiation import forward, reverse
 from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_plan, state_bytes
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.per_step import PerStep, gather
-from hypergrad.differentiation.reverse import ReverseOptions
+from hypergrad.differentiation.reverse import ReverseOptions, graphs_from
+from hypergrad.differentiation.reverse_step import graph_bytes
 from hypergrad.differentiation.way_back import WayBack
 
 RELATIVE = 1e-9  # float64: 1e-16 grown along the loop; a missing term shows at 1e-2
@@ -121,6 +123,49 @@ def test_checkpoints_change_no_bit(name: str) -> None:
     assert checkpoint_plan(horizon, size, small)[:2] == (3, 10)
     whole = found_by(problem, schedule, horizon, ReverseOptions(), 3.0)
     assert found_by(problem, schedule, horizon, ReverseOptions(memory_gb=small), 3.0) == whole
+
+
+@pytest.mark.parametrize("curves", ["lenet", "wrn", "mlp"])
+def test_graphs_that_are_kept_change_no_bit(curves: str) -> None:
+    """None, the last three, all of them."""
+    options = {"depth": 10} if curves == "wrn" else {}
+    problem = digits_problem(curves, dtype=torch.float32, **options)
+    horizon, schedule = 7, per_step(7)
+    bound = clipped(3.0).bind(problem.model, schedule)
+    state = InnerState.start(problem.theta, 1, problem.model.buffers())
+    values = bound.step_values(bound.given(schedule, 0, horizon), problem.theta)
+    given = problem.model, state, problem.batch_at(0), bound
+    graph = graph_bytes(*given, values, fused=True)
+    images = problem.batch_at(0)[0]
+    assert graph > images.nbytes  # at least what goes in
+    found = []
+    for keep, count in ((False, 0), (True, 3.5), (True, 7.5)):
+        states = (horizon + 2) * state_bytes(state)
+        memory = (states + count * graph) / 1e9
+        own = ReverseOptions(keep_graphs=keep, memory_gb=memory)
+        plan = checkpoint_plan(horizon, state_bytes(state), memory)
+        assert graphs_from(*given, schedule, horizon, plan, own, True) == horizon - int(count)
+        found.append(found_by(problem, schedule, horizon, own, 3.0))
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def test_no_graph_is_kept_where_none_is_of_use() -> None:
+    problem = digits_problem("mlp", hidden=8)
+    state = InnerState.start(problem.theta, 1, problem.model.buffers())
+    options, size = ReverseOptions(), state_bytes(state)
+
+    def first(schedule: Schedule, batch: Batch, memory: float) -> int:
+        bound = clipped(None).bind(problem.model, schedule)
+        plan = checkpoint_plan(9, size, memory)
+        return graphs_from(problem.model, state, batch, bound, schedule, 9, plan, options, True)
+
+    moving, still = sgd_schedule((0.1,), (), ()), sgd_schedule((0.0,), (), ())
+    batch = problem.batch_at(0)
+    assert first(moving, batch, 1.0) == 0
+    assert first(still, batch, 1.0) == 9  # without a rate there is no product
+    assert first(moving, MicroBatches([batch, batch]), 1.0) == 9
+    assert first(moving, batch, 8 * size / 1e9) == 9  # the states come first
 
 
 def test_too_little_memory_names_the_remedy() -> None:
@@ -346,7 +391,7 @@ def test_a_frozen_step_costs_no_product() -> None:
         values = bound.step_values(bound.given(schedule, step, horizon), problem.theta)
         state, _, _ = train_step(problem.model, state, problem.batch_at(step), bound, values, step)
     given = problem.model, trajectory, state, problem.batch_at, problem.validation, bound, schedule
-    back = WayBack(*given, horizon, truncation=truncation)
+    back = WayBack(*given, horizon, fused=False, truncation=truncation)
     seen = []
     while not back.done:
         back.advance()

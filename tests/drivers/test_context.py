@@ -12,7 +12,6 @@ from hypergrad.config.composition import compose
 from hypergrad.config.wording import naming_settings
 from hypergrad.drivers.context import computing, make_model, prepare
 from hypergrad.models import MODELS
-from hypergrad.parallel.ranks import ALONE, join_ranks
 
 PLACES = torch.backends.cuda.matmul, torch.backends.cudnn.conv
 NETWORK = """
@@ -30,12 +29,9 @@ def float32_precision() -> list[str]:
     return [place.fp32_precision for place in PLACES]
 
 
-def test_preparing_leaves_the_process_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    join_ranks.cache_clear()
-    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun does; to join would fail without the rest
+def test_preparing_leaves_the_process_as_it_is() -> None:
     before = torch.get_num_threads(), float32_precision()
-    context, _ = tiny_context("threads=3")
-    assert context.ranks == ALONE
+    tiny_context("threads=3")
     assert (torch.get_num_threads(), float32_precision()) == before
 
 

@@ -249,4 +249,4 @@ def test_a_config_that_cannot_be_studied() -> None:
 def test_the_config_names_its_driver() -> None:
     config, _ = compose("fig2")
     assert isinstance(config, RunConfig)
-    assert (config.driver, config.precision, config.threads) == ("hypervariance", "float64", 1)
+    assert (config.driver, config.precision, config.threads) == ("hypervariance", "float64", "1")

@@ -17,6 +17,11 @@ COMMAND = [*RUN, "quickstart", *OVERRIDES, "epochs=160"]
 SMALL = ["data=digits", "model=mlp", "scale=smoke", "checkpoint_seconds=0.5"]
 COMMANDS = {
     "quickstart": COMMAND,
+    # Two adjoints, few states: half of the time is the way back.
+    "reverse": [
+        *[*COMMAND, "name=reverse", "method.mode=reverse", "method.clip_products=null"],
+        *["method.truncation=0.15", "reverse.memory_gb=2e-4"],
+    ],
     "fig2": [*RUN, "fig2", *SMALL, "jobs=2", "repeats=20", "hypervariance.steps=120"],
     "fig3": [*RUN, "fig3", *SMALL, "epochs=60", "outer.steps=6"],
 }

@@ -19,8 +19,6 @@ from hypergrad.core.losses import cross_entropy
 from hypergrad.data.sources import TensorBatches
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.reverse import ReverseOptions
-from hypergrad.drivers.context import check_ranks
-from hypergrad.parallel.ranks import Ranks
 from hypergrad.reporting import run_report
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.sign_agreement import nudged
@@ -105,9 +103,6 @@ def test_nudged_weights_differ_by_a_rounding() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="sign_agreement=-1: must be 0 or more"):
         learned(CALM, ForwardOptions(), -1)
-    config = tiny_context("trust.sign_agreement=1")[0].config
-    with pytest.raises(ValueError, match=r"trust.sign_agreement=1 is for one process, not 2"):
-        check_ranks(config, Ranks(0, 2))
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])

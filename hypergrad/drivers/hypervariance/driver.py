@@ -14,6 +14,7 @@ from hypergrad.core.basis import windows
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.drivers.context import RunContext, computing, make_model, prepare
 from hypergrad.drivers.hypervariance.measurement import METHODS, Measurement, Task, measure, tasks
+from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor
 from hypergrad.reporting.progress import TaskProgress
@@ -84,7 +85,7 @@ class HypervarianceDriver:
         config = self._context.config
         if (config.jobs > 1 or config.executor == "ray") and len(left) > 1:
             jobs = min(config.jobs, len(left))
-            executor = Executor(config.executor, jobs, config.gpus, config.threads)
+            executor = Executor(config.executor, jobs, config.gpus, worker_threads(config))
             yield from spread(work, left, executor, self._interrupt, begin, (config,))
             return
         model = make_model(config, self._context.data, config.seed)

@@ -89,7 +89,11 @@ def measure(
     theta, schedule = _start(config, model.theta(), task)
     train, validation = _minibatches(config, data, task)
     problem = InnerProblem(model, theta, train, study.steps, inner_optimizer(config))
-    options = ReverseOptions(memory_gb=config.reverse.memory_gb, self_test=config.selftest == "on")
+    options = ReverseOptions(
+        memory_gb=config.reverse.memory_gb,
+        keep_graphs=config.reverse.keep_graphs,
+        self_test=config.selftest == "on",
+    )
     inner = ReverseRun(problem, schedule, options)
     greedy: list[Tensor] = []
     loss = 0.0

@@ -30,9 +30,7 @@ from hypergrad.drivers.batching import (
 from hypergrad.drivers.cost import Plan
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, learned_of_rule
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
-from hypergrad.drivers.learn.rank_protocol import LedRun, Task
 from hypergrad.drivers.learn.state import outer_rows
-from hypergrad.parallel.ranks import ALONE, Ranks
 from hypergrad.runs.errors import RunFailed
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun, differentiated
 from hypergrad.training.graphed_step import Replay, replay_for
@@ -63,6 +61,7 @@ def differentiation(config: RunConfig) -> ForwardOptions | ReverseOptions:
             validation_chunks=reverse.validation_chunks,
             truncation=method.truncation,
             clip_adjoints=reverse.clip_adjoints,
+            keep_graphs=reverse.keep_graphs,
             self_test=tested,
         )
     return ForwardOptions(
@@ -83,7 +82,6 @@ class LearnDriver:
         make_model: Maps a seed to the network with that seed's initial weights.
         plan: What the run is going to do.
         loop: Takes inner runs to their end; holds the run's progress.
-        ranks: The processes that share the tangents, of which this is the first.
     """
 
     def __init__(
@@ -93,14 +91,12 @@ class LearnDriver:
         make_model: Callable[[int], FlatModel],
         plan: Plan,
         loop: RecordedInnerLoop,
-        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.loop = loop
         self._data = data
         self._make_model = make_model
         self._methods = list(dict.fromkeys(run.method for run in plan.runs))
-        self._ranks = ranks
         self._options = differentiation(config)
         self._outer = outer_options(config)
         self._optimizer = inner_optimizer(config)
@@ -153,12 +149,8 @@ class LearnDriver:
     def _differentiated(
         self, data: OuterData, schedule: Schedule, number: int
     ) -> ForwardRun | ReverseRun:
-        """The inner run of an outer step, on however many ranks there are."""
-        options = self._options
-        if self._ranks.size > 1 and isinstance(options, ForwardOptions):
-            task = Task(self.config, self.loop.seed, number, schedule, options)
-            return LedRun(task, data.problem, self._replay, self._ranks)
-        return differentiated(data.problem, schedule, options, self._replay)
+        """The inner run of an outer step."""
+        return differentiated(data.problem, schedule, self._options, self._replay)
 
     def _record(self, step: OuterStep) -> None:
         """Write down an outer step, and go on to the next inner runs if it was the last one."""
@@ -256,7 +248,7 @@ class LearnDriver:
             bound = self._optimizer.bind(self._net, schedule)
             batch, count = problem.minibatches.at(0), len(schedule.flat)
             values = check_loss(self._net, bound, schedule, self._theta, batch)
-            choice = choose(self._net, self._theta, batch, count, options, self._ranks, values)
+            choice = choose(self._net, self._theta, batch, count, options, values)
             now.strategy = choice._asdict()
             self.loop.watch.note(f"{choice}; hvp.strategy={choice.strategy} skips the trial")
             self.loop.save(None)

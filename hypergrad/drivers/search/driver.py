@@ -18,6 +18,7 @@ from hypergrad.drivers.search.selection import Chosen, choose
 from hypergrad.drivers.search.trial import Trainer, Trial, TrialResult
 from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
 from hypergrad.drivers.search.trial_store import TrialStore, name_of
+from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.progress import TaskProgress
@@ -134,7 +135,7 @@ class SearchDriver:
             name=config.executor,
             jobs=config.jobs,
             gpus=config.gpus,
-            threads=config.threads,
+            threads=worker_threads(config),
         )
         return spread(work, groups, executor, self._interrupt, begin, (config,))
 

@@ -164,7 +164,7 @@ def test_a_lost_worker_costs_nothing_but_its_trials(
     whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, text = setting("jobs=2")
-    given.config.threads = None
+    given.config.threads = "auto"
     run, calls = new_run(given, text, tmp_path), []
 
     def spread(work, tasks, executor, interrupt, begin, arguments):  # noqa: ANN001, ANN202
