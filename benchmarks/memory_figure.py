@@ -6,21 +6,23 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from hypergrad.figures import style
 
-__all__ = ["LOOKS", "draw_memory", "draw_panel"]
+__all__ = ["ALL_STATES", "LOOKS", "draw_memory", "draw_panel"]
 
 LOOKS = {
     "forward": (style.METHOD_COLOURS["shared"], "o", "forward mode"),
     "reverse": (style.METHOD_COLOURS["unshared"], "s", "reverse mode, all states kept"),
     "checkpointed": (style.OKABE_ITO[1], "D", "reverse mode, 2√T states"),
+    "graphs": (style.OKABE_ITO[6], "X", "reverse mode, graphs kept"),
     "torchopt": (style.OKABE_ITO[3], "v", "TorchOpt"),
     "higher": (style.OKABE_ITO[5], "^", "higher"),
     "finite_differences": (style.GREY, "P", "finite differences"),
     "plain": ("#000000", ".", "plain training"),
 }
+ALL_STATES = Line2D([], [], color=style.GREY, linestyle="--", label="T states")
 HEIGHT = 3.3  # inches
 
 
@@ -39,7 +41,7 @@ def draw_memory(measured: Path, picture: Path) -> None:
             Line2D([], [], color=colour, marker=marker, label=label)
             for colour, marker, label in (LOOKS[mode] for mode in modes)
         ]
-        handles.append(Line2D([], [], color=style.GREY, linestyle="--", label="T states"))
+        handles.append(ALL_STATES)
         figure, panels = style.panel_grid(HEIGHT, 1, len(models))
         for axes, model in zip(panels, models, strict=True):
             draw_panel(axes, rows.query("model == @model"), modes)
@@ -69,6 +71,9 @@ def draw_panel(axes: Axes, rows: pd.DataFrame, modes: Sequence[str]) -> None:
     axes.plot(horizons, states, color=style.GREY, linestyle="--", zorder=1)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(horizons))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(style.tick_format())

@@ -123,15 +123,23 @@ def in_forward_mode(problem: Problem) -> Hypergradients:
     return forward.hypergradients(*run, options, optimizer=problem.optimizer).values
 
 
-def in_reverse_mode(states: Callable[[int], int]) -> Callable[[Problem], Hypergradients]:
-    """Adjoints, with room for so many states, those in work among them, as `T` asks for."""
+def in_reverse_mode(
+    states: Callable[[int], int], graphs_gb: float = 0.0
+) -> Callable[[Problem], Hypergradients]:
+    """Adjoints, with room for so many states, those in work among them, as `T` asks for.
+
+    Args:
+        states: Maps `T` to their number.
+        graphs_gb: Further memory, for graphs of gradients, in units of 1e9 bytes.
+    """
 
     def run(problem: Problem) -> Hypergradients:
         model, validation = problem.model, [problem.batch_at(-1)]
         run = model, model.theta(), problem.batch_at, validation, problem.schedule, problem.horizon
         size = state_bytes(InnerState.start(model.theta(), 1, model.buffers()))
         # Half a state more: what is asked for must not be lost in rounding.
-        options = ReverseOptions(memory_gb=(states(problem.horizon) + 0.5) * size / 1e9)
+        memory = (states(problem.horizon) + 0.5) * size / 1e9 + graphs_gb
+        options = ReverseOptions(memory_gb=memory, keep_graphs=graphs_gb > 0)
         return reverse.hypergradients(*run, options, problem.optimizer).values
 
     return run
@@ -164,6 +172,7 @@ def by_differences(problem: Problem) -> Hypergradients:
 OURS: dict[str, Callable[[Problem], Hypergradients]] = {
     "forward": in_forward_mode,
     "reverse": in_reverse_mode(lambda horizon: horizon + IN_WORK),
+    "graphs": in_reverse_mode(lambda horizon: horizon + IN_WORK, graphs_gb=4.0),
     "checkpointed": in_reverse_mode(lambda horizon: 2 * math.isqrt(horizon) + IN_WORK),
 }
 OUTER = ("plain", *OURS, *PEERS, "finite_differences")

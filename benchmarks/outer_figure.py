@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from benchmarks.memory_figure import LOOKS, draw_panel
+from benchmarks.memory_figure import ALL_STATES, LOOKS, draw_panel
 from hypergrad.figures import style
 
 __all__ = ["draw_outer"]
@@ -35,17 +35,18 @@ def draw_outer(times: Sequence[Path], memory: Path | None, picture: Path) -> Non
     shown = set(rows["contender"]) | (set() if peaks is None else set(peaks["mode"]))
     ways = [way for way in LOOKS if way in shown]
     with style.house_style():
+        handles = [
+            Line2D([], [], color=colour, marker=marker, label=label)
+            for colour, marker, label in (LOOKS[way] for way in ways)
+        ]
         figure, panels = style.panel_grid(HEIGHT, 1, 1 if peaks is None else 2)
         _draw_times(panels[0], rows, ways)
         panels[0].set_title(f"time: {model}, T = {horizon:,}")
         if peaks is not None:
             draw_panel(panels[1], peaks, ways)
+            handles.append(ALL_STATES)
             panels[1].set_ylabel("peak memory, MiB\nbeyond the start")
             panels[1].set_title(f"memory: {peaks['model'].iloc[0]}, N = {peaks['columns'].iloc[0]}")
-        handles = [
-            Line2D([], [], color=colour, marker=marker, label=label)
-            for colour, marker, label in (LOOKS[way] for way in ways)
-        ]
         style.legend_above(figure, handles, 4)
         figure.savefig(picture)
 

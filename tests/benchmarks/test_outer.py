@@ -79,6 +79,13 @@ def test_checkpoints_keep_few_states(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept == {"reverse": 49, "checkpointed": 14}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+def test_graphs_are_kept_by_one_contender_alone() -> None:
+    graphs, reverse = (peak_of(mode, "mlp_8x8", 400, QUIET) for mode in ("graphs", "reverse"))
+    extra = [sizes["peak"] - sizes["before"] for sizes in (graphs, reverse)]
+    assert extra[0] - extra[1] > 400 * reverse["state"]  # a graph has weights and activations
+
+
 def test_a_peer_that_is_not_installed_is_left_out_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
