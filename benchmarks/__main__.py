@@ -1,18 +1,18 @@
-"""`python -m benchmarks [step | memory | loop | overheads]`: measure, print, write CSV and figures.
+"""`python -m benchmarks [outer | step | memory | loop | overheads]`: measure, print, write CSV.
 
-Without a name: all four, as far as a CPU gets in about half an hour.
+Without a name: all five, as far as a CPU gets in about three quarters of an hour.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import loop, memory, overheads, step
+from benchmarks import loop, memory, outer, overheads, step
 from benchmarks.record import a_device, at_least
 
 __all__ = ["main"]
 
-BENCHMARKS = {"step": step, "memory": memory, "loop": loop, "overheads": overheads}
+BENCHMARKS = {"outer": outer, "step": step, "memory": memory, "loop": loop, "overheads": overheads}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -41,6 +41,7 @@ class Case(NamedTuple):
         options: Its options.
         shape: (channels, height, width) of an image.
         batch_size: Examples.
+        strategy: How forward mode computes Hessian products when a whole run is measured.
         batched: Columns beyond which `vmap` is left out: it holds the activations of all of them.
         columns: Numbers of columns that a CPU gets through in minutes.
     """
@@ -49,16 +50,18 @@ class Case(NamedTuple):
     options: Mapping[str, int | float]
     shape: tuple[int, int, int]
     batch_size: int
+    strategy: str
     batched: int
     columns: tuple[int, ...]
 
 
 ALL_COLUMNS = (1, 2, 3, 7, 16, 32)
 CASES: Mapping[str, Case] = {
-    "mlp": Case("mlp", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
-    "lenet": Case("lenet", {}, (1, 28, 28), 128, 32, ALL_COLUMNS),
-    "wrn_16_1": Case("wrn", {"width": 1}, (3, 32, 32), 256, 4, (1, 7)),
-    "wrn_16_4": Case("wrn", {"width": 4}, (3, 32, 32), 128, 0, (1,)),
+    "mlp_8x8": Case("mlp", {}, (1, 8, 8), 32, "stacked", 32, ALL_COLUMNS),
+    "mlp": Case("mlp", {}, (1, 28, 28), 128, "stacked", 32, ALL_COLUMNS),
+    "lenet": Case("lenet", {}, (1, 28, 28), 128, "stacked", 32, ALL_COLUMNS),
+    "wrn_16_1": Case("wrn", {"width": 1}, (3, 32, 32), 256, "fused", 4, (1, 7)),
+    "wrn_16_4": Case("wrn", {"width": 4}, (3, 32, 32), 128, "fused", 0, (1,)),
 }
 
 

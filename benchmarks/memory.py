@@ -1,4 +1,4 @@
-"""`memory`: peak memory of forward mode and of reverse mode against the number of steps."""
+"""`memory`: peak memory of a whole outer step against the number of inner steps."""
 
 import argparse
 import json
@@ -10,8 +10,10 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contenders import CASES
 from benchmarks.memory_figure import draw_memory
-from benchmarks.peak import MODELS, MODES
+from benchmarks.outer_contenders import OURS, OUTER
+from benchmarks.peers import absence
 from benchmarks.record import at_least, open_record
 
 __all__ = ["add_arguments", "measure", "peak_of"]
@@ -23,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this benchmark takes."""
     add = parser.add_argument
-    add("--models", nargs="+", default=["mlp"], choices=list(MODELS))
-    add("--modes", nargs="+", default=list(MODES), choices=MODES)
+    add("--models", nargs="+", default=["mlp_8x8"], choices=list(CASES))
+    add("--modes", nargs="+", default=list(OURS), choices=OUTER)
     add("--horizons", nargs="+", type=at_least(1), default=[100, 1000, 10000], help="inner steps T")
-    add("--columns", type=at_least(1), default=7, help="tangents N of forward mode")
+    add("--columns", type=at_least(1), default=7, help="learned values N")
     add("--rounds", type=at_least(1), default=3, help="processes for each measurement")
 
 
@@ -41,6 +43,9 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
     for name in given.models:
         table = Table("mode", "T", "peak MiB", "beyond the start", "vs first T", title=name)
         for mode in given.modes:
+            if reason := absence(mode):
+                print(f"{mode} left out: {reason}")
+                continue
             first = None
             for horizon in given.horizons:
                 found = [peak_of(mode, name, horizon, given) for _ in range(given.rounds)]
@@ -57,11 +62,11 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
 
 
 def peak_of(mode: str, model: str, horizon: int, given: argparse.Namespace) -> dict[str, int]:
-    """Do one inner run in a process of its own.
+    """Take one outer step in a process of its own.
 
     Args:
-        mode: One of `peak.MODES`.
-        model: One of `peak.MODELS`.
+        mode: One of `OUTER`.
+        model: One of `CASES`.
         horizon: `T`, inner steps.
         given: `columns`, `device`, `threads` and `keep_memory`.
 

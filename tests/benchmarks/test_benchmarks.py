@@ -142,7 +142,7 @@ def test_a_record_is_replaced_not_added_to(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 def test_a_process_of_its_own_reports_its_memory() -> None:
     steps = 300
-    forward, reverse = (peak_of(mode, "mlp", steps, QUIET) for mode in ("forward", "reverse"))
+    forward, reverse = (peak_of(mode, "mlp_8x8", steps, QUIET) for mode in ("forward", "reverse"))
     assert forward["state"] == 2 * 4 * 8_970  # weights and velocity, float32
     # Python with PyTorch in it: some hundred MiB, and what the run adds to it.
     assert 2**26 < forward["before"] < forward["peak"] < 2**32
@@ -152,7 +152,7 @@ def test_a_process_of_its_own_reports_its_memory() -> None:
 
 def test_a_process_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="invalid choice: 'sideways'"):
-        peak_of("sideways", "mlp", 10, QUIET)
+        peak_of("sideways", "mlp_8x8", 10, QUIET)
 
 
 @pytest.mark.parametrize("augment", [False, True])
