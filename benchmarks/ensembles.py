@@ -81,7 +81,8 @@ def _calls(
 ) -> dict[str, Callable[[], object]]:
     """A step of every member, each way."""
     data = stand_in(DATA[name], BATCHES * batch_size, batch_size)
-    module = build(name, tuple(data.train.images.shape[1:]), 10, seed=0, options={})
+    channels, height, width = data.train.images.shape[1:]
+    module = build(name, (channels, height, width), 10, seed=0, options={})
     model = FlatModel(module)
     minibatches = Minibatches(data.train, batch_size, (0, "ensembles"))
     optimizer = InnerOptimizer(transform=ElementwiseClip(3.0))
@@ -111,7 +112,8 @@ def _schedules(problem: InnerProblem, members: int) -> tuple[list[InnerRun], Inn
 
 def _descents(problem: InnerProblem, members: int) -> tuple[list[InnerRun], InnerRun]:
     rates = [0.001 * (1 + k / members) for k in range(members)]
-    learned, validation = dict.fromkeys(NAMES, True), problem.minibatches
+    learned: dict[str, bool] = {name: True for name in NAMES}
+    validation = problem.minibatches
     alone: list[InnerRun] = [
         HypergradientDescentRun(
             problem, validation, outer_learning_rate=rate, clip=1.0, learned=learned
