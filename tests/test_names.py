@@ -19,6 +19,7 @@ ALLOWED = {
     "curvature/batch_norm.py": "the momentum of running statistics",
     "curvature/batch_norm_statistics.py": "likewise",
     "training/hypergradient_descent.py": "the learning rate of the outer descent",
+    "training/joint_descent.py": "likewise",
     "differentiation/one_step.py": "likewise",
 }
 

@@ -89,8 +89,8 @@ def _pooled(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor | None:
-    """The arguments are those of `max_pool2d`."""
-    if input.dim() != 4 or return_indices:
+    """The arguments are those of `max_pool2d`; with indices it is another function."""
+    if input.dim() != 4:
         return None
     return _MaxPool2d.apply(input, kernel_size, stride, padding, dilation, ceil_mode)
 

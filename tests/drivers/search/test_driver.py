@@ -162,6 +162,30 @@ def test_descents_together_come_to_the_same_and_those_of_other_weights_apart(
         assert schedules[1][name] == pytest.approx(values, rel=1e-9, abs=1e-12)
 
 
+def test_descents_stopped_in_between_go_on_to_the_same_files(tmp_path: Path) -> None:
+    descents = ("search=hd", "search.trials=4", "search.hyper_learning_rates=[0.1,0.2]")
+    given, text = setting(*descents, "repeats=1", "search.ensemble=2")
+    whole, run = (new_run(given, text, tmp_path) for _ in range(2))
+    lead(given, whole)
+    taken: list[int] = []
+
+    class Stopping(Interrupt):
+        @property
+        def requested(self) -> str | None:  # type: ignore[override]
+            taken.append(len(taken))
+            return "SIGTERM" if len(taken) == 30 else None  # within the second pair
+
+        @requested.setter
+        def requested(self, value: object) -> None: ...
+
+    with pytest.raises(Interrupted):
+        lead(given, run, Stopping())
+    assert len(list((run.path / "trials").glob("seed*.json"))) == 2
+    lead(given, run)
+    assert_same(run, whole)
+    assert load_schedule(run.path) == load_schedule(whole.path)
+
+
 def test_how_many_descents_to_train_together_is_measured_of_those_from_the_same_weights(
     tmp_path: Path,
 ) -> None:
