@@ -121,7 +121,7 @@ def _descents(problem: InnerProblem, members: int) -> tuple[list[InnerRun], Inne
         for rate in rates
     ]
     return alone, JointDescentRun(
-        problem, validation, outer_learning_rates=rates, clip=1.0, learned=learned
+        problem, validation, outer_rates=rates, clip=1.0, learned=learned
     )
 
 

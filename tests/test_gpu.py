@@ -245,7 +245,7 @@ def joint(problem: Problem, kind: str, replay: Replay | None, scale: float) -> J
     return JointDescentRun(
         given,
         minibatches(problem),
-        outer_learning_rates=(0.01 * scale, 0.02 * scale, 0.05 * scale),
+        outer_rates=(0.01 * scale, 0.02 * scale, 0.05 * scale),
         clip=0.5,
         learned={"learning_rate": True, "momentum": True},
         replay=replay,
