@@ -49,7 +49,7 @@ smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
 
-bench: install  ## speed and memory, beside TorchOpt, higher and code written plainly (3/4 hour)
+bench: install  ## speed and memory, beside TorchOpt, higher and code written plainly (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]' || echo 'TorchOpt and higher are left out'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 

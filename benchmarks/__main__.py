@@ -1,6 +1,6 @@
 """`python -m benchmarks [outer | step | memory | loop | overheads]`: measure, print, write CSV.
 
-Without a name: all five, as far as a CPU gets in about three quarters of an hour.
+Without a name: all five, as far as a CPU gets in about an hour.
 """
 
 import argparse
