@@ -120,9 +120,7 @@ def _descents(problem: InnerProblem, members: int) -> tuple[list[InnerRun], Inne
         )
         for rate in rates
     ]
-    return alone, JointDescentRun(
-        problem, validation, outer_rates=rates, clip=1.0, learned=learned
-    )
+    return alone, JointDescentRun(problem, validation, outer_rates=rates, clip=1.0, learned=learned)
 
 
 if __name__ == "__main__":
