@@ -25,7 +25,13 @@ from hypergrad.differentiation.checkpointing import (
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.per_step import gather
 from hypergrad.differentiation.result import Hypergradients
-from hypergrad.differentiation.reverse_step import Graph, can_fuse, graph_bytes, taken_step
+from hypergrad.differentiation.reverse_step import (
+    Graph,
+    can_fuse,
+    graph_bytes,
+    outlives_evaluations,
+    taken_step,
+)
 from hypergrad.differentiation.self_test import self_test
 from hypergrad.differentiation.way_back import WayBack
 
@@ -128,14 +134,17 @@ def graphs_from(
         fused: Whether gradients are taken as `fused` does.
 
     Returns:
-        `horizon` for none: on a GPU, for gradients accumulated over several batches, while no
+        `horizon` for none: on a GPU, where a graph does not outlive other evaluations, for gradients accumulated over several batches, while no
         parameter can move, and where not all states fit.
     """
     impossible = state.theta.is_cuda or isinstance(batch, MicroBatches) or plan.retaken
     if not options.keep_graphs or impossible or not optimizer.can_move(schedule):
         return horizon
     values = optimizer.step_values(optimizer.given(schedule, 0, horizon), state.theta)
-    size = graph_bytes(model, state, batch, optimizer, values, fused=fused)
+    given = model, state, batch, optimizer, values
+    if not outlives_evaluations(*given, fused=fused):
+        return horizon
+    size = graph_bytes(*given, fused=fused)
     count = int((options.memory_gb * 1e9 - plan.bytes) / max(size, 1))
     return horizon - min(count, horizon)
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hypergrad.core.batches import first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer, StepValues
 from hypergrad.core.rules import State
@@ -34,7 +35,15 @@ from hypergrad.curvature import (
     multiplier,
 )
 
-__all__ = ["Graph", "Taken", "can_fuse", "graph_bytes", "reverse_step", "taken_step"]
+__all__ = [
+    "Graph",
+    "Taken",
+    "can_fuse",
+    "graph_bytes",
+    "outlives_evaluations",
+    "reverse_step",
+    "taken_step",
+]
 
 
 class Graph(NamedTuple):
@@ -119,6 +128,43 @@ def taken_step(
     theta, slots = optimizer.rule.update(g, before.theta, before.slots, values.rule, step)
     after = InnerState(theta, slots, state.buffers)
     return Taken(after, torch.stack(losses).mean(), torch.stack(scores).sum(), graph)
+
+
+def outlives_evaluations(
+    model: FlatModel,
+    before: InnerState,
+    batch: Batch,
+    optimizer: BoundOptimizer,
+    values: StepValues,
+    *,
+    fused: bool,
+) -> bool:
+    """Return whether a kept graph gives the same products after other evaluations.
+
+    Activations that are computed again (`torch.utils.checkpoint`), lazy closures and hooks would
+    see the weights of the last evaluation in place of their own. Tried once a network: with other
+    weights, on two examples.
+    """
+    key = "outlives_evaluations", fused
+    if key not in model.tested:
+        given = model, before, batch, optimizer, values, 0
+        size, named = len(before.theta), optimizer.named(values.loss)
+        rows = torch.cos(torch.arange(size + len(values.loss))).to(before.theta)[None]
+        rows[:, size:] = 0
+        products = []
+        try:
+            for others in (False, True):
+                graph = taken_step(*given, fused=fused, keep_graph=True).graph
+                assert graph is not None
+                assert graph.multiply is not None
+                if others:
+                    two = first_examples(batch, 2)
+                    model.loss(1.5 * before.theta + 0.1, two, before.copied().buffers, named)
+                products.append(graph.multiply(rows))
+            model.tested[key] = torch.equal(*products)
+        except Exception:  # noqa: BLE001 (what cannot be tried is not relied upon)
+            model.tested[key] = False
+    return bool(model.tested[key])
 
 
 def graph_bytes(

@@ -8,6 +8,7 @@ import torch
 from oracles import reverse_mode
 from problems import Problem, digits_problem
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from hypergrad.core.batches import MicroBatches
 from hypergrad.core.functional_model import Batch, FlatModel
@@ -21,7 +22,7 @@ from hypergrad.differentiation.checkpointing import Trajectory, checkpoint_plan,
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.per_step import PerStep, gather
 from hypergrad.differentiation.reverse import ReverseOptions, graphs_from
-from hypergrad.differentiation.reverse_step import graph_bytes
+from hypergrad.differentiation.reverse_step import graph_bytes, outlives_evaluations
 from hypergrad.differentiation.way_back import WayBack
 
 RELATIVE = 1e-9  # float64: 1e-16 grown along the loop; a missing term shows at 1e-2
@@ -148,6 +149,37 @@ def test_graphs_that_are_kept_change_no_bit(curves: str) -> None:
         found.append(found_by(problem, schedule, horizon, own, 3.0))
     assert found[1] == found[0]
     assert found[2] == found[0]
+
+
+class Recomputed(nn.Module):
+    """Activations are computed again in the backward pass, with the weights that are there then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 16).double(), nn.Linear(16, 10).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = checkpoint(lambda t: torch.tanh(self.first(t)), x.flatten(1), use_reentrant=False)
+        return self.second(hidden)
+
+
+def test_a_graph_that_looks_at_the_present_weights_is_not_kept() -> None:
+    model, problem = FlatModel(Recomputed()), digits_problem("mlp")
+    schedule, horizon = sgd_schedule((0.5, 0.3), (0.5,), (0.01,)), 12
+    bound = InnerOptimizer().bind(model, schedule)
+    state = InnerState.start(model.theta(), 1, model.buffers())
+    values = bound.step_values(bound.given(schedule, 0, horizon), model.theta())
+    given = model, state, problem.batch_at(0), bound, values
+    assert not outlives_evaluations(*given, fused=True)
+    same = model, model.theta(), problem.batch_at, problem.validation, schedule, horizon
+    ours = reverse.hypergradients(*same)
+    theirs = forward.hypergradients(*same, ForwardOptions(strategy="loop"))
+    assert ours.values == pytest.approx(theirs.values, rel=1e-9)
+    plain = digits_problem("lenet", dtype=torch.float32)
+    bound = InnerOptimizer().bind(plain.model, schedule)
+    state = InnerState.start(plain.theta, 1, plain.model.buffers())
+    values = bound.step_values(bound.given(schedule, 0, horizon), plain.theta)
+    assert outlives_evaluations(plain.model, state, plain.batch_at(0), bound, values, fused=True)
 
 
 def test_no_graph_is_kept_where_none_is_of_use() -> None:
