@@ -134,8 +134,9 @@ def graphs_from(
         fused: Whether gradients are taken as `fused` does.
 
     Returns:
-        `horizon` for none: on a GPU, where a graph does not outlive other evaluations, for gradients accumulated over several batches, while no
-        parameter can move, and where not all states fit.
+        `horizon` for none: on a GPU, where a graph does not outlive other evaluations, for
+        gradients accumulated over several batches, while no parameter can move, and where not all
+        states fit.
     """
     impossible = state.theta.is_cuda or isinstance(batch, MicroBatches) or plan.retaken
     if not options.keep_graphs or impossible or not optimizer.can_move(schedule):
