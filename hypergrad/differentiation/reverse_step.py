@@ -176,12 +176,12 @@ def graph_bytes(
     *,
     fused: bool,
 ) -> int:
-    """Return the memory of a step's graph: of all tensors that it saves, each once."""
-    seen: dict[int, int] = {}
+    """Return the memory of a step's graph: its gradient, and all that it saves, each once."""
+    seen: dict[int, torch.UntypedStorage] = {}  # held, so that no place is used twice
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        seen[storage.data_ptr()] = storage
         return tensor
 
     kept = (
@@ -191,8 +191,9 @@ def graph_bytes(
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         given = model, before, batch, optimizer, values, 0
         taken = taken_step(*given, fused=fused, keep_graph=True)
-    del taken
-    return sum(size for place, size in seen.items() if place not in kept)
+    assert taken.graph is not None
+    saved = sum(storage.nbytes() for place, storage in seen.items() if place not in kept)
+    return saved + taken.graph.g.nbytes
 
 
 def reverse_step(

@@ -48,7 +48,7 @@ problem = digits_problem("lenet", batch_size=4, dtype=torch.float32)
 horizon = int(sys.argv[1])
 hypergradients(problem.model, problem.theta, problem.batch_at, problem.validation,
                sgd_schedule((0.05,) * horizon, (), ()), horizon,
-               ReverseOptions(memory_gb=float(sys.argv[2])),
+               ReverseOptions(memory_gb=float(sys.argv[2]), keep_graphs=sys.argv[3] == "graphs"),
                InnerOptimizer(transform=ElementwiseClip(3.0)))
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
@@ -106,8 +106,17 @@ def test_twenty_times_the_steps_need_the_same_memory(strategy: str) -> None:
 def test_checkpoints_keep_reverse_mode_within_its_budget() -> None:
     state = 2 * 44_426 * 4 / 1024  # KiB of weights and velocity
     short, long = 100, 900
-    all_kept = peak(REVERSE, long, 2.0) - peak(REVERSE, short, 2.0)
+    all_kept = peak(REVERSE, long, 2.0, "none") - peak(REVERSE, short, 2.0, "none")
     assert all_kept == pytest.approx((long - short) * state, rel=0.1)
-    # every 10th and every 30th: 21 and 61 states
-    sparse = peak(REVERSE, long, 0.03) - peak(REVERSE, short, 0.03)
+    # 80 states at most
+    sparse = peak(REVERSE, long, 0.03, "none") - peak(REVERSE, short, 0.03, "none")
     assert sparse <= 0.1 * all_kept
+
+
+@pytest.mark.slow
+def test_graphs_that_are_kept_stay_within_the_budget() -> None:
+    none = peak(REVERSE, 300, 2.0, "none")
+    some = peak(REVERSE, 300, 0.16, "graphs")  # 0.107 of it are states
+    every = peak(REVERSE, 300, 2.0, "graphs")
+    assert 20_000 < some - none < 80_000  # KiB
+    assert every - none > 1.5 * (some - none)
