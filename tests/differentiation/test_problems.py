@@ -511,7 +511,8 @@ def test_the_micro_batches_update_running_statistics_one_after_another() -> None
     _, back = ours(CASES["batch norm, micro-batches"], "reverse")
     assert int(there.state.buffers["1.num_batches_tracked"]) == 3 * HORIZON
     for name, buffer in there.state.buffers.items():
-        assert torch.equal(buffer, back.state.buffers[name])
+        # Reverse mode takes gradients as `fused` does: the same up to rounding.
+        torch.testing.assert_close(back.state.buffers[name], buffer, rtol=1e-10, atol=1e-12)
 
 
 # Lower precision
