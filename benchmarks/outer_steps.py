@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from hypergrad.api import OuterStep, best, learn_schedule
+from hypergrad import OuterStep, best, learn_schedule
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.schedule import Schedule

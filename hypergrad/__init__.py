@@ -12,7 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypergrad.api import best, learn, learn_schedule, load_schedule
+    from hypergrad.api.learning import learn, learn_schedule, load_schedule
+    from hypergrad.api.search import Search, best
+    from hypergrad.api.search_log import SearchLog
     from hypergrad.core.basis import Cosine, Hats, Linear, Vector, WarmUp, Windows
     from hypergrad.core.functional_model import FlatModel
     from hypergrad.core.gradient_transforms import ElementwiseClip, NormClip
@@ -56,6 +58,8 @@ __all__ = [
     "rmsprop",
     "Rule",
     "Schedule",
+    "Search",
+    "SearchLog",
     "sgd",
     "sgd_schedule",
     "supervised",
@@ -68,7 +72,7 @@ _HOMES = {
     "accuracy": "core.objective",
     "adam": "core.rules",
     "adamw": "core.rules",
-    "best": "api",
+    "best": "api.search",
     "Cosine": "core.basis",
     "ElementwiseClip": "core.gradient_transforms",
     "FlatModel": "core.functional_model",
@@ -79,10 +83,10 @@ _HOMES = {
     "hypergradients": "differentiation.forward",
     "Hyperparameter": "core.hyperparameters",
     "InnerOptimizer": "core.inner_optimizer",
-    "learn": "api",
-    "learn_schedule": "api",
+    "learn": "api.learning",
+    "learn_schedule": "api.learning",
     "Linear": "core.basis",
-    "load_schedule": "api",
+    "load_schedule": "api.learning",
     "NormClip": "core.gradient_transforms",
     "Objective": "core.objective",
     "OuterStep": "training.outer_loop",
@@ -91,6 +95,8 @@ _HOMES = {
     "rmsprop": "core.rules",
     "Rule": "core.rules",
     "Schedule": "core.schedule",
+    "Search": "api.search",
+    "SearchLog": "api.search_log",
     "sgd": "core.rules",
     "sgd_schedule": "core.rules.sgd_schedules",
     "supervised": "core.objective",

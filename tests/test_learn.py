@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from hypergrad.api import OuterStep, best, learn
+from hypergrad import OuterStep, best, learn
 from hypergrad.core.basis import Hats, Vector, Windows
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.inner_optimizer import InnerOptimizer

@@ -1,19 +1,9 @@
-"""The outer loop: train with the present values, differentiate, move them; until it ends.
-
-    for step in outer_steps(data_at, learned_at, begin, options, trainer):
-        ...  # log it, show it, save step.after, or break off
-
-Each outer step trains anew, on a split of its own. `OuterProgress` is all that the next one needs,
-so a loop goes on from any step that it has yielded.
-"""
+"""What the outer loop takes and gives: its options, its data, where it is, one step of it."""
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
-
-import torch
+from typing import NamedTuple
 
 from hypergrad.core import outer_optimizer
 from hypergrad.core.budget import Budget, Spent
@@ -21,26 +11,17 @@ from hypergrad.core.functional_model import Batch
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.outer_optimizer import OuterState, selection_key
 from hypergrad.core.schedule import Schedule
-from hypergrad.core.schedule_file import Origin
-from hypergrad.core.seeding import seed_of
-from hypergrad.data import EVALUATION_BATCH, Images, in_batches
+from hypergrad.data import Images
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
-from hypergrad.differentiation.result import Hypergradients
-from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.inner_problem import InnerProblem
-from hypergrad.training.inner_run import InnerRun, steps
-from hypergrad.training.sign_agreement import doubts, nudged, with_sign_agreement
 
 __all__ = [
     "Best",
     "Evaluation",
-    "InnerLoop",
     "OuterData",
     "OuterOptions",
     "OuterProgress",
     "OuterStep",
-    "Trainer",
-    "outer_steps",
 ]
 
 
@@ -132,6 +113,22 @@ class Best(NamedTuple):
     schedule: Schedule
     evaluation: Evaluation
 
+    def or_better(self, step: "Best") -> "Best":
+        """Return the better of the two; this one if they are level."""
+        return step if step._key > self._key else self
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether its loss is a finite number: otherwise it is never kept."""
+        return math.isfinite(self._key[0])
+
+    @property
+    def _key(self) -> tuple[float, float]:
+        accuracy, loss = self.evaluation.validation_accuracy, self.evaluation.validation_loss
+        assert accuracy is not None
+        assert loss is not None
+        return selection_key(accuracy, loss)
+
 
 class OuterProgress(NamedTuple):
     """Where an outer loop is, between two outer steps.
@@ -188,191 +185,3 @@ class OuterStep:
     doubts: str | None = None
     after: OuterProgress = field(default=OuterProgress(), compare=False)
     ended: str | None = field(default=None, compare=False)
-
-
-class Trainer(Protocol):
-    """Takes the inner runs of an outer loop to their end."""
-
-    def train(self, inner: InnerRun, validation: Images | Sequence[Batch], /) -> Evaluation:
-        """Take a run to its end, or until its weights are lost; return its last evaluation."""
-        ...
-
-    def differentiate(
-        self, inner: ForwardRun | ReverseRun, batches: Sequence[Batch]
-    ) -> Hypergradients:
-        """Return the hypergradients of a run at its end."""
-        ...
-
-    def repeat(
-        self, others: Iterable[ForwardRun | ReverseRun], batches: Sequence[Batch], kept: InnerRun, /
-    ) -> list[Hypergradients | None]:
-        """Return those of further runs of the same schedule, None for each that diverged.
-
-        They leave no trace but their cost: whoever breaks off goes on from `kept`, at its end.
-        """
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Computing time of the inner run of this outer step so far."""
-        ...
-
-
-class InnerLoop:
-    """The plain `Trainer`: from the start to the end in one go, one evaluation there."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def train(self, inner: InnerRun, validation: Images | Sequence[Batch]) -> Evaluation:
-        """Take a run to its end, or until its weights are lost, looking once an epoch."""
-        self._began = time.monotonic()
-        for _ in steps(inner):
-            pass
-        images = isinstance(validation, Images)
-        batches = in_batches(validation, EVALUATION_BATCH) if images else validation
-        seen = inner.problem.model.evaluate(inner.state.theta, inner.state.buffers, batches)
-        return Evaluation(*seen)
-
-    def differentiate(
-        self, inner: ForwardRun | ReverseRun, batches: Sequence[Batch]
-    ) -> Hypergradients:
-        """Return the hypergradients of a run at its end."""
-        return inner.hypergradients(batches)
-
-    def repeat(
-        self, others: Iterable[ForwardRun | ReverseRun], batches: Sequence[Batch], kept: InnerRun
-    ) -> list[Hypergradients | None]:
-        """Return those of further runs of the same schedule, None for each that diverged."""
-        found = []
-        for inner in others:
-            for _ in steps(inner):
-                pass
-            whole = inner.done and inner.is_finite()
-            found.append(inner.hypergradients(batches) if whole else None)
-        return found
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since the inner run of this outer step began."""
-        return time.monotonic() - self._began
-
-
-def outer_steps(
-    data_at: Callable[[int], OuterData],
-    learned_at: Callable[[int], Sequence[Hyperparameter]],
-    begin: Callable[[OuterData, Schedule, int], ForwardRun | ReverseRun],
-    options: OuterOptions,
-    trainer: Trainer,
-    progress: OuterProgress = OuterProgress(),  # noqa: B008 (immutable)
-) -> Iterator[OuterStep]:
-    """Take outer steps until the loop has converged, is stale, or has spent what it may.
-
-    Args:
-        data_at: Maps an outer step to its training and validation data.
-        learned_at: Maps a horizon in inner steps to the hyperparameters that are learned.
-        begin: Makes the inner run of an outer step from its data, its schedule and its number.
-        options: How to move, and when to end.
-        trainer: Takes the inner runs to their end.
-        progress: Where to go on; the start unless given.
-
-    Yields:
-        Each outer step, once its values have been moved.
-    """
-    while progress.number < options.steps:
-        number, data = progress.number, data_at(progress.number)
-        learned = learned_at(data.problem.horizon)
-        state, columns = outer_optimizer.start(learned)
-        state = progress.state or state
-        bases = {each.name: each.over for each in learned}
-        learned_for = data.problem.optimizer.learned_for(data.problem.model)
-        schedule = Schedule.from_flat(state.values, bases, learned_for)
-        inner = begin(data, schedule, number)
-        seen = trainer.train(inner, data.validation)
-        found = None
-        if inner.done and inner.is_finite():
-            found = trainer.differentiate(inner, data.batches)
-        costs = [inner.cost()]
-        if found is not None and options.sign_agreement:
-            others = _others(data, schedule, number, begin, options.sign_agreement, costs)
-            with torch.random.fork_rng():  # what is drawn for them moves nothing else
-                found = with_sign_agreement(found, trainer.repeat(others, data.batches, inner))
-        gradients, products = map(sum, zip(*costs, strict=True))
-        cost = Spent(trainer.seconds, gradients, products, trials=len(costs))
-        progress = OuterProgress(
-            number + 1,
-            outer_optimizer.step(state, None if found is None else found.values, columns),
-            _better(progress.best, Best(number, schedule, seen)),
-            progress.spent.plus(cost),
-        )
-        ended = options.end(progress, cost, columns)
-        if (found is None or outer_optimizer.all_lost(found.values)) and not any(state.moves):
-            ended = "training diverges at the starting values: start from smaller ones"
-        assert seen.validation_loss is not None
-        assert seen.validation_accuracy is not None
-        yield OuterStep(
-            _from_here(schedule, data.problem, options, seen, number),
-            (math.nan,) * len(state.values) if found is None else found.values,
-            seen.validation_loss,
-            seen.validation_accuracy,
-            () if found is None else found.diagnostics,
-            gradients,
-            products,
-            number,
-            options.horizon(number),
-            inner.horizon,
-            inner.contributing,
-            inner.step if found is None else None,
-            () if found is None else tuple(found.complaints(schedule)),
-            None if found is None else doubts(found, schedule),
-            progress,
-            ended,
-        )
-        if ended is not None:
-            return
-
-
-def _others(
-    data: OuterData,
-    schedule: Schedule,
-    number: int,
-    begin: Callable[[OuterData, Schedule, int], ForwardRun | ReverseRun],
-    count: int,
-    costs: list[tuple[int, int]],
-) -> Iterator[ForwardRun | ReverseRun]:
-    """Further runs from nudged weights, one at a time; what each took is added to `costs`."""
-    for k in range(count):
-        torch.manual_seed(seed_of("trajectory", number, k))
-        problem = data.problem._replace(theta=nudged(data.problem.theta, k))
-        inner = begin(data._replace(problem=problem), schedule, number)
-        yield inner
-        costs.append(inner.cost())
-
-
-def _from_here(
-    schedule: Schedule, problem: InnerProblem, options: OuterOptions, seen: Evaluation, number: int
-) -> Schedule:
-    """The schedule of an outer step, with what a file says of where it comes from."""
-    origin = Origin(
-        problem.horizon,
-        options.horizon(number),
-        outer_step=number,
-        validation_loss=seen.validation_loss,
-        validation_accuracy=seen.validation_accuracy,
-        network=type(problem.model.module).__qualname__,
-    )
-    return Schedule(schedule, schedule.bases, schedule.learned_for, origin)
-
-
-def _better(best: Best | None, step: Best) -> Best | None:
-    """The better of two outer steps; one whose loss is not finite is never kept."""
-    if not math.isfinite(_key(step)[0]):
-        return best
-    return step if best is None or _key(step) > _key(best) else best
-
-
-def _key(step: Best) -> tuple[float, float]:
-    accuracy, loss = step.evaluation.validation_accuracy, step.evaluation.validation_loss
-    assert accuracy is not None
-    assert loss is not None
-    return selection_key(accuracy, loss)

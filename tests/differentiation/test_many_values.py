@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from unrolled import Coefficients, Tensors, Unrolled
 
-from hypergrad.api import learn
+from hypergrad import learn
 from hypergrad.core.basis import Basis, Hats, Vector, Windows
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.hyperparameters import Hyperparameter

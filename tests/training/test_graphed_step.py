@@ -10,7 +10,7 @@ from problems import Problem, digits_problem
 from tiny import Watcher, everything, go, new_run, tiny_context
 from torch import Tensor, nn
 
-from hypergrad.api import learn_schedule
+from hypergrad import learn_schedule
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip, NoClip
 from hypergrad.core.inner_optimizer import InnerOptimizer

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from tiny import Watcher, everything, go, new_run, table, tiny_context
 from torch import Tensor, nn
 
-from hypergrad.api import OuterStep, learn
+from hypergrad import OuterStep, learn
 from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.losses import cross_entropy

@@ -42,8 +42,8 @@ from hypergrad.training.outer_loop import (
     OuterData,
     OuterProgress,
     OuterStep,
-    outer_steps,
 )
+from hypergrad.training.outer_search import OuterProblem, OuterSearch
 
 __all__ = ["LearnDriver", "differentiation"]
 
@@ -117,14 +117,7 @@ class LearnDriver:
         while now.seed_index < len(self.config.seeds):
             self._prepare_model()
             if now.method == "ours":
-                for step in outer_steps(
-                    self._outer_data,
-                    lambda horizon: learned_at(self.config, horizon),
-                    self._differentiated,
-                    self._outer,
-                    self.loop,
-                    now.outer,
-                ):
+                for step in self._search():
                     self._record(step)
                     self._save()
                 continue
@@ -139,6 +132,14 @@ class LearnDriver:
         self.loop.save(None)
 
     # The outer loop
+
+    def _search(self) -> OuterSearch:
+        problem = OuterProblem(
+            self._outer_data,
+            lambda horizon: learned_at(self.config, horizon),
+            self._differentiated,
+        )
+        return OuterSearch(problem, self._outer, self.loop, self.loop.progress.outer)
 
     def _outer_data(self, number: int) -> OuterData:
         train, validation = split(self.config, self._data, self.loop.seed, number)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -11,17 +11,18 @@ from torch import Tensor
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule
-from hypergrad.data import EVALUATION_BATCH, Dataset, Images, in_batches
-from hypergrad.differentiation.result import Hypergradients
+from hypergrad.data import Dataset, Images
 from hypergrad.drivers.cost import Plan, PlannedRun
 from hypergrad.drivers.inner_optimizer import learned_of_rule, logged_names
-from hypergrad.drivers.learn.state import Progress, best_as_dict
+from hypergrad.drivers.learn.state import Progress
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.runs.run_log import RunLog
-from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.hypergradient_descent import HypergradientDescentRun
-from hypergrad.training.inner_run import InnerRun, steps
+from hypergrad.training.inner_loop import InnerLoop, evaluated
+from hypergrad.training.inner_run import InnerRun
 from hypergrad.training.outer_loop import Evaluation
+from hypergrad.training.outer_state import best_as_dict
+from hypergrad.training.random_state import random_state, set_random_state
 
 __all__ = ["RecordedInnerLoop", "Watch"]
 
@@ -46,7 +47,7 @@ class Watch(Protocol):
         ...
 
 
-class RecordedInnerLoop:
+class RecordedInnerLoop(InnerLoop):
     """Takes inner runs to their end and keeps the run's files; can stop after any inner step.
 
     Args:
@@ -67,7 +68,10 @@ class RecordedInnerLoop:
         watch: Watch,
         interrupt: Interrupt,
     ) -> None:
+        super().__init__()
         self.config = config
+        self.rows_per_epoch = config.rows_per_epoch
+        self.checkpoint_seconds = config.checkpoint_seconds
         self.log = log
         self.watch = watch
         self.progress = Progress(method=plan.runs[0].method)
@@ -75,17 +79,11 @@ class RecordedInnerLoop:
         self._plan = plan
         self._interrupt = interrupt
         self._tensors: dict[str, Tensor] | None = None
-        self._began = 0.0
 
     @property
     def seed(self) -> int:
         """The seed of the repeat under way."""
         return self.config.seeds[self.progress.seed_index]
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the inner run under way, in all sessions."""
-        return time.monotonic() - self._began
 
     def resume(self) -> None:
         """Go to where the newest whole checkpoint is; to the start if there is none."""
@@ -102,115 +100,34 @@ class RecordedInnerLoop:
             self.progress.hd_schedule = Schedule(dict(zip(names, values, strict=True)))
         if self.progress.inner is not None:
             self._tensors = tensors
-        torch.set_rng_state(tensors["random_state"])
-        if "cuda_random_state" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["cuda_random_state"])
+        set_random_state(tensors)
 
-    def train(self, inner: InnerRun, validation: Images | Sequence[Batch] | None) -> Evaluation:
-        """Take a run to its end, or until its weights are no longer finite numbers.
+    # What happens between two steps
 
-        Args:
-            inner: The run, from its start; it goes on from the checkpoint that was resumed.
-            validation: Validation images, or None.
-
-        Returns:
-            Its last evaluation.
-
-        Raises:
-            Interrupted: After a checkpoint, when asked to stop.
-        """
-        assert validation is None or isinstance(validation, Images), "data of a run are images"
+    def begin(self, inner: InnerRun) -> None:
+        """Go on from the checkpoint that was resumed, if it was taken in this run."""
         now = self.progress
         if self._tensors is not None and now.inner is not None:
             inner.restore(self._tensors, now.inner)
+            self._seen = now.seen
         else:
             now.seconds, now.seen = 0.0, None
         self._tensors = None
         self._began = time.monotonic() - now.seconds
-        saved = time.monotonic()
         self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
-        planned, before = self._planned()
-        for row_is_due in steps(inner, self.config.rows_per_epoch):
-            now.seconds = self.seconds
-            self.watch.step(inner, before + planned.gradients * inner.step)
-            if row_is_due:
-                self._write_row(inner, validation)
-            self._stop_if_asked(inner)
-            if time.monotonic() - saved >= self.config.checkpoint_seconds:
-                self.save(inner)
-                saved = time.monotonic()
-        assert now.seen is not None, "every inner run ends with a row"
-        return now.seen
+        self._plan_of_run = self._planned()
 
-    def differentiate(
-        self, inner: ForwardRun | ReverseRun, batches: Sequence[tuple[Tensor, Tensor]]
-    ) -> Hypergradients:
-        """Return the hypergradients of an inner run that has come to its end.
+    def after_step(self, inner: InnerRun, back: int = 0, others: int = 0) -> None:
+        """Tell how far the run has come."""
+        planned, before = self._plan_of_run
+        if not (back or others):
+            self.progress.seconds = self.seconds
+        on_way = planned.gradients * inner.step + planned.backward * back
+        self.watch.step(inner, before + planned.cost * others + on_way)
 
-        Args:
-            inner: The run.
-            batches: Of validation data.
-
-        Returns:
-            Its hypergradients.
-
-        Raises:
-            Interrupted: After a checkpoint, when asked to stop on the way back.
-        """
-        planned, before = self._planned()
-        there = before + planned.gradients * inner.horizon
-
-        saved = time.monotonic()
-
-        def tick(steps: int) -> None:
-            nonlocal saved
-            self.watch.step(inner, there + planned.backward * steps)
-            self._stop_if_asked(inner)
-            if time.monotonic() - saved >= self.config.checkpoint_seconds:
-                self.save(inner)
-                saved = time.monotonic()
-
-        return inner.hypergradients(batches, tick)
-
-    def repeat(
-        self, others: Iterable[ForwardRun | ReverseRun], batches: Sequence[Batch], kept: InnerRun
-    ) -> list[Hypergradients | None]:
-        """Return the hypergradients of further runs of the same schedule, without a row of them.
-
-        Args:
-            others: The runs, each begun when it is its turn.
-            batches: Of validation data.
-            kept: The outer step's own run, at its end: the checkpoint.
-
-        Returns:
-            Theirs; None for each that diverged.
-
-        Raises:
-            Interrupted: When asked to stop; they are taken anew after a resume.
-        """
-        planned, before = self._planned()
-        self.save(kept)
-        found: list[Hypergradients | None] = []
-        for inner in others:
-            there = before + planned.cost * (len(found) + 1)
-
-            def tick(
-                back: int, inner: ForwardRun | ReverseRun = inner, there: float = there
-            ) -> None:
-                on_way = planned.gradients * inner.step + planned.backward * back
-                self.watch.step(inner, there + on_way)
-                if self._interrupt.requested:
-                    raise Interrupted(self._interrupt.requested)
-
-            for _ in steps(inner):
-                tick(0)
-            whole = inner.done and inner.is_finite()
-            found.append(inner.hypergradients(batches, tick) if whole else None)
-        return found
-
-    def _stop_if_asked(self, inner: InnerRun) -> None:
+    def stop_if_asked(self) -> None:
+        """Raise `Interrupted` if a signal asked for it."""
         if self._interrupt.requested:
-            self.save(inner)
             raise Interrupted(self._interrupt.requested)
 
     def _planned(self) -> tuple[PlannedRun, float]:
@@ -224,7 +141,9 @@ class RecordedInnerLoop:
         before = now.seed_index * self._plan.cost
         return planned, before + self._plan.cost_before(now.method, now.outer_step)
 
-    def _write_row(self, inner: InnerRun, validation: Images | None) -> None:
+    def look(self, inner: InnerRun, validation: Images | Sequence[Batch] | None) -> Evaluation:
+        """Evaluate, and write a row of it."""
+        assert validation is None or isinstance(validation, Images), "data of a run are images"
         now = self.progress
         loss, accuracy = inner.take_means()
         seen = self._evaluate(inner, validation)
@@ -247,6 +166,7 @@ class RecordedInnerLoop:
             self._write_history(inner)
         now.seen = seen
         self.watch.row(row)
+        return seen
 
     def _values(self, inner: InnerRun) -> dict[str, float | None]:
         """What the last step used, by name: the default where nothing is set, no vectors."""
@@ -261,16 +181,12 @@ class RecordedInnerLoop:
         self.log.append("hd", ({"seed": self.seed, **row} for row in inner.take_history()))
 
     def _evaluate(self, inner: InnerRun, validation: Images | None) -> Evaluation:
-        def on(images: Images) -> tuple[float, float]:
-            batches = in_batches(images, EVALUATION_BATCH)
-            return inner.problem.model.evaluate(inner.state.theta, inner.state.buffers, batches)
-
         final = validation is None and inner.done
         looks = self.config.test_curves or final
-        test_loss, test_accuracy = on(self._data.test) if looks else (None, None)
+        test_loss, test_accuracy = evaluated(inner, self._data.test) if looks else (None, None)
         if validation is None:
             return Evaluation(None, None, test_loss, test_accuracy)
-        return Evaluation(*on(validation), test_loss, test_accuracy)
+        return Evaluation(*evaluated(inner, validation), test_loss, test_accuracy)
 
     def announce(self) -> None:
         """Bring `summary.json` and `schedule.json` up to date."""
@@ -308,9 +224,7 @@ class RecordedInnerLoop:
                 self._write_history(inner)
             tensors, now.inner = inner.snapshot()
         # Batches need no generator state; a network with dropout draws from the global one.
-        tensors = {**tensors, "random_state": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors["cuda_random_state"] = torch.cuda.get_rng_state()
+        tensors = {**tensors, **random_state()}
         if now.hd_schedule is not None:
             values = list(now.hd_schedule.values())
             tensors["hd_schedule"] = torch.tensor(values, dtype=torch.float64)

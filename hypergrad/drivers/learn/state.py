@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from hypergrad.core.basis import Windows, described, span
-from hypergrad.core.budget import Spent
-from hypergrad.core.outer_optimizer import OuterState, sign_of
-from hypergrad.core.schedule import Schedule, schedule_in
-from hypergrad.core.schedule_file import learned_for_as_dict
+from hypergrad.core.basis import described, span
+from hypergrad.core.outer_optimizer import sign_of
+from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
-from hypergrad.training.outer_loop import Best, Evaluation, OuterProgress, OuterStep
+from hypergrad.training.outer_loop import Evaluation, OuterProgress, OuterStep
+from hypergrad.training.outer_state import best_as_dict, progress_as_dict, progress_from
 
-__all__ = ["Progress", "best_as_dict", "outer_rows"]
+__all__ = ["Progress", "outer_rows"]
 
 
 @dataclass
@@ -51,27 +50,16 @@ class Progress:
 
     def as_dict(self) -> dict:
         """Return it as JSON keeps it, less the schedule of hypergradient descent."""
-        outer, best = self.outer, self.outer.best
         return {
             **asdict(replace(self, hd_schedule=None)),
-            "outer": {
-                "number": outer.number,
-                "state": None if outer.state is None else outer.state._asdict(),
-                "best": None if best is None else best_as_dict(best),
-                "spent": outer.spent._asdict(),
-            },
+            "outer": progress_as_dict(self.outer),
         }
 
     @classmethod
     def from_dict(cls, kept: Mapping) -> "Progress":
         """Return the progress that `as_dict` gave, read back from JSON."""
-        outer, seen = kept["outer"], kept["seen"]
-        state = outer["state"] and OuterState(**{k: tuple(v) for k, v in outer["state"].items()})
-        best = outer["best"] and _best_from_dict(outer["best"])
-        found = {
-            "outer": OuterProgress(outer["number"], state, best, Spent(**outer["spent"])),
-            "seen": seen and Evaluation(*seen),
-        }
+        seen = kept["seen"]
+        found = {"outer": progress_from(kept["outer"]), "seen": seen and Evaluation(*seen)}
         return cls(**{**kept, **found})
 
     def keep(self, step: OuterStep, seed: int) -> None:
@@ -117,34 +105,6 @@ class Progress:
                 "outer_step": self.schedules[-1]["outer_step"] if learned else None,
             }
         )
-
-
-def best_as_dict(best: Best) -> dict:
-    """Return the best outer step as `schedule.json` holds it, without the seed."""
-    bases = {
-        name: described(basis)
-        for name, basis in best.schedule.bases.items()
-        if not isinstance(basis, Windows)
-    }
-    learned_for = best.schedule.learned_for
-    return {
-        "outer_step": best.number,
-        "validation_accuracy": best.evaluation.validation_accuracy,
-        "validation_loss": best.evaluation.validation_loss,
-        "test_accuracy": best.evaluation.test_accuracy,
-        **best.schedule.as_dict(),
-        **({"bases": bases} if bases else {}),
-        **({} if learned_for is None else {"learned_for": learned_for_as_dict(learned_for)}),
-    }
-
-
-def _best_from_dict(kept: Mapping) -> Best:
-    evaluation = Evaluation(
-        kept["validation_loss"],
-        kept["validation_accuracy"],
-        test_accuracy=kept["test_accuracy"],
-    )
-    return Best(kept["outer_step"], schedule_in(kept), evaluation)
 
 
 def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | str | None]]:
