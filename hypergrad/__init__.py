@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hypergrad.differentiation.options import ForwardOptions
     from hypergrad.differentiation.result import Hypergradients
     from hypergrad.differentiation.reverse import ReverseOptions
+    from hypergrad.drivers.run_folder import RunFolder
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "ReverseOptions",
     "rmsprop",
     "Rule",
+    "RunFolder",
     "Schedule",
     "Search",
     "SearchLog",
@@ -94,6 +96,7 @@ _HOMES = {
     "ReverseOptions": "differentiation.reverse",
     "rmsprop": "core.rules",
     "Rule": "core.rules",
+    "RunFolder": "drivers.run_folder",
     "Schedule": "core.schedule",
     "Search": "api.search",
     "SearchLog": "api.search_log",

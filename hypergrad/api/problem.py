@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from hypergrad.core.basis import described
@@ -23,7 +23,14 @@ from hypergrad.training.graphed_step import Replay, replay_for
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.outer_loop import OuterData, OuterOptions
 
-__all__ = ["GivenBatches", "GivenValidation", "LibraryProblem", "Options", "first_tensors"]
+__all__ = [
+    "GivenBatches",
+    "GivenValidation",
+    "LibraryProblem",
+    "Options",
+    "options_as_dict",
+    "options_from",
+]
 
 GivenBatches = Batches | DataLoader | Callable[[int], Batches]
 GivenValidation = Sequence[Batch] | Images | Callable[[int], Sequence[Batch] | Images]
@@ -113,6 +120,20 @@ class LibraryProblem:
         size = validation_batch(len(inputs), len(held_out))
         return OuterData(problem, held_out, list(in_even_batches(held_out, size)))
 
+    def fingerprints(self, data: OuterData, number: int) -> dict[str, str]:
+        """Return hashes of the first training and the first validation batch of an outer step.
+
+        Args:
+            data: Its data.
+            number: Of the outer step; what is the same for all of them has no number.
+        """
+        train = "" if isinstance(self._batches, Batches) else f" of outer step {number}"
+        held_out = f" of outer step {number}" if callable(self._validation) else ""
+        return {
+            f"the first minibatch{train}": _fingerprint(data.problem.minibatches.at(0)),
+            f"the validation data{held_out}": _fingerprint(data.batches[0]),
+        }
+
     def learned_at(self, horizon: int) -> Sequence:
         """Return what is learned over a horizon in inner steps."""
         return self.optimizer.learned(None if self._shared else horizon)
@@ -172,7 +193,7 @@ def options_from(kept: Mapping | None) -> Options | None:
     return (ReverseOptions if kept["reverse"] else ForwardOptions)(**kept["fields"])
 
 
-def first_tensors(data: OuterData) -> list[Tensor]:
-    """The first minibatch and the first of the validation data, for a fingerprint of both."""
-    first = data.problem.minibatches.at(0), data.batches[0]
-    return [each.reshape(1) if each.dim() == 0 else each for each in tensors_in(first)]
+def _fingerprint(batch: Batch) -> str:
+    return content_hash(
+        *(each.reshape(1) if each.dim() == 0 else each for each in tensors_in(batch))
+    )

@@ -23,7 +23,6 @@ from hypergrad.api.problem import (
     GivenValidation,
     LibraryProblem,
     Options,
-    first_tensors,
     options_as_dict,
     options_from,
 )
@@ -33,18 +32,13 @@ from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.objective import Criterion, Loss, Objective
 from hypergrad.core.outer_optimizer import selection_key
-from hypergrad.data.content_hash import content_hash
 from hypergrad.runs.checkpoint import CheckpointStore
 from hypergrad.training.inner_loop import InnerLoop, Validation, evaluated
 from hypergrad.training.inner_run import InnerRun
-from hypergrad.training.outer_loop import (
-    Evaluation,
-    OuterData,
-    OuterOptions,
-    OuterStep,
-)
+from hypergrad.training.outer_loop import Evaluation, OuterData, OuterOptions, OuterStep
 from hypergrad.training.outer_search import OuterProblem, OuterSearch
 from hypergrad.training.outer_state import progress_as_dict, progress_from, step_as_dict, step_from
+from hypergrad.training.random_state import random_state
 
 __all__ = ["Search", "best"]
 
@@ -135,7 +129,7 @@ class Search(OuterSearch):
         )
         self.history: list[OuterStep] = []
         self.log = log or SearchLog()
-        self._fingerprints: dict[str, str] = {}  # of the data of outer steps, by number
+        self._fingerprints: dict[str, str] = {}  # of the data, by what they are of
         self._told = False
         self._loop = WatchedLoop(self, self.log, SearchDisplay() if show_progress else None)
         problem = OuterProblem(self._data_at, self._library.learned_at, self._library.begin)
@@ -164,19 +158,39 @@ class Search(OuterSearch):
     def __next__(self) -> OuterStep:
         if self.ended is not None or self.progress.number >= self.options.steps:
             raise StopIteration
-        with self._loop.watching():
-            if not self._told:
-                self.log.begin(self._about())
-                self._told = True
-            step = super().__next__()
-            self.history.append(step)
-            _warn(step)
-            finite = [own for own in self.history if math.isfinite(own.validation_loss)]
-            self.log.step(step, best(finite) if finite else None)
-            self._keep()
-            if step.ended is not None:
-                self.log.end(step.ended)
+        try:
+            with self._loop.watching():
+                return self._taken()
+        except BaseException as error:
+            self._break_off(error)
+            raise
+
+    def _taken(self) -> OuterStep:
+        """Take an outer step, and tell everybody."""
+        self._tell()
+        step = super().__next__()
+        self.history.append(step)
+        _warn(step)
+        finite = [own for own in self.history if math.isfinite(own.validation_loss)]
+        self.log.step(step, best(finite) if finite else None)
+        self._keep()
+        if step.ended is not None:
+            self.log.end(step.ended)
         return step
+
+    def _tell(self) -> None:
+        if not self._told:
+            self.log.begin(self._about())
+            self._told = True
+
+    def _break_off(self, error: BaseException) -> None:
+        """Keep where it broke off, and tell the log; the error itself is what matters."""
+        try:
+            if not isinstance(error, KeyboardInterrupt):  # that has been saved where it came
+                self._keep()
+            self.log.broken_off(error)
+        except Exception as another:
+            error.add_note(f"and the log failed: {type(another).__name__}: {another}")
 
     # Saving and going on
 
@@ -204,6 +218,8 @@ class Search(OuterSearch):
         Raises:
             ValueError: If it is of another search (which argument differs is said), or damaged.
         """
+        if folder is None:
+            self._tell()
         found = self.log.latest() if folder is None else CheckpointStore(Path(folder)).load()
         if found is None:
             if folder is not None:
@@ -242,7 +258,10 @@ class Search(OuterSearch):
             self.log.checkpoint(*self._state(inner))
 
     def _state(self, inner: InnerRun | None = None) -> tuple[dict[str, Tensor], dict]:
-        snapshot = self.under_way() if inner is None else inner.snapshot()
+        if inner is None:
+            snapshot, generators = self.under_way(), self.random_state
+        else:
+            snapshot, generators = inner.snapshot(), random_state()
         tensors, run = ({}, None) if snapshot is None else snapshot
         state = {
             "format": FORMAT,
@@ -256,19 +275,17 @@ class Search(OuterSearch):
             "run": run,
         }
         named = {f"{RUN}{name}": own for name, own in tensors.items()}
-        return {**named, **self.random_state}, json.loads(json.dumps(state))
+        return {**named, **generators}, json.loads(json.dumps(state))
 
     def _data_at(self, number: int) -> OuterData:
         """The data of an outer step, the same as before if it was begun before."""
         data = self._library.data_at(number)
-        found = content_hash(*first_tensors(data))
-        kept = self._fingerprints.setdefault(str(number), found)
-        if kept != found:
-            raise ValueError(
-                f"the first minibatch of outer step {number}, or its validation data, is not what "
-                "it was when the search was saved: give the same data in the same order (a loader "
-                "that shuffles needs a generator with a seed)"
-            )
+        for name, found in self._library.fingerprints(data, number).items():
+            if self._fingerprints.setdefault(name, found) != found:
+                raise ValueError(
+                    f"{name} changed since the search was saved: give the same data in the same "
+                    "order (a loader that shuffles needs a generator with a seed)"
+                )
         return data
 
     def _about(self) -> SearchAbout:
@@ -389,10 +406,10 @@ def _warn(step: OuterStep) -> None:
     """Say what was not a finite number: such a value is not learned from."""
     texts = list(step.complaints) if step.diverged_step is None else ["training diverged"]
     if step.doubts is not None:
-        warnings.warn(f"outer step {step.number}: {step.doubts}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"outer step {step.number}: {step.doubts}", RuntimeWarning, stacklevel=5)
     if texts:
         more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
-        warnings.warn(f"outer step {step.number}: {texts[0]}{more}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"outer step {step.number}: {texts[0]}{more}", RuntimeWarning, stacklevel=5)
 
 
 def _outer_options(

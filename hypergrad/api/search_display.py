@@ -28,7 +28,7 @@ class SearchDisplay:
     def begin(self, number: int, count: int, horizon: int) -> None:
         """An inner run begins: of which outer step, of how many at most, for how many steps."""
         self._horizon = horizon
-        self._bar.add_task(f"outer step {number + 1}/{count}", total=horizon)
+        self._bar.add_task(f"outer step {number + 1}/{count}", total=horizon, step="")
 
     def step(self, step: int, back: int, others: int) -> None:
         """So many steps are done, there and back; of which further trajectory, from 1."""

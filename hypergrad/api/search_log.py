@@ -94,5 +94,8 @@ class SearchLog:
         """Return the newest checkpoint that was kept, as `checkpoint` was given it, or None."""
         return None
 
+    def broken_off(self, error: BaseException) -> None:
+        """Something broke an outer step off: Ctrl-C, or an error of the log or the module."""
+
     def end(self, reason: str) -> None:
         """The search has ended; empty if all outer steps were taken."""

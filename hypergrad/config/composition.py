@@ -80,6 +80,8 @@ def load(text: str) -> RunConfig:
     from yaml import YAMLError
 
     remedy = "restore .hydra/config.yaml, or start a new run"
+    if text.startswith("made_by:"):
+        raise ConfigError("a script made this run, and goes on with it: Search.resume()")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
         if missing := sorted(OmegaConf.missing_keys(merged)):  # of a file that was cut short

@@ -11,10 +11,13 @@ from hypergrad.core.rules.learned_for import LearnedFor
 from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.core.schedule_file import Origin
 from hypergrad.drivers.inner_optimizer import inner_optimizer
+from hypergrad.drivers.run_folder import is_of_a_script
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.provenance import first_recorded
 
 __all__ = ["exported"]
+
+ACCURACY = "validation_accuracy"
 
 
 def exported(run: RunDirectory, seed: int | None = None) -> Schedule:
@@ -39,8 +42,14 @@ def exported(run: RunDirectory, seed: int | None = None) -> Schedule:
             f"{run.path} holds no schedule"
             + (" yet" if seed is None else f" of seed {seed}: there are {found or 'none'}")
         )
-    entry = max(chosen, key=lambda entry: entry["validation_accuracy"])
-    config, schedule = load(run.config_text()), schedule_in(entry)
+    entry = max(chosen, key=lambda entry: entry[ACCURACY])
+    schedule = schedule_in(entry)
+    if is_of_a_script(run):
+        seen = {name: entry.get(name) for name in ("outer_step", "validation_loss", ACCURACY)}
+        commit = _text(first_recorded(run, "git_commit"))
+        origin = Origin(**seen, network=run.read_summary()["settings"]["model"], commit=commit)
+        return Schedule(schedule, schedule.bases, schedule.learned_for, origin)
+    config = load(run.config_text())
     known = _learned_for(run, config, schedule.learned_for)
     return Schedule(schedule, schedule.bases, known, _origin(run, config, entry))
 
@@ -72,7 +81,7 @@ def _origin(run: RunDirectory, config: RunConfig, entry: Mapping) -> Origin:
         seeds=tuple(config.seeds),
         outer_step=entry.get("outer_step"),
         validation_loss=entry.get("validation_loss"),
-        validation_accuracy=entry["validation_accuracy"],
+        validation_accuracy=entry[ACCURACY],
         retrained_test_accuracy=retrained[0] if retrained else None,
         data=config.data.name,
         data_fingerprint=_text(first_recorded(run, "data_fingerprint")),

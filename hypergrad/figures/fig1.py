@@ -14,7 +14,15 @@ from matplotlib.ticker import MaxNLocator
 from hypergrad.figures import caption, style
 from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale, log_scale, needs_log
 from hypergrad.figures.curves import MOST_ENTRIES
-from hypergrad.figures.fig1_data import ACCURACY, Figure1Data, Final, Line, figure_1_data
+from hypergrad.figures.fig1_data import (
+    ACCURACY,
+    VALIDATION_LOSS,
+    Figure1Data,
+    Final,
+    Line,
+    accuracy_of,
+    figure_1_data,
+)
 from hypergrad.figures.run_data import RunRecord, floats
 
 _ROW, _AROUND = 2.1, 0.8  # inches: a row of panels; legend and caption
@@ -59,7 +67,10 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
             axes.xaxis.set_major_formatter(style.tick_format())
             axes.set_xlabel("epoch")
         style.letter_panel(axes, style.letter_of(place))
-        if panel == ACCURACY:
+        if panel == ACCURACY and accuracy_of(record) == VALIDATION_LOSS:
+            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            axes.set_ylabel("validation loss")
+        elif panel == ACCURACY:
             _finish_accuracy(axes, lines, data.finals, horizon)
         else:
             _finish_schedule(axes, lines, panel, data.held.get(panel, 0.0))

@@ -14,6 +14,7 @@ from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 RETRAINED = ("ours_retrained", "hd_retrained", "sgd", "start")
 ACCURACY = "test_accuracy"
+VALIDATION_LOSS = "validation_loss"
 MAX_POINTS = 500
 
 
@@ -164,7 +165,8 @@ def _block_means(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _accuracies(record: RunRecord, seed: int) -> list[Line]:
-    lines = []
+    """Test accuracies; of a run without a test set, validation losses."""
+    lines, seen = [], accuracy_of(record)
     for method in ("ours", "hd"):
         rows = where(record.inner, seed=seed, method=method)
         for outer_step in np.unique(integers(rows, "outer_step")):
@@ -172,9 +174,15 @@ def _accuracies(record: RunRecord, seed: int) -> list[Line]:
             step = int(outer_step) if method == "ours" else None
             best = step is not None and step == record.best_outer_step.get(seed)
             diverged = ~np.isfinite(floats(line, "train_loss"))
-            points = floats(line, "epoch"), floats(line, "test_accuracy")
+            points = floats(line, "epoch"), floats(line, seen)
             lines.append(Line(ACCURACY, method, step, best, *points, diverged))
     return lines
+
+
+def accuracy_of(record: RunRecord) -> str:
+    """Return the column that the last panel draws: test accuracy, where there is a test set."""
+    tested = bool(np.isfinite(floats(record.inner, ACCURACY)).any())
+    return ACCURACY if tested or record.inner.empty else VALIDATION_LOSS
 
 
 def _final(record: RunRecord, method: str) -> Final | None:
