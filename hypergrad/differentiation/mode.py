@@ -52,13 +52,14 @@ class StepSeconds(NamedTuple):
     forward: float
     back: float
 
-    def reverse(self, retaken: float = 0.0) -> float:
+    def reverse(self, retaken: float = 0.0, kept: float = 0.0) -> float:
         """Return a step there and back.
 
         Args:
             retaken: Share of the steps that are taken again.
+            kept: Share of the steps whose graph is kept: their gradient is not taken again.
         """
-        return (1 + retaken) * self.train + self.back
+        return (1 + retaken) * self.train + max(self.back - kept * self.train, 0.0)
 
 
 def step_seconds(

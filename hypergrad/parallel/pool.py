@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from joblib import Parallel, delayed
+from joblib.executor import get_memmapping_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import LokyBackend
 
@@ -28,6 +29,9 @@ from hypergrad.parallel.worker import (
 from hypergrad.runs.interrupt import Interrupt
 
 __all__ = ["spread"]
+
+IDLE = 300  # seconds that a worker without tasks stays, as joblib has it
+_OF_THREADS = ("prefer", "require", "idle_worker_timeout")  # options of no process
 
 
 def spread(
@@ -80,7 +84,7 @@ def spread(
         executor.jobs,
         backend=backend,
         return_as="generator_unordered",
-        pre_dispatch="n_jobs",
+        pre_dispatch=executor.jobs,
         max_nbytes=None,  # no arrays in shared files
     )
     try:
@@ -118,6 +122,25 @@ class _Processes(LokyBackend):
     """Processes of this machine."""
 
     grace = 0.0
+
+    def configure(
+        self, n_jobs: int = 1, parallel: Parallel | None = None, **options: object
+    ) -> int:
+        """Have a process even for one worker, whose tasks joblib would do in this one."""
+        if n_jobs > 1:
+            return super().configure(n_jobs, parallel, **options)
+        assert parallel is not None
+        kept = {name: value for name, value in options.items() if name not in _OF_THREADS}
+        self._workers = get_memmapping_executor(
+            1,
+            timeout=IDLE,
+            env=self._prepare_worker_env(n_jobs=1),
+            context_id=parallel._id,
+            **self.backend_kwargs,
+            **kept,
+        )
+        self.parallel = parallel
+        return 2  # what joblib would not do itself
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         workers: Any = self._workers
