@@ -123,8 +123,9 @@ def _kept_graphs(
 
 
 def _batch(config: RunConfig, data: Dataset) -> tuple[Tensor, Tensor]:
+    """A minibatch in memory of its own, as in a run: a view would keep all images."""
     size = config.method.batch_size
-    return data.train.images[:size], data.train.labels[:size]
+    return data.train.images[:size].clone(), data.train.labels[:size].clone()
 
 
 def with_mode(config: RunConfig, data: Dataset, model: FlatModel) -> tuple[RunConfig, str]:

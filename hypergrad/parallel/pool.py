@@ -31,7 +31,6 @@ from hypergrad.runs.interrupt import Interrupt
 __all__ = ["spread"]
 
 IDLE = 300  # seconds that a worker without tasks stays, as joblib has it
-_OF_THREADS = ("prefer", "require", "idle_worker_timeout")  # options of no process
 
 
 def spread(
@@ -84,7 +83,7 @@ def spread(
         executor.jobs,
         backend=backend,
         return_as="generator_unordered",
-        pre_dispatch=executor.jobs,
+        pre_dispatch=str(executor.jobs),
         max_nbytes=None,  # no arrays in shared files
     )
     try:
@@ -124,23 +123,28 @@ class _Processes(LokyBackend):
     grace = 0.0
 
     def configure(
-        self, n_jobs: int = 1, parallel: Parallel | None = None, **options: object
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,  # noqa: ANN401 (joblib's)
+        prefer: str | None = None,
+        require: str | None = None,
+        idle_worker_timeout: float | None = None,
+        **options: Any,  # noqa: ANN401 (joblib's)
     ) -> int:
         """Have a process even for one worker, whose tasks joblib would do in this one."""
         if n_jobs > 1:
-            return super().configure(n_jobs, parallel, **options)
-        assert parallel is not None
-        kept = {name: value for name, value in options.items() if name not in _OF_THREADS}
+            given = prefer, require, idle_worker_timeout
+            return super().configure(n_jobs, parallel, *given, **options)
         self._workers = get_memmapping_executor(
             1,
-            timeout=IDLE,
+            timeout=idle_worker_timeout or IDLE,
             env=self._prepare_worker_env(n_jobs=1),
             context_id=parallel._id,
             **self.backend_kwargs,
-            **kept,
+            **options,
         )
         self.parallel = parallel
-        return 2  # what joblib would not do itself
+        return 2  # anything but one, which joblib would do itself
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         workers: Any = self._workers
