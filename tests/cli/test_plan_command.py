@@ -71,7 +71,7 @@ def test_every_line_fits_a_terminal(
 def test_every_line_fits_a_terminal_however_long_it_takes(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = StepSeconds(123.4, 45678.9, 34567.8)
+    slow = StepSeconds(123.4, 45678.9, 34567.8, 234.5)
     monkeypatch.setattr(probe, "step_seconds", lambda *_, **__: slow)
     answer = call("plan", "quickstart", FREE, "threads=1", "epochs=20000", "reverse.memory_gb=30")
     assert answer.code == 0, answer.err

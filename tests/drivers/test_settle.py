@@ -18,7 +18,7 @@ from hypergrad.runs.directory import RunDirectory
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[StepSeconds]:
     """What a probe finds: the last one in the list."""
-    found = [StepSeconds(1.0, 5.0, 2.0)]
+    found = [StepSeconds(1.0, 5.0, 2.0, 1.0)]
     monkeypatch.setattr(probe, "step_seconds", lambda *_, **__: found[-1])
     return found
 
@@ -53,9 +53,9 @@ def test_the_faster_mode_is_taken_where_it_can(
 
 def test_the_slower_mode_is_not(steps: list[StepSeconds]) -> None:
     states_alone = "method.clip_products=null", "reverse.keep_graphs=false"
-    steps.append(StepSeconds(1.0, 2.5, 2.0))
+    steps.append(StepSeconds(1.0, 2.5, 2.0, 1.0))
     assert mode_of(*states_alone)[0] == "forward"
-    steps.append(StepSeconds(1.0, 3.5, 2.0))
+    steps.append(StepSeconds(1.0, 3.5, 2.0, 1.0))
     assert mode_of(*states_alone)[0] == "reverse"
     # Few states: nearly every step is taken again.
     assert mode_of(*states_alone, "reverse.memory_gb=2.6e-5")[0] == "forward"
@@ -64,12 +64,12 @@ def test_the_slower_mode_is_not(steps: list[StepSeconds]) -> None:
 def test_the_noise_of_a_probe_does_not_decide(steps: list[StepSeconds]) -> None:
     states_alone = "method.clip_products=null", "reverse.keep_graphs=false"
     for forward, mode in ((3.3, "forward"), (3.4, "reverse")):  # reverse mode takes 3.0
-        steps.append(StepSeconds(1.0, forward, 2.0))
+        steps.append(StepSeconds(1.0, forward, 2.0, 1.0))
         assert mode_of(*states_alone)[0] == mode
 
 
 def test_a_graph_that_is_kept_is_a_gradient_less(steps: list[StepSeconds]) -> None:
-    steps.append(StepSeconds(1.0, 2.5, 2.0))
+    steps.append(StepSeconds(1.0, 2.5, 2.0, 1.0))
     mode, remark = mode_of("method.clip_products=null")
     assert mode == "reverse"  # 2.0, not 3.0
     assert "all 10 states, 10 graphs" in remark
@@ -117,7 +117,7 @@ def test_what_was_settled_is_kept_by_a_resume(
         "method.mode=reverse",
     ]
     assert "threads=1: tried" in capsys.readouterr().err
-    steps.append(StepSeconds(1.0, 1.5, 2.0))  # would choose otherwise now
+    steps.append(StepSeconds(1.0, 1.5, 2.0, 1.0))  # would choose otherwise now
     assert prepare(kept).config.method.mode == "reverse"
 
 

@@ -45,7 +45,7 @@ def test_the_mode_is_probed_with_the_threads_that_the_run_will_have(
 
     def step_seconds(*_: object, **__: object) -> StepSeconds:
         seen.append(torch.get_num_threads())
-        return StepSeconds(1.0, 5.0, 2.0)
+        return StepSeconds(1.0, 5.0, 2.0, 1.0)
 
     monkeypatch.setattr(probe, "step_seconds", step_seconds)
     monkeypatch.setattr(threads, "fastest_threads", lambda step, most: (1, f"tried {most}"))
