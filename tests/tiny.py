@@ -28,6 +28,18 @@ OVERRIDES = [
     "checkpoint_seconds=0.02",
 ]
 
+# The source of a network that draws random numbers, to be written beside a run.
+DROPOUT = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, shape, classes):
+        channels, height, width = shape
+        inner = nn.Linear(channels * height * width, 8)
+        super().__init__(nn.Flatten(), inner, nn.Dropout(0.5), nn.Linear(8, classes))
+"""
+
 
 class Watcher:
     """Records what it is told, and calls `on_step` with the number of steps so far."""

@@ -1,7 +1,7 @@
 """`hypergrad plan`: steps, minutes and memory of a run in every mode, from a probe of seconds."""
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +10,8 @@ from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 
 __all__ = ["show_plan"]
+
+WIDTH = 80
 
 
 def show_plan(experiment: str, overrides: Sequence[str]) -> int:
@@ -28,35 +30,34 @@ def show_plan(experiment: str, overrides: Sequence[str]) -> int:
     config, _ = configs.compose(experiment, overrides)
     if config.is_multirun or config.driver != "learn" or config.method.name == "hd":
         raise ConfigError(f"{experiment} learns no schedule by itself: run it with --dry-run")
-    import torch
-
     from hypergrad.drivers.context import computing, make_model, prepare
     from hypergrad.drivers.modes import ModeCost, mode_costs
-    from hypergrad.drivers.probe import horizon_of, predicted_seconds, probe, states, training_step
-    from hypergrad.drivers.threads import fastest_threads
+    from hypergrad.drivers.probe import horizon_of, predicted_seconds, probe, states
+    from hypergrad.drivers.threads import with_threads
 
     context = prepare(config)
     config, data = context.config, context.data
     model = make_model(config, data, config.seed)
-    if config.threads == "auto" and context.device.type == "cpu":
-        threads, _ = fastest_threads(training_step(config, data, model), torch.get_num_threads())
-        config = replace(config, threads=str(threads))
+    config, _ = with_threads(config, data, model)
     with computing(config):
         found = probe(config, data, model)
     horizon = horizon_of(config, len(data.train))
     costs = dict(mode_costs(config, data, model, found))
-    if isinstance(costs["reverse"], ModeCost):
-        size = costs["reverse"].bytes / (states(config, len(data.train), model, 1e9).states + 2)
-        few = ((2 * horizon) ** 0.5 + 3) * size / 1e9
+    reverse = costs["reverse"]
+    if isinstance(reverse, ModeCost):
+        every = states(config, len(data.train), model, 1e9)
+        few = ((2 * horizon) ** 0.5 + 3) * every.bytes / (every.states + 2) / 1e9
         costs["reverse, few states"] = mode_costs(config, data, model, found, few)["reverse"]
-    count = int(costs["forward"].note.split()[0]) if isinstance(costs["forward"], ModeCost) else 0
     outer = sum(run.method == "ours" for run in context.plan.runs)
-    print(
+    _say(
         f"{config.experiment}: {config.model.name} with {context.parameters:,} parameters on "
-        f"{data.name}\n{len(config.seeds)} seeds, {outer} outer steps, {horizon:,} inner steps "
-        f"each; a training step takes {found.steps.train * 1e3:.3g} ms (threads={config.threads})"
+        f"{data.name}"
     )
+    _say(f"{len(config.seeds)} seeds, {outer} outer steps, {horizon:,} inner steps each")
+    _say(f"G, a training step, takes {found.steps.train * 1e3:.3g} ms (threads={config.threads})")
     table = Table("mode", "minutes", "a step", "memory", "")
+    for column in table.columns[:4]:
+        column.no_wrap = True
     for column in table.columns[1:4]:
         column.justify = "right"
     for mode, cost in costs.items():
@@ -72,13 +73,22 @@ def show_plan(experiment: str, overrides: Sequence[str]) -> int:
             f"{cost.bytes / 1e6:,.0f} MB",
             cost.note,
         )
-    Console().print(table)
-    print("* as configured; G: a training step. Minutes of computing, all methods and seeds")
-    each = (found.steps.forward - found.steps.train) / max(count, 1)
-    if count and each > 0:
-        print(
-            f"forward mode takes {5 * model.theta().nbytes / 1e6:.2g} MB and "
-            f"{each / found.steps.train:.2f} G more for each further value, reverse mode nothing: "
-            f"level at {found.steps.back / each:.0f} values"
-        )
+    console = Console()
+    console.print(table, width=min(WIDTH, console.width))
+    _say("* as configured. Minutes are of computing, of all methods and seeds")
+    forward = costs["forward"]
+    if isinstance(forward, ModeCost) and isinstance(reverse, ModeCost):
+        count = int(forward.note.split()[0])
+        each = (forward.seconds - found.steps.train) / count
+        if each > 0:
+            level = (reverse.seconds - found.steps.train) / each
+            _say(
+                f"forward mode takes {forward.bytes / count / 1e6:.2g} MB and "
+                f"{each / found.steps.train:.2f} G more for each further value, reverse mode "
+                f"nothing: level at {level:.0f} values"
+            )
     return 0
+
+
+def _say(text: str) -> None:
+    print(textwrap.fill(text, WIDTH))

@@ -93,20 +93,22 @@ def _sweep(
     experiment: str, overrides: Sequence[str], command: Sequence[str], *, dry_run: bool
 ) -> int:
     """Run every member of a sweep, `jobs=N` of them at once, or only show what each costs."""
+    from hypergrad.drivers.member_pool import Pool
     from hypergrad.drivers.members import compose_sweep, split_pool
 
     typed, own = split_pool(overrides)
+    pool = Pool().having(typed)
     whole = compose_sweep(experiment, own)
+    pool.check(member.config.threads for member in whole.members)
     if dry_run:
         for member in whole.members:
             print(f"{member.name}: {experiment} {' '.join(member.overrides)}", file=sys.stderr)
             _show_cost(experiment, member.overrides)
         return 0
-    from hypergrad.drivers.member_pool import Pool
     from hypergrad.drivers.multirun import start_multirun
 
     whole = whole._replace(overrides=list(overrides))
-    return start_multirun(whole, command, Pool().having(typed), sweep=True)
+    return start_multirun(whole, command, pool, sweep=True)
 
 
 def _resume(
@@ -150,7 +152,9 @@ def _grow(
     """Go on with a search that has got more seeds, candidates, budget or processes."""
     typed = [*run.overrides(), *overrides]
     grown, text = configs.compose(config.experiment, typed)
-    if settings_without(grown, GROWING) != settings_without(config, GROWING):
+    settled = {"threads": grown.threads, "method.mode": grown.method.mode}
+    may = [*GROWING, *(key for key, value in settled.items() if value == "auto")]
+    if settings_without(grown, may) != settings_without(config, may):
         raise ConfigError(
             f"{' '.join(overrides)}: a search that has begun can change {', '.join(GROWING)} "
             "alone; start a new one"

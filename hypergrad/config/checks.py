@@ -4,7 +4,6 @@ A rule says what is wrong with a value, or None: `batch_size: Annotated[int, at_
 """
 
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
@@ -18,7 +17,6 @@ __all__ = [
     "at_least",
     "between",
     "check",
-    "cores",
     "distinct",
     "matches",
     "not_negative",
@@ -108,13 +106,6 @@ def distinct(values: Sequence[object]) -> str | None:
         return "is empty: name some, each once"
     repeated = len(set(values)) < len(values)
     return "names one twice: name some, each once" if repeated else None
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def a_budget(text: str) -> str | None:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hypergrad.config import overrides as typed
-from hypergrad.config.checks import ConfigError, cores
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.machine import check_machine
 from hypergrad.config.schema import RunConfig
 
 __all__ = ["compose", "load", "with_settings"]
 
-SPARE = 8  # threads or processes a core that somebody may have a reason for
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -59,7 +59,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
         raise ConfigError(_one_line(error)) from error
     if not isinstance(config, RunConfig):
         raise ConfigError(f"{folder / 'config.yaml'} does not start from `schema`: restore it")
-    _check_machine(config)
+    check_machine(config.threads, config.jobs, config.executor)
     return config, OmegaConf.to_yaml(composed)
 
 
@@ -91,19 +91,6 @@ def load(text: str) -> RunConfig:
         raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
     assert isinstance(config, RunConfig)
     return config
-
-
-def _check_machine(config: RunConfig) -> None:
-    """Refuse more threads or processes than this machine could ever make use of.
-
-    A run that is resumed elsewhere keeps its own.
-    """
-    most = SPARE * cores()
-    threads = 1 if config.threads == "auto" else int(config.threads)
-    asked = {"threads": threads, "jobs": config.jobs if config.executor == "local" else 1}
-    for key, number in asked.items():
-        if number > most:
-            raise ConfigError(f"{key}={number}: this machine has {cores()} cores; {most} at most")
 
 
 def with_settings(text: str, settings: Mapping[str, object]) -> str:

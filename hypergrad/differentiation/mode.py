@@ -22,7 +22,7 @@ from hypergrad.differentiation.checkpointing import checkpoint_plan, state_bytes
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.recursion import Tangents, advance
 from hypergrad.differentiation.reverse import ReverseOptions
-from hypergrad.differentiation.reverse_step import reverse_step
+from hypergrad.differentiation.reverse_step import can_fuse, reverse_step, taken_step
 
 __all__ = [
     "StepSeconds",
@@ -46,19 +46,22 @@ class StepSeconds(NamedTuple):
         train: Of plain training.
         forward: In forward mode, with as many tangents as live on average.
         back: Of the way back in reverse mode.
+        there: Of training as reverse mode does it, the gradient taken as on the way back.
     """
 
     train: float
     forward: float
     back: float
+    there: float
 
-    def reverse(self, retaken: float = 0.0) -> float:
+    def reverse(self, retaken: float = 0.0, kept: float = 0.0) -> float:
         """Return a step there and back.
 
         Args:
             retaken: Share of the steps that are taken again.
+            kept: Share of the steps whose graph is kept: their gradient is not taken again.
         """
-        return (1 + retaken) * self.train + self.back
+        return (1 + retaken) * self.there + max(self.back - kept * self.there, 0.0)
 
 
 def step_seconds(
@@ -117,7 +120,9 @@ def step_seconds(
     back = one_row = _back(chunks, *same)
     if rows:
         back = whole * one_row + rows * (_back(2 * chunks, *same) - one_row)
-    return StepSeconds(train, max(forward, train), back)
+    fused = can_fuse(model, theta, batch, named)
+    there = median_seconds(lambda: taken_step(*same, 0, fused=fused))
+    return StepSeconds(train, max(forward, train), back, there)
 
 
 def faster_options(

@@ -24,6 +24,7 @@ from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.drivers.modes import with_mode
+from hypergrad.drivers.threads import with_threads
 from hypergrad.models import build, resolve
 
 __all__ = ["RunContext", "computing", "make_model", "prepare"]
@@ -100,9 +101,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         values = check_loss(model, bound, start, model.theta(), batch)
         remarks: tuple[str, ...] = ()
         if config.method.mode == "auto":
-            source = model.random_source(batch, values)
-            config, why = with_mode(config, data, model, source)
-            remarks = (why,) if config.driver == "learn" else ()
+            config, remarks = _with_mode(config, data, model)
         if config.driver == "hypervariance" or config.method.mode == "reverse":
             check_reversible(model, model.theta(), batch, bound, start)
         elif config.driver == "learn":
@@ -119,6 +118,18 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
         )
     return RunContext(config, data, device, layout, model.size, remarks)
+
+
+def _with_mode(
+    config: RunConfig, data: Dataset, model: FlatModel
+) -> tuple[RunConfig, tuple[str, ...]]:
+    """Settle the mode, by what steps take with the threads that the run will have."""
+    if config.driver != "learn":
+        return with_mode(config, data, model)[0], ()
+    config, remarks = with_threads(config, data, model)
+    with computing(config):
+        config, why = with_mode(config, data, model)
+    return config, (*remarks, why)
 
 
 def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:

@@ -1,5 +1,6 @@
 """What a run is going to do, before it does it: inner runs, steps, memory."""
 
+import math
 from typing import NamedTuple
 
 from hypergrad.config.schema import RunConfig
@@ -9,7 +10,15 @@ from hypergrad.drivers.batching import outer_options
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, learned_at
 from hypergrad.drivers.search.candidates import count_of
 
-__all__ = ["RETRAININGS", "Plan", "PlannedRun", "plan", "plan_hypervariance", "plan_search"]
+__all__ = [
+    "RETRAININGS",
+    "Plan",
+    "PlannedRun",
+    "plan",
+    "plan_hypervariance",
+    "plan_search",
+    "tasks_of",
+]
 
 MANY = 1_000_000  # trials: a plan beyond that is none
 RETRAININGS = ("ours_retrained", "hd_retrained", "sgd", "start")
@@ -178,6 +187,24 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
     runs = [PlannedRun(search.kind, 0, steps, cost)] * min(trials, MANY)
     runs.append(PlannedRun("final", 0, config.epochs * (n_train // method.batch_size), 1.0))
     return Plan(runs, 0, note)
+
+
+def tasks_of(config: RunConfig, layout: Plan) -> float:
+    """Return into how many tasks a run divides among processes; infinite if time ends a search.
+
+    Args:
+        config: The run's configuration.
+        layout: Its plan.
+    """
+    if config.driver == "hypervariance":
+        return config.repeats * len(layout.runs)
+    if config.driver != "search":
+        return 1
+    allowance = config.allowance
+    trials: float = len(layout.runs) - 1
+    if allowance is not None and allowance.unit == "seconds":
+        trials = count_of(config) or math.inf
+    return trials * len(config.seeds)
 
 
 def _step_cost(config: RunConfig, outer_step: int, again: float) -> tuple[float, float]:

@@ -1,10 +1,11 @@
 """Where the members of a multi-run are run: here, in processes, or over a Ray cluster."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from hypergrad.config.checks import ConfigError
+from hypergrad.config.machine import check_machine
 from hypergrad.parallel.worker import Executor
 
 __all__ = ["Pool"]
@@ -42,8 +43,30 @@ class Pool(NamedTuple):
             raise ConfigError(f"gpus={gpus}: give a share of one GPU, or whole ones")
         pool = Pool(int(jobs), typed.get("executor", self.executor), float(gpus))
         pool.of(threads=None)  # checks the rest
+        if typed:
+            check_machine("auto", pool.jobs, pool.executor)
         return pool
 
-    def of(self, threads: int | None) -> Executor:
-        """Return the executor of processes that compute with so many threads."""
-        return Executor(self.executor, self.jobs, self.gpus, threads, GRACE)
+    def check(self, threads: Iterable[str]) -> None:
+        """Refuse more threads in all processes together than this machine could make use of.
+
+        Args:
+            threads: Of each member, as configured.
+
+        Raises:
+            ConfigError: Naming both settings.
+        """
+        for each in dict.fromkeys(threads):
+            check_machine(each, self.jobs, self.executor)
+
+    def of(self, threads: int | None, members: int | None = None) -> Executor:
+        """Return the executor of processes that compute with so many threads.
+
+        Args:
+            threads: Of each.
+            members: How many there are to run, if that is known: no more processes start here.
+        """
+        jobs = self.jobs
+        if members is not None and self.executor == "local":
+            jobs = min(jobs, members)
+        return Executor(self.executor, jobs, self.gpus, threads, GRACE)

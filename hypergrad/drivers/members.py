@@ -6,6 +6,7 @@ from itertools import product
 from typing import NamedTuple
 
 from hypergrad.config import composition as configs
+from hypergrad.config.machine import check_machine
 from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
 from hypergrad.drivers.table1 import table_members
@@ -60,6 +61,8 @@ def compose_member(name: str, experiment: str, overrides: Sequence[str]) -> Memb
     members = tuple(
         Member(own, typed, *configs.compose(experiment, typed)) for own, experiment, typed in listed
     )
+    for own in members:
+        check_machine(own.config.threads, config.jobs, config.executor)
     return Member(name, list(overrides), config, text, members)
 
 

@@ -28,7 +28,7 @@ from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
-from hypergrad.parallel.worker import WorkerLost
+from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.multirun_report import (
     NOT_ASKED,
     multirun_headline,
@@ -110,6 +110,8 @@ class MultiRun:
         self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
         self._sweep: bool = listed["sweep"]
         self._pool = Pool(**listed["pool"]).having(pool)
+        if pool:
+            self._pool.check(member.config.threads for member in self._members.values())
         self._command = list(command)
         self._member = member
         self._costs: dict[str, float] = {}  # of members that can begin
@@ -222,7 +224,7 @@ class MultiRun:
         self, members: Sequence[Member], interrupt: Interrupt, display: TaskProgress
     ) -> Iterator[tuple[str, str]]:
         """Take members to their end in several processes; yield each with what went wrong."""
-        executor = self._pool.of(threads=worker_threads(self._config) or 1)
+        executor = self._executor(members)
         left = {member.name: member for member in members}
         losses: Counter[str] = Counter()
         running: list[str] = []
@@ -258,6 +260,13 @@ class MultiRun:
                 for name in [name for name in running if losses[name] == LOSSES]:
                     del left[name]
                     yield name, f"{error}, {LOSSES} times"
+
+    def _executor(self, members: Sequence[Member]) -> Executor:
+        """Where members are run, each with the threads that it asks for or its share."""
+        asked = {member.config.threads for member in members}
+        threads = asked.pop() if len(asked) == 1 else "auto"  # one that asks for more gets it
+        jobs = self._pool.of(None, len(members)).jobs
+        return self._pool.of(worker_threads(threads, self._pool.executor, jobs) or 1, len(members))
 
     def _task(self, member: Member) -> "MemberTask":
         return MemberTask(self._run.path, member, self._command, self._sweep)
@@ -313,9 +322,10 @@ def run_member(task: MemberTask) -> str:
         if member.members:
             code = MultiRun(run, task.command, member=True).drive()
         else:
-            code = execute(prepare(member.config), run, task.command, resume=True, member=True)
+            config = configs.load(run.config_text())  # with what `auto` became when it began
+            code = execute(prepare(config), run, task.command, resume=True, member=True)
             if code == 0 and task.sweep and run.status() == "finished":
-                report(run, member.config)
+                report(run, config)
     except (RunFailed, ValueError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

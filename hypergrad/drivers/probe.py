@@ -57,7 +57,7 @@ def probe(config: RunConfig, data: Dataset, model: FlatModel) -> Probe:
         strategy=config.hvp_strategy,
         chunks=config.reverse.validation_chunks,
     )
-    found = StepSeconds(found.train + fetch, found.forward + fetch, found.back + fetch)
+    found = StepSeconds(*(seconds + fetch for seconds in found))
     seen = data.test.take(torch.arange(min(len(data.test), EVALUATION_BATCH)))
     batches, buffers = list(in_batches(seen, EVALUATION_BATCH)), model.buffers()
     evaluation = median_seconds(lambda: model.evaluate(theta, buffers, batches))

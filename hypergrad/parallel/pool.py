@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from joblib import Parallel, delayed
+from joblib.executor import get_memmapping_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import LokyBackend
 
@@ -28,6 +29,8 @@ from hypergrad.parallel.worker import (
 from hypergrad.runs.interrupt import Interrupt
 
 __all__ = ["spread"]
+
+IDLE = 300  # seconds that a worker without tasks stays, as joblib has it
 
 
 def spread(
@@ -80,7 +83,7 @@ def spread(
         executor.jobs,
         backend=backend,
         return_as="generator_unordered",
-        pre_dispatch="n_jobs",
+        pre_dispatch=str(executor.jobs),
         max_nbytes=None,  # no arrays in shared files
     )
     try:
@@ -118,6 +121,30 @@ class _Processes(LokyBackend):
     """Processes of this machine."""
 
     grace = 0.0
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,  # noqa: ANN401 (joblib's)
+        prefer: str | None = None,
+        require: str | None = None,
+        idle_worker_timeout: float | None = None,
+        **options: Any,  # noqa: ANN401 (joblib's)
+    ) -> int:
+        """Have a process even for one worker, whose tasks joblib would do in this one."""
+        if n_jobs > 1:
+            given = prefer, require, idle_worker_timeout
+            return super().configure(n_jobs, parallel, *given, **options)
+        self._workers = get_memmapping_executor(
+            1,
+            timeout=idle_worker_timeout or IDLE,
+            env=self._prepare_worker_env(n_jobs=1),
+            context_id=parallel._id,
+            **self.backend_kwargs,
+            **options,
+        )
+        self.parallel = parallel
+        return 2  # anything but one, which joblib would do itself
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         workers: Any = self._workers

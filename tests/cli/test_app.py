@@ -323,29 +323,6 @@ def test_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plan_tells_what_each_mode_takes(call: Call, tmp_path: Path) -> None:
-    common = "quickstart", "scale=smoke", "threads=1", f"outputs={tmp_path}"
-    answer = call("plan", *common, "method.clip_products=null")
-    assert answer.code == 0
-    lines = [" ".join(line.replace("│", " ").split()) for line in answer.out.splitlines()]
-    assert lines[0] == "quickstart: mlp with 8,970 parameters on digits"
-    assert lines[1].startswith("1 seeds, 3 outer steps, 22 inner steps each; a training step takes")
-    modes = [line for line in lines if " G " in line and " MB " in line and line[:1] in "fr"]
-    assert [line.split()[0] for line in modes] == ["forward", "reverse", "reverse,", "forward"]
-    assert max(map(len, answer.out.splitlines())) <= 110
-    assert "all 22 states" in answer.out
-    assert "* as configured" in answer.out
-    answer = call("plan", *common)
-    assert "c_HZ (method.clip_products) has no" in answer.out
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_plan_is_of_one_run_that_learns(call: Call) -> None:
-    answer = call("plan", "baselines/digits")
-    assert answer.code == 2
-    assert "run it with --dry-run" in answer.err
-
-
 def test_cfg_job_prints_yaml(call: Call) -> None:
     import yaml
 

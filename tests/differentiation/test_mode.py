@@ -70,7 +70,7 @@ def test_many_values_are_tried_at_a_few_and_cost_in_proportion() -> None:
 def test_few_values_or_random_numbers_take_forward_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = digits_problem("mlp", hidden=8)
     many, few = sgd_schedule((0.1,) * 64, (), ()), sgd_schedule((0.1,), (0.5,), ())
-    monkeypatch.setattr(mode, "step_seconds", lambda *_, **__: StepSeconds(1.0, 9.0, 2.0))
+    monkeypatch.setattr(mode, "step_seconds", lambda *_, **__: StepSeconds(1.0, 9.0, 2.0, 1.0))
 
     def chosen(model: FlatModel, schedule: object, horizon: int = 200) -> type:
         bound = InnerOptimizer().bind(model, schedule)  # type: ignore[arg-type]
@@ -81,11 +81,12 @@ def test_few_values_or_random_numbers_take_forward_mode(monkeypatch: pytest.Monk
     assert chosen(problem.model, few) is ForwardOptions
     layers = nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 10)
     assert chosen(FlatModel(nn.Sequential(*layers).double()), many) is ForwardOptions
-    monkeypatch.setattr(mode, "step_seconds", lambda *_, **__: StepSeconds(1.0, 5.0, 2.0))
+    monkeypatch.setattr(mode, "step_seconds", lambda *_, **__: StepSeconds(1.0, 5.0, 2.0, 1.0))
     assert chosen(problem.model, many) is ForwardOptions  # not twice as fast
 
 
 def test_steps_taken_again_count() -> None:
-    found = StepSeconds(1.0, 5.0, 2.0)
-    assert found.reverse() == 3.0
-    assert found.reverse(0.5) == 3.5
+    found = StepSeconds(1.0, 5.0, 2.5, 1.5)
+    assert found.reverse() == 4.0
+    assert found.reverse(0.5) == 4.75
+    assert found.reverse(kept=0.5) == 3.25  # a gradient less on the way back

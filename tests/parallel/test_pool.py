@@ -96,6 +96,22 @@ def test_a_task_is_taken_when_a_worker_is_free_for_it(tmp_path: Path) -> None:
     assert taken == list(range(12))
 
 
+def test_one_worker_is_a_process_too(tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(3):
+            assert len(taken) == len(list(tmp_path.glob("done-*")))
+            taken.append(number)
+            yield number
+
+    pairs = spread(square, source(), Executor(jobs=1), Interrupt(), begin, (tmp_path,))
+    assert dict(pairs) == {0: 0, 1: 1, 2: 4}
+    begun = [int(path.name.removeprefix("begun-")) for path in tmp_path.glob("begun-*")]
+    assert len(begun) == 1
+    assert begun != [os.getpid()]
+
+
 def test_a_process_begins_once_and_again_for_new_arguments(tmp_path: Path) -> None:
     for text in ("one", "one", "two"):
         list(spread(square, range(8), TWO, Interrupt(), begin, (tmp_path, text)))

@@ -85,7 +85,8 @@ class HypervarianceDriver:
         config = self._context.config
         if (config.jobs > 1 or config.executor == "ray") and len(left) > 1:
             jobs = min(config.jobs, len(left))
-            executor = Executor(config.executor, jobs, config.gpus, worker_threads(config))
+            threads = worker_threads(config.threads, config.executor, jobs)
+            executor = Executor(config.executor, jobs, config.gpus, threads)
             yield from spread(work, left, executor, self._interrupt, begin, (config,))
             return
         model = make_model(config, self._context.data, config.seed)

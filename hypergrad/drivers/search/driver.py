@@ -18,7 +18,7 @@ from hypergrad.drivers.search.selection import Chosen, choose
 from hypergrad.drivers.search.trial import Trainer, Trial, TrialResult
 from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
 from hypergrad.drivers.search.trial_store import TrialStore, name_of
-from hypergrad.drivers.threads import worker_threads
+from hypergrad.drivers.threads import worker_count, worker_threads
 from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.progress import TaskProgress
@@ -58,6 +58,7 @@ class SearchDriver:
         trial = context.plan.runs[0]
         self._planned = Spent(gradients=round(trial.steps * trial.gradients), trials=1)
         self._final_horizon = context.plan.runs[-1].steps
+        self._workers = worker_count(context.config, context.plan)
         self._progress = SearchProgress(self._config, run, self._store, display)
         self._leads = False
 
@@ -129,13 +130,13 @@ class SearchDriver:
     ) -> Iterator[tuple[list[Trial], list[TrialResult]]]:
         """Train groups of trials here, one after another, or in worker processes."""
         config = self._config
-        if config.jobs == 1 and config.executor == "local":
+        if self._workers == 1 and config.executor == "local":
             return ((trials, self._trainer.train(trials, self._tick)) for trials in groups)
         executor = Executor(
             name=config.executor,
-            jobs=config.jobs,
+            jobs=self._workers,
             gpus=config.gpus,
-            threads=worker_threads(config),
+            threads=worker_threads(config.threads, config.executor, self._workers),
         )
         return spread(work, groups, executor, self._interrupt, begin, (config,))
 

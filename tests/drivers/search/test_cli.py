@@ -48,6 +48,19 @@ def test_a_search_under_another_name_grows_and_is_of_its_column(call: Call, tmp_
     assert "grid,digits," in shown.out
 
 
+def test_a_search_grows_whatever_auto_became(call: Call, tmp_path: Path) -> None:
+    few = ("search.grid.factor=[0.1]", "search.grid.learning_rate=[0.1]", "repeats=1")
+    answer = call("baselines", "digits", *SMALL, *few, "threads=auto", f"outputs={tmp_path}")
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path)
+    assert "threads: '1'" in (run / ".hydra" / "config.yaml").read_text()
+    grown = call("baselines", "digits", "repeats=2", "--resume", run)
+    assert grown.code == 0, grown.err
+    assert len(pd.read_csv(run / "trials.csv")) == 2
+    other = call("baselines", "digits", "repeats=3", "threads=2", "--resume", run)
+    assert (other.code, "can change repeats, budget" in other.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("override", "remedy"),
     [
