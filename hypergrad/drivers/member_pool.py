@@ -68,5 +68,5 @@ class Pool(NamedTuple):
         """
         jobs = self.jobs
         if members is not None and self.executor == "local":
-            jobs = min(jobs, members)
+            jobs = max(1, min(jobs, members))
         return Executor(self.executor, jobs, self.gpus, threads, GRACE)

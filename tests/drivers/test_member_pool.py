@@ -71,6 +71,8 @@ def test_no_more_workers_start_than_there_are_members_and_they_share_the_cores(
     (run / "1_seed=1" / "summary.json").unlink()
     assert call("run", "--resume", run, "jobs=3").code == 0
     assert [(each.jobs, each.threads) for each in executors[1:]] == [(1, 6)]
+    assert call("run", "--resume", run, "jobs=3").code == 0  # nothing is left
+    assert len(executors) == 2
 
 
 def test_threads_that_are_typed_are_those_of_each_worker(
