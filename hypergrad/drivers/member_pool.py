@@ -43,18 +43,16 @@ class Pool(NamedTuple):
             raise ConfigError(f"gpus={gpus}: give a share of one GPU, or whole ones")
         pool = Pool(int(jobs), typed.get("executor", self.executor), float(gpus))
         pool.of(threads=None)  # checks the rest
-        if typed:
-            check_machine("auto", pool.jobs, pool.executor)
         return pool
 
     def check(self, threads: Iterable[str]) -> None:
-        """Refuse more threads in all processes together than this machine could make use of.
+        """Refuse more processes, or threads in all of them, than this machine could make use of.
 
         Args:
             threads: Of each member, as configured.
 
         Raises:
-            ConfigError: Naming both settings.
+            ConfigError: Naming the setting, or both.
         """
         for each in dict.fromkeys(threads):
             check_machine(each, self.jobs, self.executor)
