@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypergrad.api.improve import Improved, improve
     from hypergrad.api.learning import learn, learn_schedule, load_schedule
     from hypergrad.api.search import Search, best
     from hypergrad.api.search_log import SearchLog
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from hypergrad.core.inner_optimizer import InnerOptimizer
     from hypergrad.core.objective import Objective, accuracy, supervised
     from hypergrad.core.rules import Rule, adam, adamw, rmsprop, sgd
-    from hypergrad.core.rules.base_schedules import adamw_base, annealed, sgd_base
     from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
     from hypergrad.core.schedule import Schedule
     from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -32,15 +30,12 @@ if TYPE_CHECKING:
     from hypergrad.differentiation.result import Hypergradients
     from hypergrad.differentiation.reverse import ReverseOptions
     from hypergrad.drivers.run_folder import RunFolder
-    from hypergrad.training.improvement.planner import ImprovementOptions
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
     "accuracy",
     "adam",
     "adamw",
-    "adamw_base",
-    "annealed",
     "best",
     "Cosine",
     "ElementwiseClip",
@@ -50,9 +45,6 @@ __all__ = [
     "HypergradientDiagnostics",
     "Hypergradients",
     "hypergradients",
-    "improve",
-    "Improved",
-    "ImprovementOptions",
     "Hyperparameter",
     "InnerOptimizer",
     "learn",
@@ -71,7 +63,6 @@ __all__ = [
     "Search",
     "SearchLog",
     "sgd",
-    "sgd_base",
     "sgd_schedule",
     "supervised",
     "Vector",
@@ -83,8 +74,6 @@ _HOMES = {
     "accuracy": "core.objective",
     "adam": "core.rules",
     "adamw": "core.rules",
-    "adamw_base": "core.rules.base_schedules",
-    "annealed": "core.rules.base_schedules",
     "best": "api.search",
     "Cosine": "core.basis",
     "ElementwiseClip": "core.gradient_transforms",
@@ -94,9 +83,6 @@ _HOMES = {
     "HypergradientDiagnostics": "differentiation.diagnostics",
     "Hypergradients": "differentiation.result",
     "hypergradients": "differentiation.forward",
-    "improve": "api.improve",
-    "Improved": "api.improve",
-    "ImprovementOptions": "training.improvement.planner",
     "Hyperparameter": "core.hyperparameters",
     "InnerOptimizer": "core.inner_optimizer",
     "learn": "api.learning",
@@ -115,7 +101,6 @@ _HOMES = {
     "Search": "api.search",
     "SearchLog": "api.search_log",
     "sgd": "core.rules",
-    "sgd_base": "core.rules.base_schedules",
     "sgd_schedule": "core.rules.sgd_schedules",
     "supervised": "core.objective",
     "Vector": "core.basis",

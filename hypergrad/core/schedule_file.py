@@ -50,9 +50,8 @@ class Origin:
         seed: Of the repeat.
         seeds: Of all repeats of the run.
         outer_step: Which of the outer loop, from 0.
-        validation_loss: At the end of that training; the mean of those that it was confirmed on.
+        validation_loss: At the end of that training.
         validation_accuracy: Likewise; the metric, where it is another.
-        confirmed_on: Fresh trainings that confirmed it, which had chosen nothing before.
         retrained_test_accuracy: Of a training on the full training set with it.
         data: Name of the data.
         data_fingerprint: Of pixels and labels, hexadecimal.
@@ -70,7 +69,6 @@ class Origin:
     outer_step: int | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
-    confirmed_on: int | None = None
     retrained_test_accuracy: float | None = None
     data: str | None = None
     data_fingerprint: str | None = None
@@ -80,7 +78,7 @@ class Origin:
     commit: str | None = None
 
 
-WHOLE = ("steps", "epochs", "batch_size", "seed", "outer_step", "confirmed_on")
+WHOLE = ("steps", "epochs", "batch_size", "seed", "outer_step")
 NUMBERS = ("validation_loss", "validation_accuracy", "retrained_test_accuracy")
 
 

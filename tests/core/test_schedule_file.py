@@ -26,7 +26,7 @@ from hypergrad.core.schedule_file import FORMAT, Origin
 
 ORIGIN = Origin(
     steps=20, epochs=4, batch_size=32, seed=-3, seeds=(-3, 1), outer_step=3, validation_loss=0.1,
-    validation_accuracy=0.9, confirmed_on=5, retrained_test_accuracy=0.8, data="digits", data_fingerprint="ab",
+    validation_accuracy=0.9, retrained_test_accuracy=0.8, data="digits", data_fingerprint="ab",
     network="mlp", network_options='{"hidden": 8}', network_source=None, commit="cd",
 )  # fmt: skip
 
@@ -91,12 +91,7 @@ def test_a_file_says_what_a_person_wants_to_know(tmp_path: Path) -> None:
     assert found["bases"]["learning_rate"] == {
         "kind": "warmup",
         "share": 0.2,
-        "basis": {
-            "kind": "shaped",
-            "basis": {"kind": "hats", "count": 3},
-            "shape": {"kind": "cosine", "count": 2},
-            "values": [0.5, 0.5],
-        },
+        "basis": {"kind": "hats", "count": 3},
     }
     known = found["learned_for"]
     assert (known["kind"], known["clip"]) == ("AdamW", {"kind": "norm", "limit": 0.5})

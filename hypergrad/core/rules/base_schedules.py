@@ -15,9 +15,11 @@ from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.rules.adam import adamw
 from hypergrad.core.rules.sgd import sgd
 
-__all__ = ["adamw_base", "annealed", "sgd_base"]
+__all__ = ["HELD", "STEP_SIZE", "adamw_base", "annealed", "sgd_base"]
 
-RATE = "learning_rate"
+STEP_SIZE = "learning_rate"
+# Of plain momentum, a step's size is rate / (1 - momentum): the rate moves along to hold it.
+HELD = {"momentum": STEP_SIZE}
 FACTORS = 10  # windows of a multistep shape: milestones fall on tenths
 
 Shape = tuple[Basis, tuple[float, ...]]
@@ -116,7 +118,7 @@ def adamw_base(
 
 
 def _rate(height: float, shape: Basis | None) -> Hyperparameter:
-    return Hyperparameter(RATE, shape or annealed(), height, 0.6, "log")
+    return Hyperparameter(STEP_SIZE, shape or annealed(), height, 0.6, "log")
 
 
 def _decay(value: float) -> tuple[Hyperparameter, ...]:

@@ -119,9 +119,6 @@ class Rule:
         slots: Names of what it keeps, zero at the start.
         rate: Name of the value without which nothing moves: while it is zero the parameters stand
             still. None if there is none.
-        inertia: Name of the value `beta` for which steps along one gradient add up to
-            `rate / (1 - beta)`: to hold their size the rate moves along with it. None if there is
-            none.
         elementwise: Whether every parameter is treated alone.
         name: For messages.
         in_torch: Where PyTorch has the same optimiser; None where it has not.
@@ -131,7 +128,6 @@ class Rule:
     defaults: Mapping[str, float] = field(hash=False)
     slots: tuple[str, ...] = ()
     rate: str | None = None
-    inertia: str | None = None
     elementwise: bool = True
     name: str = "custom"
     in_torch: InTorch | None = field(default=None, hash=False)

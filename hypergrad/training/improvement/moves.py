@@ -10,11 +10,10 @@ so the gradient with respect to the moves is `E^T (dc/dx dL/dc)`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hypergrad.core.basis import Basis
 from hypergrad.core.hyperparameters import Hyperparameter
-from hypergrad.core.rules import Rule
 
 __all__ = ["Moves"]
 
@@ -26,8 +25,8 @@ class Moves:
 
     Args:
         learned: What is learned, with the base schedule as its start.
-        rule: The optimiser. What sets its rate scales a step: the ladder and the margin are theirs.
-            What sets its inertia moves the rate along.
+        step_size: Target of those that scale a step: the ladder and the margin are theirs.
+        held: Maps a target to another that moves along to hold a step's size.
 
     Attributes:
         columns: Whose each coefficient is.
@@ -41,24 +40,27 @@ class Moves:
     def __init__(
         self,
         learned: Sequence[Hyperparameter],
-        rule: Rule,
+        step_size: str,
+        held: Mapping[str, str] | None = None,
     ) -> None:
         self.columns = [each for each in learned for _ in each.coefficients]
         self.base: Vector = tuple(value for each in learned for value in each.coefficients)
         self.sizes: Vector = tuple(each.first_move for each in self.columns)
-        self._of_step = [each.target == rule.rate for each in self.columns]
+        self._of_step = [each.target == step_size for each in self.columns]
         if not any(self._of_step):
             raise ValueError(
-                f"nothing sets {rule.rate}: declare it, with the base schedule's start"
+                f"nothing sets {step_size}: declare it, with the base schedule's start"
             )
         if any(
             own and each.scale != "log"
             for own, each in zip(self._of_step, self.columns, strict=True)
         ):
-            raise ValueError(f"{rule.rate} moves by factors: declare it with scale='log'")
-        rates = [j for j, own in enumerate(self._of_step) if own]
+            raise ValueError(f"{step_size} moves by factors: declare it with scale='log'")
+        held = held or {}
         self._along = [
-            rates if each.target == rule.inertia and each.over.count == 1 else []
+            [j for j, other in enumerate(self.columns) if other.target == held.get(each.target)]
+            if each.over.count == 1
+            else []
             for each in self.columns
         ]
 

@@ -59,9 +59,8 @@ class ImprovementRun(Iterator[Taken]):
         self.result: Improvement | None = None
         self._train = train
         self._plan = plan(moves, options)
-        self._asked: Sequence[Training] = ()
+        self._asked: Sequence[Training] = next(self._plan)
         self._outcomes: list[Outcome] = []
-        self._ask(None)
         for outcome in recorded:
             if self.result is not None:
                 raise ValueError("more outcomes are recorded than this plan asks for")
@@ -85,15 +84,10 @@ class ImprovementRun(Iterator[Taken]):
         self.taken.append(Taken(training, outcome))
         self._outcomes.append(outcome)
         if len(self._outcomes) == len(self._asked):
-            self._ask(self._outcomes)
-
-    def _ask(self, outcomes: Sequence[Outcome] | None) -> None:
-        """Send outcomes to the plan, none at the start, and note what it asks for next."""
-        try:
-            self._asked = self._plan.send(outcomes)  # type: ignore[arg-type]
-        except StopIteration as end:
-            self._asked, self.result = (), end.value
-        self._outcomes = []
+            try:
+                self._asked, self._outcomes = self._plan.send(self._outcomes), []
+            except StopIteration as end:
+                self.result = end.value
 
 
 def train(

@@ -5,13 +5,12 @@ import math
 import pytest
 
 from hypergrad.core.hyperparameters import Hyperparameter
-from hypergrad.core.rules import adamw, sgd
-from hypergrad.core.rules.base_schedules import adamw_base, annealed, sgd_base
+from hypergrad.core.rules.base_schedules import HELD, STEP_SIZE, adamw_base, annealed, sgd_base
 from hypergrad.training.improvement.moves import Moves
 
 
 def moves(**given: float) -> Moves:
-    return Moves(sgd_base(**given).learned(), sgd())  # type: ignore[arg-type]
+    return Moves(sgd_base(**given).learned(), STEP_SIZE, HELD)  # type: ignore[arg-type]
 
 
 def test_the_base_is_where_it_begins() -> None:
@@ -60,7 +59,7 @@ def test_the_chain_rule_against_differences() -> None:
 
 
 def test_adamw_holds_nothing() -> None:
-    space = Moves(adamw_base().learned(), adamw())
+    space = Moves(adamw_base().learned(), STEP_SIZE)
     found = space.moved(space.base, [0.0] * 5 + [0.3, 0.3, 0.0])
     assert found[:5] == space.base[:5]
     assert found[5] == pytest.approx(1 - 0.1 * math.exp(-0.3))
@@ -68,9 +67,9 @@ def test_adamw_holds_nothing() -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match="nothing sets learning_rate"):
-        Moves([Hyperparameter("momentum")], sgd())
+        Moves([Hyperparameter("momentum")], STEP_SIZE)
     with pytest.raises(ValueError, match="scale='log'"):
-        Moves([Hyperparameter("learning_rate", 1, 0.1)], sgd())
+        Moves([Hyperparameter("learning_rate", 1, 0.1)], STEP_SIZE)
     with pytest.raises(ValueError, match="no shape 'cosin'"):
         annealed("cosin")
     with pytest.raises(ValueError, match="give tenths"):

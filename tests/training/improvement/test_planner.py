@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from hypergrad.core.budget import Budget, Spent
-from hypergrad.core.rules import sgd
-from hypergrad.core.rules.base_schedules import sgd_base
+from hypergrad.core.rules.base_schedules import HELD, STEP_SIZE, sgd_base
 from hypergrad.core.seeding import generator
 from hypergrad.training.improvement.comparison import clearly_worse, difference
 from hypergrad.training.improvement.direction import Memory
@@ -16,7 +15,7 @@ from hypergrad.training.improvement.planner import Improvement, ImprovementOptio
 from hypergrad.training.improvement.run import ImprovementRun, Taken
 from hypergrad.training.improvement.training import Outcome, Training
 
-MOVES = Moves(sgd_base().learned(), sgd())
+MOVES = Moves(sgd_base().learned(), STEP_SIZE, HELD)
 UNTRAINED = 2.3
 
 
