@@ -17,7 +17,6 @@ __all__ = [
     "Cosine",
     "Hats",
     "Linear",
-    "Shaped",
     "Vector",
     "WarmUp",
     "basis_from",
@@ -194,47 +193,6 @@ class WarmUp:
 
 
 @dataclass(frozen=True)
-class Shaped(_OfNumbers):
-    """Another basis times a fixed shape over the steps: `value_t = s_t sum_i B_ti lambda_i`.
-
-    With all coefficients equal the value has the shape itself: a schedule that one came with, which
-    the coefficients bend.
-
-    Args:
-        basis: What is learned over.
-        shape: The basis of the shape, `s_t = sum_j S_tj sigma_j`.
-        values: `sigma`.
-
-    Raises:
-        ValueError: If the shape has another number of values, or either is over vectors.
-
-    >>> half_cosine = Shaped(Windows(1), Cosine(2), (0.5, 0.5))
-    >>> [round(half_cosine.weights(step, 4)[0][1], 3) for step in range(4)]
-    [0.962, 0.691, 0.309, 0.038]
-    """
-
-    basis: Basis
-    shape: Basis
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if self.basis.size > 1 or self.shape.size > 1:
-            raise ValueError("a shape is for numbers: give each entry of a vector its own value")
-        if len(self.values) != self.shape.count:
-            raise ValueError(f"{len(self.values)} values for a shape of {self.shape.count}")
-
-    @property
-    def count(self) -> int:
-        """Functions of the basis."""
-        return self.basis.count
-
-    def weights(self, step: int, horizon: int) -> Weights:
-        """Return the weights of the basis, times the shape."""
-        height = sum(own * self.values[j] for j, own in self.shape.weights(step, horizon))
-        return tuple((i, own * height) for i, own in self.basis.weights(step, horizon))
-
-
-@dataclass(frozen=True)
 class Vector:
     """A value with several entries, each over one and the same basis.
 
@@ -381,9 +339,6 @@ def described(basis: Basis) -> dict[str, object]:
             return {"kind": "warmup", "share": share, "basis": described(inner)}
         case Vector(size, inner):
             return {"kind": "vector", "size": size, "basis": described(inner)}
-        case Shaped(inner, shape, values):
-            kept = {"basis": described(inner), "shape": described(shape)}
-            return {"kind": "shaped", **kept, "values": list(values)}
     raise ValueError(f"{basis} cannot be written down: it is code")
 
 
@@ -404,9 +359,4 @@ def basis_from(kept: Mapping) -> Basis:
             return WarmUp(kept["share"], basis_from(kept["basis"]))
         case "vector":
             return Vector(kept["size"], basis_from(kept["basis"]))
-        case "shaped":
-            values = tuple(map(float, kept["values"]))
-            return Shaped(basis_from(kept["basis"]), basis_from(kept["shape"]), values)
-    raise ValueError(
-        f"no basis {kept['kind']!r}: use windows, hats, cosine, warmup, vector or shaped"
-    )
+    raise ValueError(f"no basis {kept['kind']!r}: use windows, hats, cosine, warmup or vector")

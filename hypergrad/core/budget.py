@@ -35,12 +35,6 @@ class Spent(NamedTuple):
             self.trials + other.trials,
         )
 
-    def times(self, count: int) -> "Spent":
-        """Return what so many of the same would cost."""
-        return Spent(
-            self.seconds * count, self.gradients * count, self.products * count, self.trials * count
-        )
-
     def over(self, horizon: float) -> "Spent":
         """Return what the same trainings would cost at `horizon` times their length."""
         return Spent(

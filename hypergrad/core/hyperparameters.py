@@ -13,7 +13,7 @@ __all__ = ["SCALES", "Hyperparameter"]
 
 EDGE = 1e-15  # how near to 0 and 1 a logit scale goes
 LARGEST = 700.0
-SCALES = ("linear", "log", "logit", "complement")
+SCALES = ("linear", "log", "logit")
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,9 @@ class Hyperparameter:
         basis: Of its values; a number stands for so many windows.
         start: Its coefficients at the start, or one number for all of them.
         first_move: The first step of the outer optimiser: of the value on a linear scale, of its
-            logarithm or logit, or of minus the logarithm of its complement, on the others.
+            logarithm or logit on the others.
         scale: On which the outer optimiser moves. A coefficient stays above zero on a `log` scale,
-            in (0, 1) on a `logit` scale, below one on a `complement` scale, which moves one minus
-            the value by factors.
+            in (0, 1) on a `logit` scale.
         low: Smallest coefficient, or None.
         high: Largest coefficient, or None.
         sets: What it sets: a value of the rule, or one that the loss asks for. Its name unless
@@ -114,8 +113,6 @@ class Hyperparameter:
             return max(low, sys.float_info.min), min(high, sys.float_info.max)
         if self.scale == "logit":
             return max(low, EDGE), min(high, 1 - EDGE)
-        if self.scale == "complement":
-            return low, min(high, 1 - EDGE)
         return low, high
 
     def moved(self, value: float, by: float) -> float:
@@ -126,8 +123,6 @@ class Hyperparameter:
             value = value * math.exp(by)
         elif self.scale == "logit":
             value = 1 / (1 + (1 / value - 1) * math.exp(-by))
-        elif self.scale == "complement":
-            value = 1 - (1 - value) * math.exp(-by)
         else:
             value = value + by
         low, high = self.range
@@ -139,14 +134,4 @@ class Hyperparameter:
             return math.log(after) - math.log(before)
         if self.scale == "logit":
             return math.log(after / (1 - after)) - math.log(before / (1 - before))
-        if self.scale == "complement":
-            return math.log(1 - before) - math.log(1 - after)
         return after - before
-
-    def slope(self, value: float) -> float:
-        """Return the derivative of a coefficient with respect to its place on the scale."""
-        if self.scale == "log":
-            return value
-        if self.scale == "logit":
-            return value * (1 - value)
-        return 1 - value if self.scale == "complement" else 1.0

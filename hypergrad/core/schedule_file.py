@@ -239,26 +239,19 @@ def _basis(kept: Node, depth: int = 0) -> Basis:
     kind = found["kind"].text() if "kind" in found else ""
     if depth >= DEPTH:
         raise kept.wrong("bases nested too deeply")
-    inner = {
-        name: described(_basis(found[name], depth + 1))
-        for name in ("basis", "shape")
-        if name in found
-    }
+    inner = {"basis": _basis(found["basis"], depth + 1)} if "basis" in found else {}
     if kind == "warmup":
         kept.members(("kind", "share", "basis"))
         found["share"].number()
     elif kind == "vector":
         kept.members(("kind", "size", "basis"))
         found["size"].count()
-    elif kind == "shaped":
-        kept.members(("kind", "basis", "shape", "values"))
-        found["values"].numbers()
     else:
         kept.members(("kind", "count"))
         found["count"].count()
-    plain = {name: each.value for name, each in found.items()}
+    plain = {name: each.value for name, each in found.items() if name != "basis"}
     try:
-        return basis_from({**plain, **inner})
+        return basis_from({**plain, **({"basis": described(inner["basis"])} if inner else {})})
     except ValueError as error:
         raise kept.wrong(str(error)) from None
 

@@ -14,7 +14,7 @@ from places import ROOT
 from torch import Tensor, nn
 
 from hypergrad.core import strict_json
-from hypergrad.core.basis import Cosine, Hats, Linear, Shaped, Vector, WarmUp, Windows
+from hypergrad.core.basis import Cosine, Hats, Linear, Vector, WarmUp, Windows
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.gradient_transforms import ElementwiseClip, NormClip, Transformed
 from hypergrad.core.hyperparameters import Hyperparameter as H
@@ -49,11 +49,7 @@ def rich() -> Schedule:
     inner = InnerOptimizer(
         adamw(),
         (
-            H(
-                "learning_rate",
-                WarmUp(0.2, Shaped(Hats(3), Cosine(2), (0.5, 0.5))),
-                (1e-3, 1 / 3, 0.1),
-            ),
+            H("learning_rate", WarmUp(0.2, Hats(3)), (1e-3, 1 / 3, 0.1)),
             H("beta1", Cosine(2), (0.9, 0.01)),
             H("decay", Windows(2), 0.1, sets="weight_decay", where=is_matrix),
             H("bare", Hats(2), (0.0, 0.1), sets="weight_decay", where=is_vector, learned=False),
