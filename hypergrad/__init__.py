@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hypergrad.core.inner_optimizer import InnerOptimizer
     from hypergrad.core.objective import Objective, accuracy, supervised
     from hypergrad.core.rules import Rule, adam, adamw, rmsprop, sgd
+    from hypergrad.core.rules.move_sets import movable
     from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
     from hypergrad.core.schedule import Schedule
     from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hypergrad.differentiation.options import ForwardOptions
     from hypergrad.differentiation.result import Hypergradients
     from hypergrad.differentiation.reverse import ReverseOptions
+    from hypergrad.improve_api import ImproveOptions, Improvement, improve
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [
@@ -43,11 +45,15 @@ __all__ = [
     "Hypergradients",
     "hypergradients",
     "Hyperparameter",
+    "improve",
+    "Improvement",
+    "ImproveOptions",
     "InnerOptimizer",
     "learn",
     "learn_schedule",
     "Linear",
     "load_schedule",
+    "movable",
     "NormClip",
     "Objective",
     "OuterStep",
@@ -78,11 +84,15 @@ _HOMES = {
     "Hypergradients": "differentiation.result",
     "hypergradients": "differentiation.forward",
     "Hyperparameter": "core.hyperparameters",
+    "improve": "improve_api",
+    "Improvement": "improve_api",
+    "ImproveOptions": "improve_api",
     "InnerOptimizer": "core.inner_optimizer",
     "learn": "api",
     "learn_schedule": "api",
     "Linear": "core.basis",
     "load_schedule": "api",
+    "movable": "core.rules.move_sets",
     "NormClip": "core.gradient_transforms",
     "Objective": "core.objective",
     "OuterStep": "training.outer_loop",
