@@ -1,7 +1,6 @@
 """Schedules that hold, in one call: from a usual schedule to a better one, confirmed on fresh seeds."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +22,7 @@ from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.training.improvement.follow import Done, follow
 from hypergrad.training.improvement.interval import Interval
 from hypergrad.training.improvement.options import ImproveOptions
-from hypergrad.training.improvement.plan import Found, cap_of, improvement
+from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
 from hypergrad.training.improvement.trainer import Subject, outcome_of, untrained_loss
 from hypergrad.training.improvement.trainings import Key, Outcome, Training
 from hypergrad.training.inner_problem import InnerProblem
@@ -61,19 +60,6 @@ class Improvement:
         spent = self.found.spent
         cost = f"{spent.trials} trainings, {spent.gradients:,} gradients, {spent.products:,} products"
         return f"{gain(self.found)} ({cost}, {spent.seconds:.0f} s)"
-
-
-def gain(found: Found) -> str:
-    """Return in words what a plan has come to."""
-    if found.name == "base":
-        return "nothing better than the base was confirmed: it stays"
-    if found.loss is None or found.judged is None:
-        return "better than the base on the confirmation's seeds, which also chose it"
-    count = len(found.judged[0])
-    text = f"validation loss {found.loss} against the base on {count} fresh trainings"
-    if found.accuracy is not None and math.isfinite(found.accuracy.mean):
-        text += f", metric {found.accuracy}"
-    return text
 
 
 def improve(

@@ -24,7 +24,7 @@ from hypergrad.training.improvement.trainings import (
     capped,
 )
 
-__all__ = ["Found", "Iteration", "cap_of", "improvement"]
+__all__ = ["Found", "Iteration", "cap_of", "gain", "improvement"]
 
 DEAD = 0.9  # of the loss of an untrained network: nothing was learned
 CAP = 1.3  # of the same
@@ -172,6 +172,19 @@ def improvement(space: MoveSpace, options: ImproveOptions, cap: float) -> Asking
         ended,
         costs.spent,
     )
+
+
+def gain(found: Found) -> str:
+    """Return in words what a plan has come to."""
+    if found.name == "base":
+        return "nothing better than the base was confirmed: it stays"
+    if found.loss is None or found.judged is None:
+        return "better than the base on the confirmation's seeds, which also chose it"
+    count = len(found.judged[0])
+    text = f"validation loss {found.loss} against the base on {count} fresh trainings"
+    if found.accuracy is not None and math.isfinite(found.accuracy.mean):
+        text += f", metric {found.accuracy}"
+    return text
 
 
 def _is_dead(outcome: Outcome, cap: float) -> bool:

@@ -20,10 +20,12 @@ class Race(NamedTuple):
 
     Attributes:
         losses: Capped, of each candidate, on the keys that it was trained on.
+        metrics: Likewise.
         best: The one chosen among those that came to the end; the first on a draw.
     """
 
     losses: tuple[tuple[float, ...], ...]
+    metrics: tuple[tuple[float, ...], ...]
     best: int
 
 
@@ -51,6 +53,7 @@ def race(
         choose: By `mean` or `worst` loss.
     """
     losses: list[list[float]] = [[] for _ in candidates]
+    metrics: list[list[float]] = [[] for _ in candidates]
     running = list(range(len(candidates)))
     for number in range(count):
         if len(running) == 1:
@@ -63,14 +66,16 @@ def race(
         outcomes = yield asked
         for i, outcome in zip(running, outcomes, strict=True):
             losses[i].append(capped(outcome.loss, cap))
+            metrics[i].append(outcome.accuracy)
         leader = min(running, key=lambda i: statistics.mean(losses[i]))
         running = [
             i for i in running if i == leader or not clearly_worse(losses[i], losses[leader], cap)
         ]
-    if len(running) == 1:
-        return Race(tuple(map(tuple, losses)), running[0])
-    of = statistics.mean if choose == "mean" else max
-    return Race(tuple(map(tuple, losses)), min(running, key=lambda i: of(losses[i])))
+    best = running[0]
+    if len(running) > 1:
+        of = statistics.mean if choose == "mean" else max
+        best = min(running, key=lambda i: of(losses[i]))
+    return Race(tuple(map(tuple, losses)), tuple(map(tuple, metrics)), best)
 
 
 def clearly_worse(own: Sequence[float], leader: Sequence[float], cap: float) -> bool:
