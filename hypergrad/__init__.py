@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hypergrad.api.improve import Improvement, ImproveOptions, improve
     from hypergrad.api.learning import learn, learn_schedule, load_schedule
     from hypergrad.api.search import Search, best
     from hypergrad.api.search_log import SearchLog
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hypergrad.core.inner_optimizer import InnerOptimizer
     from hypergrad.core.objective import Objective, accuracy, supervised
     from hypergrad.core.rules import Rule, adam, adamw, rmsprop, sgd
+    from hypergrad.core.rules.move_sets import movable
     from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
     from hypergrad.core.schedule import Schedule
     from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -46,11 +48,15 @@ __all__ = [
     "Hypergradients",
     "hypergradients",
     "Hyperparameter",
+    "improve",
+    "Improvement",
+    "ImproveOptions",
     "InnerOptimizer",
     "learn",
     "learn_schedule",
     "Linear",
     "load_schedule",
+    "movable",
     "NormClip",
     "Objective",
     "OuterStep",
@@ -84,11 +90,15 @@ _HOMES = {
     "Hypergradients": "differentiation.result",
     "hypergradients": "differentiation.forward",
     "Hyperparameter": "core.hyperparameters",
+    "improve": "api.improve",
+    "Improvement": "api.improve",
+    "ImproveOptions": "api.improve",
     "InnerOptimizer": "core.inner_optimizer",
     "learn": "api.learning",
     "learn_schedule": "api.learning",
     "Linear": "core.basis",
     "load_schedule": "api.learning",
+    "movable": "core.rules.move_sets",
     "NormClip": "core.gradient_transforms",
     "Objective": "core.objective",
     "OuterStep": "training.outer_loop",

@@ -89,6 +89,36 @@ def run(
 
 
 @app.command()
+def improve(
+    context: typer.Context,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="improve_digits, improve_mnist, or any other in conf/experiment."),
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this directory.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    ] = False,
+    cfg: Annotated[
+        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
+    ] = False,
+) -> int:
+    """Improve a usual schedule, and confirm it on fresh seeds: hypergrad improve improve_digits."""
+    from hypergrad.cli import run_commands
+
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    given = list(overrides or []) if resume else ["driver=improve", *(overrides or [])]
+    example = "the experiment first, as in: hypergrad improve improve_digits seed=1"
+    return run_commands.start(experiment, given, mode, context.obj, example)
+
+
+@app.command()
 def baselines(
     context: typer.Context,
     data: Annotated[

@@ -34,7 +34,7 @@ class HyperparameterConfig:
     size: Annotated[int, at_least(1)] = 1
     start: float = 0.0
     first_move: Annotated[float, positive] = 0.1
-    scale: Annotated[str, one_of("linear", "log", "logit")] = "linear"
+    scale: Annotated[str, one_of("linear", "log", "log1m", "logit")] = "linear"
     low: float | None = None
     high: float | None = None
     sets: str | None = None

@@ -19,6 +19,7 @@ from hypergrad.config.checks import (
     one_of,
     positive,
 )
+from hypergrad.config.improve_schema import ImproveConfig
 from hypergrad.config.optimizer_schema import HyperparameterConfig, OptimizerConfig
 from hypergrad.config.search_schema import (
     BaselineConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "HvpConfig",
     "HyperparameterConfig",
     "HypervarianceConfig",
+    "ImproveConfig",
     "MethodConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -168,7 +170,7 @@ class RunConfig:
     scale: Annotated[str, one_of("full", "smoke")]
     figures: list[Figure]
     table_column: str | None
-    driver: Annotated[str, one_of("learn", "hypervariance", "search", "table")]
+    driver: Annotated[str, one_of("learn", "improve", "hypervariance", "search", "table")]
     members: dict[str, list[str]]
     seed: Annotated[int, at_least(0)]
     repeats: Count
@@ -199,6 +201,7 @@ class RunConfig:
     hypervariance: HypervarianceConfig
     hd: HypergradientDescentConfig
     baseline: BaselineConfig
+    improve: ImproveConfig
     search: SearchConfig
     table: TableConfig
 
@@ -276,9 +279,12 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             "method=unshared has a value for every inner step, so all outer steps need the same "
             "horizon: outer.first_horizons=[]"
         )
-    if learns and config.jobs > 1 and not config.members:
+    if config.driver == "improve" and len(config.improve.gate) != 2:
+        yield f"improve.gate={config.improve.gate}: give two, the lower one first"
+    alone = learns or config.driver == "improve"
+    if alone and config.jobs > 1 and not config.members:
         yield f"jobs={config.jobs}: this experiment's steps follow one another; use threads=N"
-    if learns and config.executor != "local" and not config.members:
+    if alone and config.executor != "local" and not config.members:
         yield f"executor={config.executor}: this experiment's steps follow one another; drop it"
     if config.hypervariance.windows > config.hypervariance.steps:
         yield (

@@ -13,7 +13,7 @@ __all__ = ["SCALES", "Hyperparameter"]
 
 EDGE = 1e-15  # how near to 0 and 1 a logit scale goes
 LARGEST = 700.0
-SCALES = ("linear", "log", "logit")
+SCALES = ("linear", "log", "log1m", "logit")  # log1m: the logarithm of one minus the value
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Hyperparameter:
         first_move: The first step of the outer optimiser: of the value on a linear scale, of its
             logarithm or logit on the others.
         scale: On which the outer optimiser moves. A coefficient stays above zero on a `log` scale,
-            in (0, 1) on a `logit` scale.
+            below one on a `log1m` scale (of one minus it), in (0, 1) on a `logit` scale.
         low: Smallest coefficient, or None.
         high: Largest coefficient, or None.
         sets: What it sets: a value of the rule, or one that the loss asks for. Its name unless
@@ -111,6 +111,8 @@ class Hyperparameter:
         high = math.inf if self.high is None else self.high
         if self.scale == "log":
             return max(low, sys.float_info.min), min(high, sys.float_info.max)
+        if self.scale == "log1m":
+            return low, min(high, 1 - EDGE)
         if self.scale == "logit":
             return max(low, EDGE), min(high, 1 - EDGE)
         return low, high
@@ -121,6 +123,8 @@ class Hyperparameter:
             by = min(max(by, -LARGEST), LARGEST)  # e to the power of more is no number
         if self.scale == "log":
             value = value * math.exp(by)
+        elif self.scale == "log1m":  # upwards, as on the other scales
+            value = 1 - (1 - value) * math.exp(-by)
         elif self.scale == "logit":
             value = 1 / (1 + (1 / value - 1) * math.exp(-by))
         else:
@@ -132,6 +136,8 @@ class Hyperparameter:
         """Return by how much a coefficient has moved on its scale."""
         if self.scale == "log":
             return math.log(after) - math.log(before)
+        if self.scale == "log1m":
+            return math.log(1 - before) - math.log(1 - after)
         if self.scale == "logit":
             return math.log(after / (1 - after)) - math.log(before / (1 - before))
         return after - before

@@ -59,6 +59,7 @@ class Origin:
         network_options: What it was built with, as JSON.
         network_source: SHA-256 of the source of a network of the user's own.
         commit: Of hypergrad, that learned it.
+        confirmed: On what it was found to hold, and by how much: see `hypergrad.improve`.
     """
 
     steps: int | None = None
@@ -76,6 +77,7 @@ class Origin:
     network_options: str | None = None
     network_source: str | None = None
     commit: str | None = None
+    confirmed: str | None = None
 
 
 WHOLE = ("steps", "epochs", "batch_size", "seed", "outer_step")

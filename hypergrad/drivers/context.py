@@ -21,7 +21,8 @@ from hypergrad.data import Dataset, Images
 from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.reverse import check_reversible
-from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_search
+from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_improve, plan_search
+from hypergrad.drivers.improve.space import move_space
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.drivers.modes import with_mode
 from hypergrad.drivers.threads import with_threads
@@ -29,7 +30,12 @@ from hypergrad.models import build, resolve
 
 __all__ = ["RunContext", "computing", "make_model", "prepare"]
 
-LAYOUTS = {"learn": plan, "hypervariance": plan_hypervariance, "search": plan_search}
+LAYOUTS = {
+    "learn": plan,
+    "improve": plan_improve,
+    "hypervariance": plan_hypervariance,
+    "search": plan_search,
+}
 
 
 class RunContext(NamedTuple):
@@ -97,12 +103,19 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         batch = train.images[:size], train.labels[:size]
         optimizer = inner_optimizer(config)
         start = optimizer.start()
+        if config.driver == "improve":
+            space = move_space(config)
+            optimizer, start = space.optimizer, space.base
         bound = optimizer.bind(model, start)
         values = check_loss(model, bound, start, model.theta(), batch)
         remarks: tuple[str, ...] = ()
         if config.method.mode == "auto":
             config, remarks = _with_mode(config, data, model)
-        if config.driver == "hypervariance" or config.method.mode == "reverse":
+        goes_back = {
+            "hypervariance": True,
+            "improve": config.improve.direction == "hypergradients",
+        }
+        if goes_back.get(config.driver, config.method.mode == "reverse"):
             check_reversible(model, model.theta(), batch, bound, start)
         elif config.driver == "learn":
             check_strategy(model, strategy, batch, values)

@@ -16,6 +16,7 @@ __all__ = [
     "PlannedRun",
     "plan",
     "plan_hypervariance",
+    "plan_improve",
     "plan_search",
     "tasks_of",
 ]
@@ -155,6 +156,40 @@ def plan_hypervariance(
     back = again + 1.0 + 2.0
     steps = config.repeats * study.steps
     runs = [PlannedRun(name, 0, steps, 2.0, back) for name in study.perturbations]
+    return Plan(runs, memory, note)
+
+
+def plan_improve(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0) -> Plan:
+    """Lay out an improvement, of which races and ladders that end early skip some.
+
+    Args:
+        config: The run's configuration.
+        n_train: Training images, before the validation split.
+        parameters: `D`.
+        buffer_bytes: Memory of the network's buffers.
+
+    Returns:
+        Its trainings stage by stage, and the memory of a differentiated one.
+    """
+    improve, batch = config.improve, config.method.batch_size
+    kept = n_train - max(1, round(n_train * improve.validation_fraction))
+    steps, full = config.epochs * (kept // batch), config.epochs * (n_train // batch)
+    size = 8 if config.precision == "float64" else 4
+    slots = len(inner_optimizer(config).rule.slots)
+    state = (1 + slots) * parameters * size + buffer_bytes
+    again, memory, note = _reverse_memory(config, steps, state)
+    if config.budget is not None:
+        note += f"; no iteration begins that would overshoot {config.budget}"
+    runs = [PlannedRun("ladder", 0, steps, 1.0)] * (len(improve.scales) * improve.rung)
+    candidates = 1 + len(improve.steps)
+    for number in range(1, improve.iterations + 1):
+        if improve.direction == "hypergradients":
+            there_and_back = "direction", number, steps, 1.0, again + 1.0 + 2.0
+            runs += [PlannedRun(*there_and_back)] * improve.trajectories
+        runs += [PlannedRun("search", number, steps, 1.0)] * (candidates * improve.repeats)
+    finalists = 1 + bool(improve.scales) + bool(improve.iterations)
+    runs += [PlannedRun("confirm", 0, steps, 1.0)] * (finalists * improve.final)
+    runs += [PlannedRun("judge", 0, full, 1.0)] * (2 * improve.judged)
     return Plan(runs, memory, note)
 
 

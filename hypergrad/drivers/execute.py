@@ -16,12 +16,14 @@ from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.identity import check_unchanged, identity_of
+from hypergrad.drivers.improve.driver import ImproveDriver
 from hypergrad.drivers.inner_optimizer import logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
+from hypergrad.reporting.improve_report import improve_headline
 from hypergrad.reporting.progress import RunProgress, TaskProgress
 from hypergrad.reporting.results import headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
@@ -148,6 +150,15 @@ def _searching(
     run.update_summary({"headline": search_headline(run.path)})
 
 
+@contextlib.contextmanager
+def _improving(
+    context: RunContext, run: RunDirectory, interrupt: Interrupt, resume: bool
+) -> Iterator[Callable[[], None]]:
+    with TaskProgress(Console(stderr=True)) as display:
+        yield ImproveDriver(context, run, display, interrupt).run
+    run.update_summary({"headline": improve_headline(run.path)})
+
+
 def _assist(context: RunContext, run: RunDirectory) -> int:
     """Take trials from a search that another process leads; return the exit code."""
     print(f"{run.path} is being searched by another process: helping it", file=sys.stderr)
@@ -160,7 +171,12 @@ def _assist(context: RunContext, run: RunDirectory) -> int:
     return 0
 
 
-DRIVERS = {"learn": _learning, "hypervariance": _hypervariance, "search": _searching}
+DRIVERS = {
+    "learn": _learning,
+    "improve": _improving,
+    "hypervariance": _hypervariance,
+    "search": _searching,
+}
 
 
 def again(run: RunDirectory) -> str:

@@ -70,6 +70,7 @@ def _learned_for(run: RunDirectory, config: RunConfig, kept: LearnedFor | None) 
 def _origin(run: RunDirectory, config: RunConfig, entry: Mapping) -> Origin:
     seed, model, summary = entry["seed"], config.model, run.read_summary()
     method = config.search.kind if config.driver == "search" else "ours_retrained"
+    method = "improved" if config.driver == "improve" else method
     retrained = [
         result["test_accuracy"]
         for result in summary.get("results", [])
@@ -89,12 +90,15 @@ def _origin(run: RunDirectory, config: RunConfig, entry: Mapping) -> Origin:
         network_options=json.dumps(dict(model.options), default=str) if model.options else None,
         network_source=_text(first_recorded(run, "model_source")),
         commit=_text(first_recorded(run, "git_commit")),
+        confirmed=entry.get("confirmed"),
     )
     return replace(found, **_horizon(run, config, entry))
 
 
 def _horizon(run: RunDirectory, config: RunConfig, entry: Mapping) -> dict[str, int]:
     """Steps and epochs of the training that the schedule was learned on, or chosen for."""
+    if config.driver == "improve":
+        return {"steps": entry["steps"], "epochs": config.epochs}
     if config.driver == "search":
         wanted, name = {"seed": entry["seed"]}, "finals.csv"
     else:

@@ -45,6 +45,8 @@ def run_settings(config: RunConfig) -> dict[str, object]:
             "schedule": config.baseline.schedule,
             "milestones": " ".join(f"{milestone:g}" for milestone in config.baseline.milestones),
         }
+    if config.driver == "improve":
+        return common | {"direction": config.improve.direction}
     return common | {"method": config.method.name, "outer_steps": config.outer.steps}
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.figures import FIGURES, draw
+from hypergrad.reporting.improve_report import print_improvement
 from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
@@ -30,6 +31,8 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print_hypervariance(run.path)
     elif config.driver == "search":
         print_search(run.path)
+    elif config.driver == "improve":
+        print_improvement(run.path)
     else:
         print_methods(run.read_summary().get("results", []))
         print_diagnostics(run.path)
@@ -39,7 +42,7 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")
-    else:
+    elif config.driver != "improve":
         draw_figures(run, config.figures)
     print(f"run: {run.path}")
 

@@ -122,6 +122,9 @@ class Rule:
         elementwise: Whether every parameter is treated alone.
         name: For messages.
         in_torch: Where PyTorch has the same optimiser; None where it has not.
+        inertia: Name of the value `beta` by which a gradient goes on to act for `1 / (1 - beta)`
+            steps, so that a rate is felt as `rate / (1 - beta)`; None where there is none, or where
+            averages are taken.
     """
 
     update: Update
@@ -131,6 +134,7 @@ class Rule:
     elementwise: bool = True
     name: str = "custom"
     in_torch: InTorch | None = field(default=None, hash=False)
+    inertia: str | None = None
 
     def push(
         self,

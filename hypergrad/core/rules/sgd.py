@@ -48,7 +48,7 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
     """
     if not nesterov and dampening == 0:
         own = InTorch(torch.optim.SGD, {"momentum": 0.5})
-        return _Plain(_update, DEFAULTS, ("v",), rate=ALPHA, name="sgd", in_torch=own)
+        return _Plain(_update, DEFAULTS, ("v",), rate=ALPHA, name="sgd", in_torch=own, inertia=BETA)
     if nesterov and dampening:
         raise ValueError(f"nesterov with dampening={dampening}: use dampening=0")
 
@@ -65,7 +65,7 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
 
     name = "nesterov" if nesterov else "sgd"
     own = InTorch(torch.optim.SGD, {"momentum": 0.5, "nesterov": nesterov, "dampening": dampening})
-    return Rule(update, DEFAULTS, ("v",), rate=ALPHA, name=name, in_torch=own)
+    return Rule(update, DEFAULTS, ("v",), rate=ALPHA, name=name, in_torch=own, inertia=BETA)
 
 
 def _update(

@@ -1,0 +1,77 @@
+"""What a finished improvement says on stdout: what is gained, what it cost, what was chosen."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.training.improvement.interval import interval
+
+__all__ = ["improve_headline", "print_improvement"]
+
+
+def print_improvement(path: Path) -> None:
+    """Print what is gained over the base, seed by seed, and what that cost."""
+    seeds = _seeds(path)
+    table = Table("seed", "test accuracy − base", "base", "chosen", "is", "trainings", "gradients")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+        column.no_wrap = True
+    for each in seeds:
+        spent, judged = each["spent"], each["judged"]
+        base, chosen = ("-", "-") if judged is None else map(_percent, judged)
+        table.add_row(
+            str(each["seed"]),
+            _points(each["accuracy_difference"]),
+            base,
+            chosen,
+            each["chosen"],
+            str(spent["trials"]),
+            f"{spent['gradients'] + 2 * spent['products']:,}",
+        )
+    Console().print(table)
+    print(
+        "points of test accuracy with 95 % t-intervals, of trainings on the whole training set\n"
+        "whose seeds chose nothing; gradients: a Hessian product counts as two"
+    )
+    seconds = sum(each["spent"]["seconds"] for each in seeds)
+    print(f"{improve_headline(path)}; {seconds:,.0f} s of computing")
+
+
+def improve_headline(path: Path) -> str:
+    """Return in one line what is gained over the base."""
+    seeds = _seeds(path)
+    if len(seeds) == 1:
+        (only,) = seeds
+        if only["accuracy_difference"] is None:
+            return str(only["gain"])
+        return f"{_points(only['accuracy_difference'])} points of test accuracy over the base"
+    gains = [
+        0.0 if each["judged"] is None else _mean(each["judged"][1]) - _mean(each["judged"][0])
+        for each in seeds
+    ]
+    text = _points(interval(gains)._asdict())
+    return f"{text} points of test accuracy over the base, mean of {len(seeds)} seeds"
+
+
+def _seeds(path: Path) -> list[dict]:
+    return RunDirectory(path).read_json("improve.json")["seeds"]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.mean(values)
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{100 * _mean(values):.2f} %"
+
+
+def _points(difference: dict | None) -> str:
+    if difference is None:
+        return "the base stays"
+    half = f" ± {100 * difference['half']:.2f}" if math.isfinite(difference["half"]) else ""
+    return f"{100 * difference['mean']:+.2f}{half}"
