@@ -70,6 +70,10 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this directory.")
     ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run's directory; go on if this command has begun a run there."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
     ] = False,
@@ -83,7 +87,7 @@ def run(
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
     example = "the experiment first, as in: hypergrad run quickstart seed=1"
     return run_commands.start(experiment, list(overrides or []), mode, context.obj, example)
 
@@ -110,6 +114,10 @@ def baselines(
         Path | None,
         typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
     ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run's directory; go on if this command has begun a run there."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
     ] = False,
@@ -132,7 +140,7 @@ def baselines(
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
     example = "the data set first, as in: hypergrad baselines mnist seed=1"
     return run_commands.start(named, given, mode, context.obj, example)
 

@@ -53,7 +53,7 @@ def execute(
         member: This is a member of a multi-run, which draws and says how to resume.
 
     Returns:
-        Exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+        Exit code: 0, or that of a signal: see `Interrupt.exit_code`.
 
     Raises:
         ConfigError: If data or network are not those that the run began with; it is left as it was.
@@ -175,7 +175,11 @@ def _device_text(device: torch.device) -> str:
 
 
 def new_run(
-    config: RunConfig, text: str, overrides: Sequence[str], **files: Mapping[str, object]
+    config: RunConfig,
+    text: str,
+    overrides: Sequence[str],
+    place: Path | None = None,
+    **files: Mapping[str, object],
 ) -> RunDirectory:
     """Make a run directory with its configuration in it, and say where it is.
 
@@ -183,22 +187,27 @@ def new_run(
         config: The configuration.
         text: The same as YAML.
         overrides: What was typed.
+        place: The directory, if one was named; else a new one under `outputs`.
         files: JSON files that it is to have from the first: `members` is `members.json`.
 
     Returns:
         The directory.
 
     Raises:
-        ConfigError: If it cannot be written.
+        ValueError: If it cannot be written, or something else lies there.
     """
     try:
-        run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
+        if place is not None:
+            run = RunDirectory.create_at(place)
+        else:
+            run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
         for name, content in files.items():
             run.write_json(f"{name}.json", content)
         run.write_config(text, overrides)
     except OSError as error:
+        where = f"outputs={config.outputs}" if place is None else f"--run-dir {place}"
         raise ConfigError(
-            f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
+            f"{where}: {error.strerror}; name a folder that can be written"
         ) from error
     print(f"run: {run.path}", file=sys.stderr)
     return run
