@@ -312,10 +312,22 @@ def _complain(error: Exception) -> int:
             "`pip install --force-reinstall torch torchvision`"
         )
     elif not isinstance(error, RunFailed):
-        text = f"{type(error).__name__}: {text}".removesuffix(": ")
-        text += " (HYDRA_FULL_ERROR=1 shows where)"
+        text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
     print(f"hypergrad: {text}", file=sys.stderr)
     return code
+
+
+def _explained(error: Exception) -> str:
+    """What an error says; where memory ran out before there was a run, what would need less."""
+    from hypergrad.runs.errors import in_one_line
+
+    if "torch" not in sys.modules:  # nothing has been computed
+        return in_one_line(error)
+    from hypergrad.config.wording import in_settings
+    from hypergrad.training.out_of_memory import explain
+
+    explain(error)
+    return in_settings(in_one_line(error))
 
 
 def _complain_of_usage(error: Exception) -> int:

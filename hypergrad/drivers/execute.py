@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.identity import check_unchanged, identity_of
-from hypergrad.drivers.inner_optimizer import logged_names
+from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
@@ -27,10 +28,11 @@ from hypergrad.reporting.results import headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.errors import RunFailed, in_one_line
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 from hypergrad.runs.provenance import finish_session, provenance, record_session
 from hypergrad.runs.run_log import RunLog
+from hypergrad.training.out_of_memory import MemoryNeed, explain
 
 __all__ = ["again", "execute", "new_run"]
 
@@ -88,7 +90,8 @@ def execute(
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
             return interrupt.exit_code
         except Exception as error:
-            text = f"{type(error).__name__}: {in_settings(' '.join(str(error).split()))}"
+            explain(error, partial(_memory_need, context))
+            text = in_settings(in_one_line(error))
             run.update_summary({"status": "failed", "message": text})
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:
@@ -97,6 +100,20 @@ def execute(
     if not member:
         report(run, config)
     return 0
+
+
+def _memory_need(context: RunContext) -> MemoryNeed | None:
+    """What a run's hypergradients keep; None if it has none of a whole inner run."""
+    config, method = context.config, context.config.method
+    longest = max((run.steps for run in context.plan.runs if run.method == "ours"), default=0)
+    if config.driver != "learn" or not longest:
+        return None
+    weights = context.parameters * context.data.train.images.element_size()
+    slots = len(inner_optimizer(config).rule.slots)
+    count = sum(columns_at(config, longest))
+    state = (1 + slots) * weights  # buffers are small beside them
+    reverse = method.mode == "reverse"
+    return MemoryNeed(context.device, count, slots, weights, state, longest, reverse)
 
 
 # Each yields a driver, ready to go, and then says in a line what came of it.

@@ -184,8 +184,8 @@ class RunDirectory:
             if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                 raise
             raise ValueError(
-                f"{self.path} cannot be locked ({error}): its file system has no locks (NFS without "
-                "a lock service, Lustre mounted without flock); name a folder on another one"
+                f"{self.path} cannot be locked ({error}): its file system has no locks (NFS "
+                "without a lock service, Lustre mounted without flock); name a folder elsewhere"
             ) from error
         try:
             for folder in (self.path, self.path / ".hydra"):

@@ -62,7 +62,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number: 130 after SIGINT, 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1; else 0."""
+        """128 + a signal's number: SIGINT 130, SIGTERM 143, SIGHUP 129, SIGUSR1 138; or 0."""
         return 0 if self.requested is None else 128 + int(signal.Signals[self.requested])
 
 
@@ -73,7 +73,9 @@ _outermost: Interrupt | None = None  # the note of the block that this process i
 def catch_signals() -> Iterator[Interrupt]:
     """Note SIGINT, SIGTERM, SIGHUP and SIGUSR1 instead of dying of them, until the block ends.
 
-    A SIGHUP that is ignored, as under `nohup`, stays ignored. A second SIGINT raises KeyboardInterrupt at once. A block within a block has the outer one's
+    A SIGHUP that is ignored, as under `nohup`, stays ignored.
+
+    A second SIGINT raises KeyboardInterrupt at once. A block within a block has the outer one's
     note, so that a request stops both. Outside the main thread, where Python allows no signal
     handlers, nothing is caught.
 

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -29,6 +30,7 @@ from hypergrad.differentiation.result import Hypergradients
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, steps
+from hypergrad.training.out_of_memory import MemoryNeed, explaining
 from hypergrad.training.sign_agreement import doubts, nudged, with_sign_agreement
 
 __all__ = [
@@ -287,16 +289,19 @@ def outer_steps(
         bases = {each.name: each.over for each in learned}
         learned_for = data.problem.optimizer.learned_for(data.problem.model)
         schedule = Schedule.from_flat(state.values, bases, learned_for)
-        inner = begin(data, schedule, number)
-        seen = trainer.train(inner, data.validation)
-        found = None
-        if inner.done and inner.is_finite():
-            found = trainer.differentiate(inner, data.batches)
-        costs = [inner.cost()]
-        if found is not None and options.sign_agreement:
-            others = _others(data, schedule, number, begin, options.sign_agreement, costs)
-            with torch.random.fork_rng():  # what is drawn for them moves nothing else
-                found = with_sign_agreement(found, trainer.repeat(others, data.batches, inner))
+        need = partial(MemoryNeed.of, data.problem, schedule)
+        with explaining(need):  # of reverse mode that has no need yet
+            inner = begin(data, schedule, number)
+        with explaining(partial(need, reverse=isinstance(inner, ReverseRun))):
+            seen = trainer.train(inner, data.validation)
+            found = None
+            if inner.done and inner.is_finite():
+                found = trainer.differentiate(inner, data.batches)
+            costs = [inner.cost()]
+            if found is not None and options.sign_agreement:
+                others = _others(data, schedule, number, begin, options.sign_agreement, costs)
+                with torch.random.fork_rng():  # what is drawn for them moves nothing else
+                    found = with_sign_agreement(found, trainer.repeat(others, data.batches, inner))
         gradients, products = map(sum, zip(*costs, strict=True))
         cost = Spent(trainer.seconds, gradients, products, trials=len(costs))
         progress = OuterProgress(

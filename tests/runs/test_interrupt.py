@@ -8,7 +8,6 @@ import pytest
 
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 
-
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138}
 HERE = [name for name in CODES if hasattr(signal, name)]  # Windows has neither of the last two
 
