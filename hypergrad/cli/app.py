@@ -4,6 +4,7 @@ PyTorch, Hydra, pandas and matplotlib are imported by the commands that need the
 answers at once.
 """
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -271,6 +272,9 @@ def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack what tables hold: ±, †
+            stream.reconfigure(errors="replace")
     try:
         _check_started_once()
         code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
