@@ -48,7 +48,7 @@ def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
     file = path / "schedule.json" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"{file} does not exist: give a run directory with a finished search")
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     if "schedules" not in content:
         raise ValueError(f"{file} is no schedule.json of a run: Schedule.load reads exported files")
     entries = content["schedules"]

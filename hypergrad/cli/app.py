@@ -4,6 +4,7 @@ PyTorch, Hydra, pandas and matplotlib are imported by the commands that need the
 answers at once.
 """
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -70,6 +71,10 @@ def run(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this directory.")
     ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run's directory; go on if this command has begun a run there."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
     ] = False,
@@ -83,7 +88,7 @@ def run(
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
     example = "the experiment first, as in: hypergrad run quickstart seed=1"
     return run_commands.start(experiment, list(overrides or []), mode, context.obj, example)
 
@@ -140,6 +145,10 @@ def baselines(
         Path | None,
         typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
     ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run's directory; go on if this command has begun a run there."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
     ] = False,
@@ -162,7 +171,7 @@ def baselines(
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
     example = "the data set first, as in: hypergrad baselines mnist seed=1"
     return run_commands.start(named, given, mode, context.obj, example)
 
@@ -293,6 +302,9 @@ def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack what tables hold: ±, †
+            stream.reconfigure(errors="replace")
     try:
         _check_started_once()
         code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
@@ -334,10 +346,22 @@ def _complain(error: Exception) -> int:
             "`pip install --force-reinstall torch torchvision`"
         )
     elif not isinstance(error, RunFailed):
-        text = f"{type(error).__name__}: {text}".removesuffix(": ")
-        text += " (HYDRA_FULL_ERROR=1 shows where)"
+        text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
     print(f"hypergrad: {text}", file=sys.stderr)
     return code
+
+
+def _explained(error: Exception) -> str:
+    """What an error says; where memory ran out before there was a run, what would need less."""
+    from hypergrad.runs.errors import in_one_line
+
+    if "torch" not in sys.modules:  # nothing has been computed
+        return in_one_line(error)
+    from hypergrad.config.wording import in_settings
+    from hypergrad.training.out_of_memory import explain
+
+    explain(error)
+    return in_settings(in_one_line(error))
 
 
 def _complain_of_usage(error: Exception) -> int:

@@ -5,7 +5,6 @@ activation of every step is mapped, zeroed page by page and unmapped again. Kept
 at the next step; what it costs is a heap that never shrinks below its largest extent.
 """
 
-import ctypes
 import os
 import platform
 
@@ -27,6 +26,8 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc" or "GLIBC_TUNABLES" in os.environ:
         return False
+    import ctypes  # here, because not every Python has it
+
     libc = ctypes.CDLL(None)
     done = libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, LARGEST)
     os.environ["GLIBC_TUNABLES"] = TUNABLES

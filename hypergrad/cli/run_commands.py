@@ -12,7 +12,7 @@ from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
 from hypergrad.config.schema import RunConfig
-from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.directory import RunDirectory, is_run
 
 if TYPE_CHECKING:
     from hypergrad.drivers.gradcheck import GradientCheck
@@ -30,6 +30,7 @@ class Mode(NamedTuple):
     dry_run: bool
     cfg: str | None
     multirun: bool
+    place: Path | None = None
 
 
 def start(
@@ -60,6 +61,8 @@ def start(
     if mode.resume is not None:
         if mode.multirun or mode.dry_run or mode.cfg:
             raise ValueError("--resume goes on with one run as it was: drop -m, --dry-run, --cfg")
+        if mode.place is not None:
+            raise ValueError("--resume names the run's directory already: drop --run-dir")
         if experiment is not None and "=" in experiment:
             experiment, overrides = None, [experiment, *overrides]
         return _resume(experiment, overrides, mode.resume, command)
@@ -70,8 +73,11 @@ def start(
             raise ValueError("--cfg job shows one configuration: drop -m and --dry-run")
         print(configs.compose(experiment, overrides)[1], end="")
         return 0
+    if mode.place is not None and not mode.dry_run and is_run(mode.place):
+        _check_same(mode.place, experiment, overrides, sweep=mode.multirun)
+        return _resume(None, [], mode.place, command)
     if mode.multirun:
-        return _sweep(experiment, overrides, command, dry_run=mode.dry_run)
+        return _sweep(experiment, overrides, command, mode)
     if mode.dry_run:
         return _show_cost(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
@@ -81,17 +87,34 @@ def start(
         from hypergrad.drivers.multirun import start_multirun
 
         whole = compose_member("", experiment, overrides)
-        return start_multirun(whole, command, Pool(config.jobs, config.executor, config.gpus))
+        pool = Pool(config.jobs, config.executor, config.gpus)
+        return start_multirun(whole, command, pool, place=mode.place)
     from hypergrad.drivers.context import prepare
     from hypergrad.drivers.execute import execute, new_run
 
     context = prepare(config)
-    return execute(context, new_run(config, text, overrides), command)
+    return execute(context, new_run(config, text, overrides, mode.place), command)
 
 
-def _sweep(
-    experiment: str, overrides: Sequence[str], command: Sequence[str], *, dry_run: bool
-) -> int:
+def _check_same(path: Path, experiment: str, overrides: Sequence[str], *, sweep: bool) -> None:
+    """Refuse to go on with a run that another command has begun.
+
+    Raises:
+        ConfigError: For other overrides, another experiment, or a sweep where there is none.
+    """
+    run = RunDirectory.open(path)
+    begun = configs.load(run.config_text()).experiment
+    typed = run.overrides()
+    is_sweep = bool(run.read_json("members.json").get("sweep"))
+    if (begun, sorted(typed), is_sweep) != (experiment, sorted(overrides), sweep):
+        was = " ".join([begun, *(["-m"] if is_sweep else []), *typed])
+        raise ConfigError(
+            f"--run-dir {path} holds a run of another command ({was}): name another directory, or "
+            f"go on with that run by --resume {path}"
+        )
+
+
+def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mode: Mode) -> int:
     """Run every member of a sweep, `jobs=N` of them at once, or only show what each costs."""
     from hypergrad.drivers.member_pool import Pool
     from hypergrad.drivers.members import compose_sweep, split_pool
@@ -100,7 +123,7 @@ def _sweep(
     pool = Pool().having(typed)
     whole = compose_sweep(experiment, own)
     pool.check(member.config.threads for member in whole.members)
-    if dry_run:
+    if mode.dry_run:
         for member in whole.members:
             print(f"{member.name}: {experiment} {' '.join(member.overrides)}", file=sys.stderr)
             _show_cost(experiment, member.overrides)
@@ -108,7 +131,7 @@ def _sweep(
     from hypergrad.drivers.multirun import start_multirun
 
     whole = whole._replace(overrides=list(overrides))
-    return start_multirun(whole, command, pool, sweep=True)
+    return start_multirun(whole, command, pool, sweep=True, place=mode.place)
 
 
 def _resume(

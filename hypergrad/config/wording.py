@@ -9,10 +9,18 @@ from hypergrad.config.checks import ConfigError
 __all__ = ["in_settings", "naming_settings"]
 
 _ARGUMENT = re.compile(r"(?<![\w.])(\w+)=(?:'([^']*)'|(None\b)?)")
+_PHRASES = {
+    "use forward mode": "use method=shared",
+    "use reverse mode": "use method.mode=reverse method.clip_products=null",
+    "(batch_size)": "(method.batch_size)",
+    "keep_graphs=False": "keep_graphs=false",
+}
 _SETTINGS = {
     "strategy": "hvp.strategy",
     "precision": "hvp.precision",
     "memory_gb": "reverse.memory_gb",
+    "keep_graphs": "reverse.keep_graphs",
+    "validation_chunks": "reverse.validation_chunks",
     "root": "data.root",
     "path": "data.path",
     "train_size": "data.train_size",
@@ -34,7 +42,9 @@ def in_settings(text: str) -> str:
             return found[0]
         return f"{_SETTINGS[name]}={'null' if none else quoted or ''}"
 
-    return _ARGUMENT.sub(renamed, text.replace("use forward mode", "use method=shared"))
+    for said, typed in _PHRASES.items():
+        text = text.replace(said, typed)
+    return _ARGUMENT.sub(renamed, text)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ import re
 
 import torch
 
-__all__ = ["known_limit"]
+__all__ = ["is_out_of_memory", "known_limit"]
 
 _LIMITS = {
-    "out of memory": r"out of memory|not enough memory|can't allocate memory",
+    "out of memory": r"out of memory|not enough memory|can't allocate memory|"
+    r"bad_alloc|_ALLOC_FAILED",
     "not batched by vmap": r"vmap|saved tensor hooks|batching rule|functorch|data pointer|"
     r"aten::item|Tensor\.item\(\)",
     "no forward-mode derivative": r"forward AD|forward-mode|jvp|save_for_forward|ZeroTensors",
@@ -35,6 +36,18 @@ def known_limit(error: RuntimeError) -> str | None:
         kinds = (kind for kind, said in _LIMITS.items() if re.search(said, text, re.IGNORECASE))
         kind = next(kinds, None)
     return None if kind is None else f"{kind}: {_short(text)}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is for want of memory, of the CPU or of another device.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("sizes do not match"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    known = _LIMITS["out of memory"]
+    return isinstance(error, RuntimeError) and re.search(known, str(error), re.I) is not None
 
 
 def _short(text: str) -> str:

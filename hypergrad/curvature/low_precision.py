@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hypergrad.core.batches import cast_floating, first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
+from hypergrad.core.limits import is_out_of_memory
 from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import gradient_and_products
 
@@ -85,22 +86,27 @@ def products_in_precision(
     return HZ.to(Z.dtype)
 
 
-def _places() -> tuple:
-    """Where CUDA's precision of float32 matrix products and convolutions is set."""
-    return torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+def _switches() -> list[tuple[object, str, dict[str, object]]]:
+    """Where CUDA's float32 of matrix products and of convolutions is set: place, name, values."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv"):
+        modes = {"ieee": "ieee", "tf32": "tf32"}
+        return [(place, "fp32_precision", modes) for place in (matmul, cudnn.conv)]  # type: ignore
+    # Before PyTorch 2.9.
+    return [(place, "allow_tf32", {"ieee": False, "tf32": True}) for place in (matmul, cudnn)]
 
 
 @contextmanager
 def _float32_as(mode: str) -> Iterator[None]:
-    places = _places()
-    before = [place.fp32_precision for place in places]
+    switches = _switches()
+    before = [getattr(place, name) for place, name, _ in switches]
     try:
-        for place in places:
-            place.fp32_precision = mode
+        for place, name, modes in switches:
+            setattr(place, name, modes[mode])
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        for (place, name, _), value in zip(switches, before, strict=True):
+            setattr(place, name, value)
 
 
 def true_float32() -> AbstractContextManager[None]:
@@ -155,6 +161,8 @@ def check_precision(
     try:
         products_in_precision(model, theta, Z, two, model.buffers(), how, precision)
     except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"the network does not take Hessian products in {precision} ({reason}): "

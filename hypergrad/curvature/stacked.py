@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from hypergrad.core.limits import is_out_of_memory
 from hypergrad.curvature.affine import Conv2d, Linear, PooledConv2d
 from hypergrad.curvature.layers import (
     CrossEntropy,
@@ -91,6 +92,8 @@ def check_stackable(loss: Loss, theta: Tensor) -> None:
     try:
         _watch(loss, theta.detach().requires_grad_())
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise _refusal(f"what fails with {str(error).splitlines()[0]!r}") from error
 
 

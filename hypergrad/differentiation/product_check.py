@@ -8,7 +8,7 @@ from torch import Tensor
 from hypergrad.core.batches import cast_floating, example_count, first_examples
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
-from hypergrad.core.limits import known_limit
+from hypergrad.core.limits import is_out_of_memory, known_limit
 from hypergrad.core.training_step import micro_batches
 from hypergrad.curvature import gradient, gradient_and_multiplier
 from hypergrad.curvature.agreement import PRODUCTS, relative_error
@@ -68,7 +68,7 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
         HZ = product_by(loss, point, Z, reference)
     except RuntimeError as error:
         reason = known_limit(error)
-        if reason is None:
+        if reason is None or is_out_of_memory(error):
             raise
         how = "by strategy vmap" if reference == "vmap" else "twice"
         raise ValueError(f"{fault()} cannot be differentiated {how} ({reason})") from error

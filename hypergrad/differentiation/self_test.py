@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
+from hypergrad.core.limits import is_out_of_memory
 from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.product_check import check_products
 from hypergrad.differentiation.repeat_check import (
@@ -87,6 +88,8 @@ def self_test(
             remarks = check_training(problem)
             remarks += check_products(problem, strategy)
         except RuntimeError as error:
+            if is_out_of_memory(error):  # no fault of the network
+                raise
             how = "reverse mode" if strategy is None else f"strategy {strategy}"
             raise ValueError(
                 f"{type(own.module).__name__} cannot be differentiated by {how}: "

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from hypergrad.drivers.context import RunContext, computing, make_model
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.identity import check_unchanged, identity_of
 from hypergrad.drivers.improve.driver import ImproveDriver
-from hypergrad.drivers.inner_optimizer import logged_names
+from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.search.driver import SearchDriver
@@ -29,10 +30,11 @@ from hypergrad.reporting.results import headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.errors import RunFailed, in_one_line
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 from hypergrad.runs.provenance import finish_session, provenance, record_session
 from hypergrad.runs.run_log import RunLog
+from hypergrad.training.out_of_memory import MemoryNeed, explain
 
 __all__ = ["again", "execute", "new_run"]
 
@@ -55,7 +57,7 @@ def execute(
         member: This is a member of a multi-run, which draws and says how to resume.
 
     Returns:
-        Exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+        Exit code: 0, or that of a signal: see `Interrupt.exit_code`.
 
     Raises:
         ConfigError: If data or network are not those that the run began with; it is left as it was.
@@ -90,7 +92,8 @@ def execute(
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
             return interrupt.exit_code
         except Exception as error:
-            text = f"{type(error).__name__}: {in_settings(' '.join(str(error).split()))}"
+            explain(error, partial(_memory_need, context))
+            text = in_settings(in_one_line(error))
             run.update_summary({"status": "failed", "message": text})
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:
@@ -99,6 +102,20 @@ def execute(
     if not member:
         report(run, config)
     return 0
+
+
+def _memory_need(context: RunContext) -> MemoryNeed | None:
+    """What a run's hypergradients keep; None if it has none of a whole inner run."""
+    config, method = context.config, context.config.method
+    longest = max((run.steps for run in context.plan.runs if run.method == "ours"), default=0)
+    if config.driver != "learn" or not longest:
+        return None
+    weights = context.parameters * context.data.train.images.element_size()
+    slots = len(inner_optimizer(config).rule.slots)
+    count = sum(columns_at(config, longest))
+    state = (1 + slots) * weights  # buffers are small beside them
+    reverse = method.mode == "reverse"
+    return MemoryNeed(context.device, count, slots, weights, state, longest, reverse)
 
 
 # Each yields a driver, ready to go, and then says in a line what came of it.
@@ -191,7 +208,11 @@ def _device_text(device: torch.device) -> str:
 
 
 def new_run(
-    config: RunConfig, text: str, overrides: Sequence[str], **files: Mapping[str, object]
+    config: RunConfig,
+    text: str,
+    overrides: Sequence[str],
+    place: Path | None = None,
+    **files: Mapping[str, object],
 ) -> RunDirectory:
     """Make a run directory with its configuration in it, and say where it is.
 
@@ -199,22 +220,27 @@ def new_run(
         config: The configuration.
         text: The same as YAML.
         overrides: What was typed.
+        place: The directory, if one was named; else a new one under `outputs`.
         files: JSON files that it is to have from the first: `members` is `members.json`.
 
     Returns:
         The directory.
 
     Raises:
-        ConfigError: If it cannot be written.
+        ValueError: If it cannot be written, or something else lies there.
     """
     try:
-        run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
+        if place is not None:
+            run = RunDirectory.create_at(place)
+        else:
+            run = RunDirectory.create(Path(config.outputs).expanduser(), config.name)
         for name, content in files.items():
             run.write_json(f"{name}.json", content)
         run.write_config(text, overrides)
     except OSError as error:
+        where = f"outputs={config.outputs}" if place is None else f"--run-dir {place}"
         raise ConfigError(
-            f"outputs={config.outputs}: {error.strerror}; name a folder that can be written"
+            f"{where}: {error.strerror}; name a folder that can be written"
         ) from error
     print(f"run: {run.path}", file=sys.stderr)
     return run

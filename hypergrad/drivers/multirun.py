@@ -50,7 +50,12 @@ LOG = "log.txt"  # of a member in a process: what it would have said on the term
 
 
 def start_multirun(
-    whole: Member, command: Sequence[str], pool: Pool, *, sweep: bool = False
+    whole: Member,
+    command: Sequence[str],
+    pool: Pool,
+    *,
+    sweep: bool = False,
+    place: Path | None = None,
 ) -> int:
     """Begin a run that is made of runs, and see it through.
 
@@ -59,9 +64,10 @@ def start_multirun(
         command: The command line, for the record.
         pool: Where they are run.
         sweep: Its members are runs of their own, which draw and report; else it does that.
+        place: Its directory, if one was named.
 
     Returns:
-        Exit code: 0; 3 if some members failed or could not begin; 130 / 143 after SIGINT / SIGTERM.
+        Exit code: 0; 3 if some members failed or could not begin; that of a signal.
 
     Raises:
         ValueError: If no member can begin; nothing is written then.
@@ -71,7 +77,7 @@ def start_multirun(
     if len(look.refused) == len(whole.members):
         raise nothing_to_run(look.refused)
     listed = _listed(whole.members, pool, sweep)
-    run = new_run(whole.config, whole.text, whole.overrides, members=listed)
+    run = new_run(whole.config, whole.text, whole.overrides, place, members=listed)
     return MultiRun(run, command).drive(look)
 
 

@@ -152,7 +152,7 @@ class _Processes(LokyBackend):
         # A task that was only just handed over does not hear of it the first time.
         while workers and workers._pending_work_items and time.monotonic() < until:
             for pid in list(workers._processes):
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(OSError):  # it has ended
                     os.kill(pid, signal.SIGTERM)
             time.sleep(LOOK)
         # Told to end in the instant between being given a task and looking at it, the thread in

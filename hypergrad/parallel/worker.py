@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TypeVar
 
+from hypergrad.runs.interrupt import known_signals
+
 __all__ = [
     "Executor",
     "ResultT",
@@ -70,8 +72,10 @@ class Executor:
 
 def ready_worker(threads: int | None, grace: float) -> None:
     """Make a process a worker that computes with so many threads; see `Executor`."""
-    # Ctrl-C reaches the whole group: the driver decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, the end of a session and what a batch system sends reach the whole group: the driver
+    # decides.
+    for number in known_signals("SIGINT", "SIGHUP", "SIGUSR1", "SIGBREAK"):
+        signal.signal(number, signal.SIG_IGN)
     if grace:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # between tasks: there is nothing to stop
     if threads is not None:
@@ -98,7 +102,11 @@ def do_in_worker(
 
 
 def leave_with(driver: int, grace: float) -> None:
-    """End this process when the one that made it has died; a task in flight has so many seconds."""
+    """End this process when the one that made it has died; a task in flight has so many seconds.
+
+    On Windows a process keeps a dead parent's number: there a worker ends when its queue is closed,
+    after the task in flight.
+    """
     while os.getppid() == driver:
         time.sleep(LOOK)
     until = time.monotonic() + grace

@@ -1,13 +1,16 @@
 """Files that are replaced whole: a crash leaves the old content or the new, never a mixture."""
 
 import contextlib
+import errno
 import os
 import secrets
+import time
 from pathlib import Path
 
 __all__ = ["remove_leftovers", "sync_folder", "write_bytes_atomically", "write_text_atomically"]
 
 _SUFFIX = ".tmp~"
+_PATIENCE = 2.0  # seconds that a reader may keep a file from being replaced
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
@@ -29,7 +32,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -65,13 +68,33 @@ def remove_leftovers(folder: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Make the creation, renaming and deletion of files in `folder` survive a power cut.
 
+    Where a system or a file system cannot bring a folder to the disk, this does nothing.
+
     Args:
         folder: An existing folder.
     """
-    if os.name == "nt":  # folders cannot be opened there, and the file system orders its own writes
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and orders its own writes
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some shared ones
+            raise
     finally:
         os.close(descriptor)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """`os.replace`; on Windows it is refused while somebody reads `target`: wait for them."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            if not source.exists() or time.monotonic() > until or not os.access(target, os.W_OK):
+                raise
+            time.sleep(0.01)
+        else:
+            return

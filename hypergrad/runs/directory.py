@@ -1,6 +1,7 @@
 """The directory that holds everything one run leaves behind."""
 
 import contextlib
+import errno
 import json
 import re
 import secrets
@@ -11,9 +12,11 @@ from pathlib import Path
 
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
 
-__all__ = ["RunDirectory", "find_runs", "newest_run"]
+__all__ = ["RunDirectory", "find_runs", "is_run", "newest_run"]
 
 _NAME = re.compile(r"\d{4}-\d{2}-\d{2}_\d{6}_[0-9a-f]{6}")
+# What there is of a run before its configuration is written.
+_BEFORE_CONFIG = {"checkpoints", "figures", ".hydra", "members.json"}
 # Listing runs takes each lock for an instant; a run that starts just then waits that long.
 _PATIENCE = 0.5  # seconds
 
@@ -59,6 +62,30 @@ class RunDirectory:
                 continue
         return cls._furnished(path)
 
+    @classmethod
+    def create_at(cls, path: Path) -> "RunDirectory":
+        """Make the directory of a run at a place that was named.
+
+        Args:
+            path: The directory; made if missing, with its parents. What a start leaves there that
+                was killed before it had written a configuration is taken over.
+
+        Returns:
+            The run, with empty `checkpoints/` and `figures/`.
+
+        Raises:
+            ValueError: If something else lies there.
+            OSError: If it cannot be written.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file: name a directory for the run")
+        path.mkdir(parents=True, exist_ok=True)
+        others = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp~")}
+        if others := sorted(others - _BEFORE_CONFIG):
+            raise ValueError(f"{path} is no run and holds {others[0]}: name an empty directory")
+        return cls._furnished(path)
+
     def member(self, name: str) -> "RunDirectory":
         """Make, or find, the directory of a member of this run: a run directory inside it.
 
@@ -89,7 +116,7 @@ class RunDirectory:
             ValueError: If `path` is no run directory.
         """
         path = Path(path)
-        if not _is_run(path):
+        if not is_run(path):
             what = "holds no .hydra/config.yaml" if path.is_dir() else "is not a directory"
             raise ValueError(
                 f"{path} {what}, so it is no run directory; give one from `hypergrad runs`, "
@@ -153,6 +180,13 @@ class RunDirectory:
                 f"run {self.path} is being written by another process; wait until that one has "
                 "finished or stop it (Ctrl-C writes a checkpoint), then resume"
             ) from None
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+            raise ValueError(
+                f"{self.path} cannot be locked ({error}): its file system has no locks (NFS "
+                "without a lock service, Lustre mounted without flock); name a folder elsewhere"
+            ) from error
         try:
             for folder in (self.path, self.path / ".hydra"):
                 remove_leftovers(folder)
@@ -171,6 +205,8 @@ class RunDirectory:
             lock.acquire()
         except filelock.Timeout:
             return True
+        except NotImplementedError:  # a file system without locks, so nobody holds one
+            return False
         except OSError:
             # Someone else's run on a disk that is not ours to write: taken at its word.
             return True
@@ -248,7 +284,7 @@ def find_runs(outputs: Path, experiment: str | None = None) -> list[RunDirectory
         Runs sorted by directory name, that is by time; renamed ones come before the others.
     """
     parents = _folders(Path(outputs)) if experiment is None else [Path(outputs) / experiment]
-    runs = [path for parent in parents for path in _folders(parent) if _is_run(path)]
+    runs = [path for parent in parents for path in _folders(parent) if is_run(path)]
     runs.sort(key=lambda path: (_NAME.fullmatch(path.name) is not None, path.name, path.parent))
     return [RunDirectory(path) for path in runs]
 
@@ -270,7 +306,8 @@ def _folders(path: Path) -> list[Path]:
     return []
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Say whether a directory is that of a run: its configuration is written."""
     try:
         return (path / ".hydra" / "config.yaml").is_file()
     except OSError:

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a request that the run answers at its next safe point."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 as a request that the run answers at its next safe point.
+
+SIGUSR1 is what a batch system is asked to send before the time limit; its exit code tells a job
+that was cut short, and is to be queued again, from one that somebody has ended.
+"""
 
 import contextlib
 import signal
@@ -7,9 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-__all__ = ["Interrupt", "Interrupted", "catch_signals"]
+__all__ = ["Interrupt", "Interrupted", "catch_signals", "known_signals"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Windows has neither SIGHUP nor SIGUSR1; Ctrl-Break there is SIGBREAK.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK")
+
+
+def known_signals(*names: str) -> list[signal.Signals]:
+    """Return those of some signals that this system has.
+
+    >>> [number.name for number in known_signals("SIGINT", "SIGNONE")]
+    ['SIGINT']
+    """
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 class Interrupted(Exception):  # noqa: N818 (a request, not an error)
@@ -21,7 +35,8 @@ class Interrupt:
     """What has been asked of the run.
 
     Attributes:
-        requested: `SIGINT`, `SIGTERM`, or None while nothing was.
+        requested: `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGUSR1` (on Windows `SIGBREAK`), or None while
+            nothing was.
     """
 
     requested: str | None = None
@@ -47,7 +62,7 @@ class Interrupt:
 
     @property
     def exit_code(self) -> int:
-        """130 after SIGINT, 143 after SIGTERM (128 + the signal's number), otherwise 0."""
+        """128 + a signal's number: SIGINT 130, SIGTERM 143, SIGHUP 129, SIGUSR1 138; or 0."""
         return 0 if self.requested is None else 128 + int(signal.Signals[self.requested])
 
 
@@ -56,7 +71,9 @@ _outermost: Interrupt | None = None  # the note of the block that this process i
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Note SIGINT and SIGTERM instead of dying of them, until the block ends.
+    """Note SIGINT, SIGTERM, SIGHUP and SIGUSR1 instead of dying of them, until the block ends.
+
+    A SIGHUP that is ignored, as under `nohup`, stays ignored.
 
     A second SIGINT raises KeyboardInterrupt at once. A block within a block has the outer one's
     note, so that a request stops both. Outside the main thread, where Python allows no signal
@@ -84,9 +101,11 @@ def catch_signals() -> Iterator[Interrupt]:
             if interrupt._at_once:
                 raise Interrupted(interrupt.requested)
 
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {number: signal.getsignal(number) for number in known_signals(*_NAMES)}
+    if previous.get(getattr(signal, "SIGHUP", None)) == signal.SIG_IGN:
+        del previous[signal.SIGHUP]
     try:
-        for number in _SIGNALS:
+        for number in previous:
             signal.signal(number, handle)
         yield interrupt
     finally:

@@ -10,6 +10,7 @@ a search goes on from any step that it has given; broken off in the middle of on
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from hypergrad.differentiation.result import Hypergradients
 from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
 from hypergrad.training.inner_loop import Trainer
 from hypergrad.training.inner_problem import InnerProblem
+from hypergrad.training.out_of_memory import MemoryNeed, explaining
 from hypergrad.training.outer_loop import (
     Best,
     Evaluation,
@@ -64,6 +66,11 @@ class _UnderWay(NamedTuple):
     state: OuterState
     columns: Sequence[Hyperparameter]
     inner: ForwardRun | ReverseRun
+
+    @property
+    def reverse(self) -> bool:
+        """Whether it goes back."""
+        return isinstance(self.inner, ReverseRun)
 
 
 class OuterSearch(Iterator[OuterStep]):
@@ -158,20 +165,22 @@ class OuterSearch(Iterator[OuterStep]):
         bases = {each.name: each.over for each in learned}
         learned_for = data.problem.optimizer.learned_for(data.problem.model)
         schedule = Schedule.from_flat(state.values, bases, learned_for)
-        inner = self.problem.begin(data, schedule, number)
+        with explaining(partial(MemoryNeed.of, data.problem, schedule)):
+            inner = self.problem.begin(data, schedule, number)
         return _UnderWay(data, schedule, state, columns, inner)
 
     def _take(self, now: _UnderWay) -> OuterStep:
         """Take the outer step that has begun to its end."""
         number, (data, schedule, state, columns, inner) = self.progress.number, now
         options, trainer = self.options, self.trainer
-        seen = trainer.train(inner, data.validation)
-        found = None
-        if inner.done and inner.is_finite():
-            found = trainer.differentiate(inner, data.batches)
-        costs = [inner.cost()]
-        if found is not None and options.sign_agreement:
-            found = self._compared(now, found, costs)
+        with explaining(partial(MemoryNeed.of, data.problem, schedule, reverse=now.reverse)):
+            seen = trainer.train(inner, data.validation)
+            found = None
+            if inner.done and inner.is_finite():
+                found = trainer.differentiate(inner, data.batches)
+            costs = [inner.cost()]
+            if found is not None and options.sign_agreement:
+                found = self._compared(now, found, costs)
         gradients, products = map(sum, zip(*costs, strict=True))
         cost = Spent(trainer.seconds, gradients, products, trials=len(costs))
         best, step = self.progress.best, Best(number, schedule, seen)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from float32 import float32_precision
 from problems import Problem, digits_problem
 from torch import Tensor, nn
 
@@ -174,17 +175,16 @@ def test_the_gradient_does_not_depend_on_whether_there_are_products(strategy: st
 
 @pytest.mark.parametrize(("switched", "mode"), [(tensor_cores, "tf32"), (true_float32, "ieee")])
 def test_the_precision_of_float32_is_switched_for_a_while(switched: Callable, mode: str) -> None:
-    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = [place.fp32_precision for place in places]
+    before = float32_precision()
 
     def within() -> None:
         with switched():
-            assert [place.fp32_precision for place in places] == [mode, mode]
+            assert float32_precision() == [mode, mode]
             raise KeyError
 
     with pytest.raises(KeyError):
         within()
-    assert [place.fp32_precision for place in places] == before
+    assert float32_precision() == before
 
 
 @pytest.mark.gpu

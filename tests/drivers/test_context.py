@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from float32 import float32_precision
 from tiny import tiny_context
 
 from hypergrad.config.checks import ConfigError
@@ -13,7 +14,6 @@ from hypergrad.config.wording import naming_settings
 from hypergrad.drivers.context import computing, make_model, prepare
 from hypergrad.models import MODELS
 
-PLACES = torch.backends.cuda.matmul, torch.backends.cudnn.conv
 NETWORK = """
 import sys
 from torch import nn
@@ -23,10 +23,6 @@ class Net(nn.Sequential):
         c, h, w = shape
         super().__init__(nn.Flatten(), nn.Linear(c * h * w, classes))
 """
-
-
-def float32_precision() -> list[str]:
-    return [place.fp32_precision for place in PLACES]
 
 
 def test_preparing_leaves_the_process_as_it_is() -> None:

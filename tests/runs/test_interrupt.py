@@ -8,17 +8,20 @@ import pytest
 
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138}
+HERE = [name for name in CODES if hasattr(signal, name)]  # Windows has neither of the last two
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_signal_is_noted_and_handlers_are_restored(name: str, code: int) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+@pytest.mark.parametrize("name", HERE)
+def test_signal_is_noted_and_handlers_are_restored(name: str) -> None:
+    before = [signal.getsignal(getattr(signal, each)) for each in HERE]
     with catch_signals() as interrupt:
         assert interrupt.requested is None
         assert interrupt.exit_code == 0
         os.kill(os.getpid(), signal.Signals[name])
         assert interrupt.requested == name
-        assert interrupt.exit_code == code
-    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert interrupt.exit_code == CODES[name]
+    after = [signal.getsignal(getattr(signal, each)) for each in HERE]
     assert after == before
 
 
@@ -55,7 +58,19 @@ def test_the_first_request_counts() -> None:
         assert interrupt.exit_code == 143
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_under_nohup_the_end_of_a_session_is_no_request() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_signals() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.requested is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_at_once_a_request_raises_where_it_arrives(name: str) -> None:
     with catch_signals() as interrupt:
         with pytest.raises(Interrupted, match=name), interrupt.at_once():

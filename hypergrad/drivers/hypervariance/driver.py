@@ -134,7 +134,7 @@ class HypervarianceDriver:
         if not path.exists():
             return None
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(path.read_text(encoding="utf-8"))
             lists = {name: tuple(float(value) for value in kept[name]) for name in METHODS}
             return Measurement(**lists, train_loss=float(kept["train_loss"]))
         except (ValueError, TypeError, KeyError) as error:
