@@ -243,6 +243,16 @@ def test_a_function_makes_new_batches_for_every_outer_step() -> None:
     assert asked == [0, 1, 2]
 
 
+def test_a_class_of_batches_is_a_function_too() -> None:
+    class Shuffled(TensorBatches):
+        def __init__(self, outer_step: int) -> None:
+            images, labels = digits()
+            super().__init__((images[:TRAIN], labels[:TRAIN]), BATCH, (outer_step, "class"))
+
+    by_class = learned(batches=Shuffled, outer_steps=2)
+    assert by_class == learned(batches=lambda outer_step: Shuffled(outer_step), outer_steps=2)
+
+
 def test_no_validation_data_is_refused() -> None:
     with pytest.raises(ValueError, match="no validation data: give at least one batch"):
         learn(network(), supervised(), loader(), [], epochs=1, optimizer=rate_alone())
