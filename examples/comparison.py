@@ -38,7 +38,8 @@ def chosen(history: Sequence[OuterStep], score: Callable[[Schedule, int], float]
     found, validation = _best([step.schedule for step in best], score)
     print(f"learned (best of {len(best)}): validation {validation:.2f}, {_seconds()}")
     for name, values in found.items():
-        print(f"    {name}: {' '.join(f'{value:.3g}' for value in values)}", flush=True)
+        many = f"{len(values)} values from {min(values):.3g} to {max(values):.3g}"
+        print(f"    {name}: {many if len(values) > 8 else ' '.join(f'{v:.3g}' for v in values)}")
     return found
 
 

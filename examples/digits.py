@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: splits, random numbers beside images, accuracy on a split."""
+"""scikit-learn's handwritten digits: splits, batches, wrong labels, accuracy."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hypergrad.data import TensorBatches
 
-__all__ = ["Split", "WithDraws", "accuracy", "splits"]
+__all__ = ["Shuffled", "Split", "accuracy", "mislabelled", "splits"]
 
 Split = tuple[Tensor, Tensor]  # images (n, 1, 8, 8) float32 in [-1, 1], labels (n,) int64
 
@@ -20,32 +20,50 @@ def splits(*sizes: int) -> list[Split]:
     return list(zip(images.split(parts), labels[order].split(parts), strict=True))
 
 
-class WithDraws(TensorBatches):
-    """Shuffled batches of images and labels, with normal numbers of which augmentation is made.
+def mislabelled(split: Split, groups: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Return a split in groups, of whose labels many are wrong: the next digit.
 
     Args:
-        split: Of the images.
-        batch_size: Images in a batch.
-        seed: Of their order and of what is drawn.
+        split: Of `n` images.
+        groups: How many; each has a share of wrong labels of its own, drawn from 0 to 95 %.
+
+    Returns:
+        Images, labels and groups `(n,)`; and the shares of labels that came out wrong `(groups,)`.
+    """
+    images, labels = split
+    stream, group = torch.Generator().manual_seed(0), torch.arange(len(labels)) % groups
+    share = 0.95 * torch.rand(groups, generator=stream)
+    wrong = torch.rand(len(labels), generator=stream) < share[group]
+    counts = torch.bincount(group)
+    return (images, (labels + wrong) % 10, group), torch.bincount(
+        group[wrong], None, groups
+    ) / counts
+
+
+class Shuffled(TensorBatches):
+    """Batches in an order of their own for each seed; with random numbers for augmentation.
+
+    Args:
+        data: Tensors of one length.
+        batch_size: Of them in a batch.
+        seed: Of the order, and of what is drawn; `learn` gives the outer step.
+        draws: Whether `(n, 2)` normal numbers for an image each, and some for all pixels, follow.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
-        super().__init__(split, batch_size, (seed, "order"))
-        self.seed = seed
+    def __init__(
+        self, data: tuple[Tensor, ...], batch_size: int, seed: int, draws: bool = False
+    ) -> None:
+        super().__init__(data, batch_size, (seed, "order"))
+        self.seed, self.draws = seed, draws
 
     def at(self, step: int) -> tuple[Tensor, ...]:
-        """Return the same whenever a step is asked for, as any batches of `learn` must.
-
-        Args:
-            step: 0-based.
-
-        Returns:
-            Images, labels, `(n, 2)` draws for an image each, and some for its pixels.
-        """
-        images, labels = super().at(step)
+        """Return the batch of a 0-based step, the same one whenever it is asked for."""
+        batch = super().at(step)
+        if not self.draws:
+            return batch
         stream = torch.Generator().manual_seed(100_000 * self.seed + step)
-        of_image = torch.randn(len(labels), 2, generator=stream)
-        return images, labels, of_image, torch.randn(images.shape, generator=stream)
+        of_image = torch.randn(len(batch[0]), 2, generator=stream)
+        return *batch, of_image, torch.randn(batch[0].shape, generator=stream)
 
 
 @torch.no_grad()

@@ -9,24 +9,19 @@ from itertools import product
 
 import torch
 from comparison import QUICK, chosen, compare, tuned
-from digits import Split, accuracy, splits
+from digits import Shuffled, Split, accuracy, splits
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from hypergrad import Hats, Hyperparameter, InnerOptimizer, Schedule, adam, learn
-from hypergrad.data import TensorBatches
 
 EPOCHS, OUTER_STEPS = (2, 2) if QUICK else (10, 24)
 torch.set_num_threads(1)
 ((images, labels),) = splits()
 old, new = (images[labels < 5], labels[labels < 5]), (images[labels >= 5], labels[labels >= 5] - 5)
 train, held_out, test = zip(*(part.split([100, 300, len(part) - 400]) for part in new), strict=True)
-
-
-def batches(outer_step: int) -> TensorBatches:
-    return TensorBatches(train, 20, (outer_step, "order"))
 
 
 def fit(net: nn.Sequential, data: tuple, epochs: int, plan: Schedule | tuple) -> None:
@@ -52,7 +47,7 @@ def pretrained(seed: int) -> nn.Sequential:
     torch.manual_seed(seed)  # of the order, too
     body = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU())
     net = nn.Sequential(OrderedDict(body=body, head=nn.Linear(32, 5)))
-    fit(net, old, 10, (1e-3, 1e-3))
+    fit(net, old, EPOCHS, (1e-3, 1e-3))
     net.head = nn.Linear(32, 5)
     return net
 
@@ -67,6 +62,7 @@ rate = partial(Hyperparameter, sets="learning_rate", start=1e-3, scale="log", fi
 body = rate("rate_body", Hats(3), where=lambda name, parameter: name.startswith("body."))
 head = rate("rate_head", Hats(3), where=lambda name, parameter: name.startswith("head."))
 inner = InnerOptimizer(adam(), (body, head))
+batches = partial(Shuffled, train, 20)  # in a new order in every outer step
 options = {"epochs": EPOCHS, "outer_steps": OUTER_STEPS, "optimizer": inner}
 history = learn(pretrained(0), cross_entropy, batches, [held_out], **options)
 judge = partial(trained, judged_on=held_out)

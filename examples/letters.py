@@ -3,11 +3,13 @@
 from pydoc_data.topics import topics
 
 import torch
+from comparison import QUICK
 from torch import Tensor
 
-__all__ = ["CONTEXT", "COUNT", "Excerpts", "held_out", "test"]
+__all__ = ["CONTEXT", "COUNT", "STEPS", "Excerpts", "held_out", "test"]
 
 CONTEXT, BATCH, SIZE = 32, 16, 500 * 33
+STEPS = 10 if QUICK else 120  # of a training, which is one epoch
 text = "".join(topics[name] for name in sorted(topics))
 codes = {letter: code for code, letter in enumerate(sorted(set(text)))}
 COUNT = len(codes)
@@ -21,11 +23,10 @@ class Excerpts:
 
     Args:
         seed: Of the places.
-        steps: Of the training, which is one epoch.
     """
 
-    def __init__(self, seed: int, steps: int) -> None:
-        self.seed, self.steps_per_epoch = seed, steps
+    def __init__(self, seed: int) -> None:
+        self.seed, self.steps_per_epoch = seed, STEPS
 
     def at(self, step: int) -> Tensor:
         """Return `(16, 33)` letters of a 0-based step, the same ones whenever it is asked for."""

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from comparison import QUICK, chosen, compare, tuned
-from digits import Split, WithDraws, accuracy, splits
+from digits import Shuffled, Split, accuracy, splits
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -20,7 +20,7 @@ from hypergrad.core.losses import cross_entropy
 EPOCHS, OUTER_STEPS = (2, 2) if QUICK else (50, 14)
 torch.set_num_threads(1)
 train, held_out, test = splits(150, 500)
-batches = partial(WithDraws, train, 25)  # other ones for each seed
+batches = partial(Shuffled, train, 25, draws=True)  # other ones for each seed
 
 
 def loss(net: nn.Module, batch: tuple[Tensor, ...], values: Mapping) -> Tensor:

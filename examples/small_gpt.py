@@ -8,7 +8,7 @@ from math import cos, log, pi
 
 import torch
 from comparison import QUICK, chosen, compare, tuned
-from letters import CONTEXT, COUNT, Excerpts, held_out, test
+from letters import CONTEXT, COUNT, STEPS, Excerpts, held_out, test
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from hypergrad import Hats, InnerOptimizer, NormClip, ReverseOptions, Schedule, WarmUp, adamw, learn
 from hypergrad import Hyperparameter as H
 
-STEPS, OUTER_STEPS = (10, 2) if QUICK else (120, 10)
+OUTER_STEPS = 2 if QUICK else 10
 torch.set_num_threads(1)
 
 
@@ -42,7 +42,7 @@ def bits(net: nn.Module, batch: Tensor, values: object = None) -> Tensor:
 
 def trained(plan: Schedule | float, seed: int, judged_on: Tensor) -> float:
     """Bits a letter, negative, after a plain loop by a learned schedule or a cosine's rate."""
-    net, data = GPT(seed), Excerpts(seed, STEPS)
+    net, data = GPT(seed), Excerpts(seed)
     if isinstance(plan, Schedule):
         optimizer = plan.optimizer(net)
         scheduler = plan.scheduler(optimizer, STEPS)
@@ -68,8 +68,7 @@ matrices = decay("decay", start=0.01, scale="log", where=lambda name, p: p.dim()
 others = decay("no_decay", learned=False, where=lambda name, p: p.dim() == 1)
 inner = InnerOptimizer(adamw(), (rate, matrices, others), NormClip(1.0))
 many = {"epochs": 1, "outer_steps": OUTER_STEPS, "patience": 3, "options": ReverseOptions()}
-batches = partial(Excerpts, steps=STEPS)  # others in every outer step
-history = learn(GPT(0), bits, batches, [held_out], optimizer=inner, **many)
+history = learn(GPT(0), bits, Excerpts, [held_out], optimizer=inner, **many)
 judge = partial(trained, judged_on=held_out)
 schedule = chosen(history, judge)
 cosine = tuned([0.01, 0.02, 0.03, 0.05], judge)
