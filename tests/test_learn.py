@@ -249,8 +249,9 @@ def test_a_class_of_batches_is_a_function_too() -> None:
             images, labels = digits()
             super().__init__((images[:TRAIN], labels[:TRAIN]), BATCH, (outer_step, "class"))
 
-    by_class = learned(batches=Shuffled, outer_steps=2)
-    assert by_class == learned(batches=lambda outer_step: Shuffled(outer_step), outer_steps=2)
+    both = {"outer_steps": 2, "options": ForwardOptions()}
+    by_class = learned(batches=Shuffled, **both)
+    assert by_class == learned(batches=lambda outer_step: Shuffled(outer_step), **both)
 
 
 def test_a_loss_of_one_batch_size_is_told_that_it_is_tried_on_two_examples() -> None:

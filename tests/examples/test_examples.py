@@ -33,7 +33,8 @@ POINTS = 2.5
 
 NUMBER = r"([+-]?\d+\.\d+)"
 RESULT = re.compile(
-    rf"(score|(?:test accuracy|explained variance) in %|-bits a letter), (\d+) fresh seeds: learned {NUMBER}, ([\w ]+) {NUMBER}, "
+    r"(score|(?:test accuracy|explained variance) in %|-bits a letter), (\d+) fresh seeds: "
+    rf"learned {NUMBER}, ([\w ]+) {NUMBER}, "
     rf"difference {NUMBER} ± {NUMBER}: (learned is better|learned is worse|not told apart)"
 )
 
