@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EXAMPLES := own_cnn small_gpt tabular fine_tune loss_hyperparameters clean_data
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test slow lint format smoke bench clean
@@ -31,16 +32,16 @@ slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
 
 lint: install  ## ruff, pyright, and who may import whom
-	$(BIN)/ruff check hypergrad tests benchmarks
-	$(BIN)/ruff format --check hypergrad tests benchmarks
+	$(BIN)/ruff check hypergrad tests benchmarks examples
+	$(BIN)/ruff format --check hypergrad tests benchmarks examples
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: install  ## format the code
-	$(BIN)/ruff format hypergrad tests benchmarks
-	$(BIN)/ruff check --fix hypergrad tests benchmarks
+	$(BIN)/ruff format hypergrad tests benchmarks examples
+	$(BIN)/ruff check --fix hypergrad tests benchmarks examples
 
-smoke: install  ## every figure at smoke scale, on the embedded digits
+smoke: install  ## every figure at smoke scale, on the embedded digits, and every example, quickly
 	$(BIN)/hypergrad run quickstart scale=smoke
 	$(BIN)/hypergrad run fig1 data=digits model=wrn_16_1 scale=smoke
 	$(BIN)/hypergrad run fig2 data=digits data.image_size=28 scale=smoke
@@ -48,6 +49,7 @@ smoke: install  ## every figure at smoke scale, on the embedded digits
 	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
+	for each in $(EXAMPLES); do OMP_NUM_THREADS=1 $(BIN)/python examples/$$each.py --quick || exit 1; done
 
 bench: install  ## speed and memory, beside TorchOpt, higher and code written plainly (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]' || echo 'TorchOpt and higher are left out'

@@ -243,6 +243,28 @@ def test_a_function_makes_new_batches_for_every_outer_step() -> None:
     assert asked == [0, 1, 2]
 
 
+def test_a_class_of_batches_is_a_function_too() -> None:
+    class Shuffled(TensorBatches):
+        def __init__(self, outer_step: int) -> None:
+            images, labels = digits()
+            super().__init__((images[:TRAIN], labels[:TRAIN]), BATCH, (outer_step, "class"))
+
+    both = {"outer_steps": 2, "options": ForwardOptions()}
+    by_class = learned(batches=Shuffled, **both)
+    assert by_class == learned(batches=lambda outer_step: Shuffled(outer_step), **both)
+
+
+def test_a_loss_of_one_batch_size_is_told_that_it_is_tried_on_two_examples() -> None:
+    def fixed(module: nn.Module, batch: tuple[Tensor, Tensor], values: object) -> Tensor:
+        return F.cross_entropy(module(batch[0]) + torch.zeros(BATCH, 10), batch[1])
+
+    with pytest.raises(RuntimeError) as refused:
+        learned(objective=fixed, options=ReverseOptions())
+    assert refused.value.__notes__ == [
+        "The loss was tried on two examples: it must take any number."
+    ]
+
+
 def test_no_validation_data_is_refused() -> None:
     with pytest.raises(ValueError, match="no validation data: give at least one batch"):
         learn(network(), supervised(), loader(), [], epochs=1, optimizer=rate_alone())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import cast
 
 from torch import nn
 from torch.utils.data import DataLoader
@@ -85,6 +86,8 @@ class LibraryProblem:
         if isinstance(batches, DataLoader):
             batches = CachedBatches(batches, device=self.theta.device)
         self._batches, self._validation = batches, validation
+        # A class has what its objects have, and makes them.
+        self._anew = not isinstance(batches, Batches) or isinstance(batches, type)
         self._outer, self._shared, self._wanted = outer, shared, replay
         self._replay: Replay | None = None
 
@@ -95,7 +98,8 @@ class LibraryProblem:
             ValueError: For data that cannot begin again, or go back, where that is needed.
         """
         given = self._batches
-        minibatches = given if isinstance(given, Batches) else given(number)
+        made = cast("Callable", given)(number) if self._anew else given
+        minibatches = cast("Batches", made)
         name = type(minibatches).__name__
         begins_again = getattr(minibatches, "random_access", True)
         if number and minibatches is self._batches and not begins_again:
@@ -127,7 +131,7 @@ class LibraryProblem:
             data: Its data.
             number: Of the outer step; what is the same for all of them has no number.
         """
-        train = "" if isinstance(self._batches, Batches) else f" of outer step {number}"
+        train = f" of outer step {number}" if self._anew else ""
         held_out = f" of outer step {number}" if callable(self._validation) else ""
         return {
             f"the first minibatch{train}": _fingerprint(data.problem.minibatches.at(0)),

@@ -76,12 +76,16 @@ class FlatModel:
         """
         if self._random is _UNSEEN:
             two = first_examples(batch[0] if isinstance(batch, MicroBatches) else batch, 2)
-            with torch.no_grad():
-                self._random = random_source(
-                    self.net,
-                    lambda: self.loss(self.theta(), two, None, values),
-                    next(iter(self._copy.parameters.values())).device,
-                )
+            try:
+                with torch.no_grad():
+                    self._random = random_source(
+                        self.net,
+                        lambda: self.loss(self.theta(), two, None, values),
+                        next(iter(self._copy.parameters.values())).device,
+                    )
+            except Exception as error:
+                error.add_note("The loss was tried on two examples: it must take any number.")
+                raise
         return self._random
 
     @property

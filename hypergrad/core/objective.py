@@ -63,15 +63,16 @@ def as_objective(given: Objective | Criterion | Loss) -> Objective:
     """Return an objective; of a loss alone, one without a metric; of a criterion, `supervised`.
 
     Args:
-        given: A criterion takes (predictions, labels), a loss (module, batch, values).
+        given: A criterion takes (predictions, labels), a loss (module, batch, values); `values`
+            may have a default, for loops that have none.
     """
     if isinstance(given, Objective):
         return given
     if isinstance(given, nn.Module):
         return supervised(given)
-    parameters = inspect.signature(given).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (0, 1)]
-    if len(needed) == 3:
+    parameters = [p for p in inspect.signature(given).parameters.values() if p.kind in (0, 1)]
+    needed = [p for p in parameters if p.default is p.empty]
+    if len(needed) == 3 or (len(parameters) == 3 and parameters[2].name == "values"):
         return Objective(cast("Loss", given))
     return supervised(cast("Criterion", given))
 

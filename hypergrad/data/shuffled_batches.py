@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from hypergrad.data.protocols import Key, MapDataset
 __all__ = ["DatasetBatches", "TensorBatches"]
 
 Example = TypeVar("Example")
+Tree = TypeVar("Tree", bound=Nest)
 
 
-class TensorBatches:
+class TensorBatches(Generic[Tree]):
     """Shuffled minibatches of tensors.
 
     With one key, the batches have the same examples as those of `Minibatches` and
@@ -44,7 +45,7 @@ class TensorBatches:
 
     def __init__(
         self,
-        tree: Nest,
+        tree: Tree,
         batch_size: int,
         key: Key,
         *,
@@ -70,14 +71,14 @@ class TensorBatches:
         """Full minibatches in an epoch."""
         return self._order.steps_per_epoch
 
-    def at(self, step: int) -> Nest:
+    def at(self, step: int) -> Tree:
         """Return the batch of 0-based inner step `step`: the same nest, copies of its rows."""
         index = self._order.at(step).to(self._device)
         batch = map_tensors(lambda x: x[index.to(x.device)], self._tree)
         if self._with_index:
             assert isinstance(batch, dict)  # made so on construction
             batch["index"] = index
-        return batch
+        return cast(Tree, batch)
 
 
 class DatasetBatches:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
-from hypergrad.core.objective import accuracy, supervised
+from hypergrad.core.objective import accuracy, as_objective, supervised
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
 
@@ -58,3 +58,12 @@ def test_positions_that_the_criterion_ignores_do_not_count() -> None:
     predictions = torch.stack([LOGITS, LOGITS.flip(1)], dim=2)
     labels = torch.tensor([[0, 2], [2, 0], [1, 1]])
     assert metric(predictions, (None, labels)).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_loss_may_have_no_values_unless_told() -> None:
+    """A plain loop calls it without: that must not make it a criterion of (predictions, labels)."""
+
+    def loss(module: nn.Module, batch: Tensor, values: object = None) -> Tensor:
+        return module(batch).mean()
+
+    assert as_objective(loss).loss is loss
