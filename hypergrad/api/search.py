@@ -364,11 +364,12 @@ class WatchedLoop(InnerLoop):
         self._search._keep(inner)
 
 
-def best(history: Sequence[OuterStep]) -> OuterStep:
+def best(history: Sequence[OuterStep], by: str = "accuracy") -> OuterStep:
     """Return the outer step with the best validation accuracy; the loss decides a draw.
 
     Args:
         history: Outer steps, as of `Search.history`, `learn` or `learn_schedule`.
+        by: `accuracy`; or `loss`, which tells more of few validation examples.
 
     Returns:
         One of them; its `schedule` makes the optimiser and the scheduler of a training loop, and
@@ -379,7 +380,7 @@ def best(history: Sequence[OuterStep]) -> OuterStep:
     """
     found = max(
         history,
-        key=lambda step: selection_key(step.validation_accuracy, step.validation_loss),
+        key=lambda step: selection_key(step.validation_accuracy, step.validation_loss, by),
         default=None,
     )
     if found is None or not math.isfinite(found.validation_loss):

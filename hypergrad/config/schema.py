@@ -114,12 +114,19 @@ class MethodConfig:
 
 @dataclass
 class OuterConfig:
-    """The outer loop: sign descent from the hyperparameters' starting values."""
+    """The outer loop: sign descent from the hyperparameters' starting values.
+
+    The best outer step is selected by validation accuracy or loss. With `confirm` the so many best
+    are trained again, `confirmations` times each, and the best of those by mean loss is taken.
+    """
 
     steps: Count
     first_horizons: list[Count]
     tolerance: Annotated[float, between(0, 1)]
     patience: Count | None
+    select: Annotated[str, one_of("accuracy", "loss")] = "accuracy"
+    confirm: Annotated[int, at_least(0)] = 0
+    confirmations: Annotated[int, at_least(1)] = 3
 
 
 @dataclass

@@ -27,6 +27,7 @@ __all__ = [
 
 
 UNBOUNDED = Hyperparameter("value")
+SELECTIONS = ("accuracy", "loss")
 
 
 class OuterState(NamedTuple):
@@ -150,19 +151,27 @@ def all_lost(hypergradients: Sequence[float]) -> bool:
     return not all(map(math.isfinite, hypergradients)) and not any(map(sign_of, hypergradients))
 
 
-def selection_key(accuracy: float, loss: float) -> tuple[float, float]:
+def selection_key(accuracy: float, loss: float, by: str = "accuracy") -> tuple[float, float]:
     """Return what orders outer steps: validation accuracy; the lower loss decides a draw.
 
     Args:
         accuracy: On the validation data, or another metric; NaN where there is none: then the loss
             alone decides.
         loss: Likewise; one that is not finite ranks last.
+        by: `accuracy`; or `loss`, and accuracy decides a draw.
 
     Returns:
         A key; the greatest is the best.
+
+    Raises:
+        ValueError: For another word.
     """
+    if by not in SELECTIONS:
+        raise ValueError(f"select by {by!r}: use one of {', '.join(SELECTIONS)}")
+    if not math.isfinite(loss):
+        return -math.inf, -math.inf
     accuracy = 0.0 if math.isnan(accuracy) else accuracy
-    return (accuracy, -loss) if math.isfinite(loss) else (-math.inf, -math.inf)
+    return (accuracy, -loss) if by == "accuracy" else (-loss, accuracy)
 
 
 def has_converged(state: OuterState, tolerance: float, columns: Columns = ()) -> bool:

@@ -84,4 +84,5 @@ def outer_options(config: RunConfig) -> OuterOptions:
         outer.patience,
         config.allowance,
         config.trust.sign_agreement,
+        outer.select,
     )

@@ -120,6 +120,8 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
             steps = options.horizon(step) * split_steps
             cost = _step_cost(config, step, again)
             runs.append(PlannedRun("ours", step, steps, *cost, 1 + options.sign_agreement))
+        trainings = config.outer.confirm * config.outer.confirmations
+        runs += [PlannedRun("confirm", i, longest, 1.0) for i in range(trainings)]
     hd = config.hd.enabled or method.name == "hd"
     if hd:
         runs.append(PlannedRun("hd", 0, config.epochs * split_steps, 2.0))

@@ -27,6 +27,7 @@ TASKS_EVERY = 2.0  # seconds between two plain lines about tasks
 
 NAMES = {
     "ours": "outer step",
+    "confirm": "confirmation",
     "hd": "hypergradient descent",
     "ours_retrained": "training with the learned schedule",
     "hd_retrained": "training with HD's schedule",

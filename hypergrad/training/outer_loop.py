@@ -48,6 +48,7 @@ class OuterOptions:
         budget: Ends it where another outer step would overshoot by more than it falls short.
         sign_agreement: So many further trajectories an outer step, which differ in rounding, tell
             whether its signs are reproducible; each costs what the first did.
+        select: What the best outer step is told by: `accuracy`, or `loss`.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class OuterOptions:
     patience: int | None = None
     budget: Budget | None = None
     sign_agreement: int = 0
+    select: str = "accuracy"
 
     def horizon(self, number: int) -> int:
         """Return the epochs of the inner run of an outer step."""
@@ -107,27 +109,27 @@ class OuterData(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best outer step so far, by validation accuracy; the loss decides a draw."""
+    """An outer step that was the best when it was taken."""
 
     number: int
     schedule: Schedule
     evaluation: Evaluation
 
-    def or_better(self, step: "Best") -> "Best":
+    def or_better(self, step: "Best", by: str = "accuracy") -> "Best":
         """Return the better of the two; this one if they are level."""
-        return step if step._key > self._key else self
+        return step if step.key(by) > self.key(by) else self
 
     @property
     def is_finite(self) -> bool:
         """Whether its loss is a finite number: otherwise it is never kept."""
-        return math.isfinite(self._key[0])
+        return math.isfinite(self.key()[0])
 
-    @property
-    def _key(self) -> tuple[float, float]:
+    def key(self, by: str = "accuracy") -> tuple[float, float]:
+        """Return what orders it among others: see `selection_key`."""
         accuracy, loss = self.evaluation.validation_accuracy, self.evaluation.validation_loss
         assert accuracy is not None
         assert loss is not None
-        return selection_key(accuracy, loss)
+        return selection_key(accuracy, loss, by)
 
 
 class OuterProgress(NamedTuple):

@@ -185,7 +185,7 @@ class OuterSearch(Iterator[OuterStep]):
         cost = Spent(trainer.seconds, gradients, products, trials=len(costs))
         best, step = self.progress.best, Best(number, schedule, seen)
         if step.is_finite:
-            best = step if best is None else best.or_better(step)
+            best = step if best is None else best.or_better(step, options.select)
         after = OuterProgress(
             number + 1,
             outer_optimizer.step(state, None if found is None else found.values, columns),

@@ -6,6 +6,7 @@ then trainings on the full training set that differ in nothing but the schedule:
 (`sgd`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.outer_optimizer import all_lost
 from hypergrad.core.schedule import Schedule, schedule_in
+from hypergrad.core.seeding import seed_of
 from hypergrad.data import Batches, Dataset, Images, Minibatches
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.options import ForwardOptions, choose
@@ -29,6 +31,7 @@ from hypergrad.drivers.batching import (
 )
 from hypergrad.drivers.cost import Plan
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, learned_of_rule
+from hypergrad.drivers.learn.confirmation import confirmed, finalists
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.drivers.learn.state import outer_rows
 from hypergrad.runs.errors import RunFailed
@@ -38,12 +41,14 @@ from hypergrad.training.hypergradient_descent import HypergradientDescentRun
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun
 from hypergrad.training.outer_loop import (
+    Best,
     Evaluation,
     OuterData,
     OuterProgress,
     OuterStep,
 )
 from hypergrad.training.outer_search import OuterProblem, OuterSearch
+from hypergrad.training.outer_state import best_as_dict
 
 __all__ = ["LearnDriver", "differentiation"]
 
@@ -121,7 +126,9 @@ class LearnDriver:
                     self._record(step)
                     self._save()
                 continue
-            if now.method == "hd":
+            if now.method == "confirm":
+                self._confirm()
+            elif now.method == "hd":
                 self._hypergradient_descent()
             else:
                 self._retrain()
@@ -159,12 +166,16 @@ class LearnDriver:
         self._complain(step)
         self.loop.log.append("outer", outer_rows(step, seed))
         now.keep(step, seed)
+        if self.config.outer.confirm:
+            assert now.seen is not None
+            now.candidates.append(best_as_dict(Best(step.number, step.schedule, now.seen)))
         if step.ended:
             self.loop.watch.note(step.ended)
         if step.ended is not None:
             if now.outer.best is None:
                 raise RunFailed(f"seed {seed}: {step.ended or 'no outer step stayed finite'}")
-            now.finish_outer(seed)
+            if not self.config.outer.confirm:
+                now.finish_outer(seed)
             self._next()
 
     def _complain(self, step: OuterStep) -> None:
@@ -183,6 +194,26 @@ class LearnDriver:
             note(f"... and {len(step.complaints) - SPOKEN} more: not_finite in outer.csv")
         if lost:
             note(f"outer step {number}: no hypergradient is left to follow: {half}")
+
+    def _confirm(self) -> None:
+        """Train one of the best outer steps again; after the last time, one is named best."""
+        now, seed, outer = self.loop.progress, self.loop.seed, self.config.outer
+        tried = finalists(now.candidates, outer.confirm, outer.select)
+        repeat, place = divmod(len(now.confirmed), len(tried))
+        fresh = seed_of(seed, "confirm", repeat) % 2**31
+        train, validation = split(self.config, self._data, fresh, 0)
+        model = self._make_model(fresh)
+        minibatches = minibatches_of(self.config, train, fresh, "confirm", 0)
+        given = model, model.theta(), minibatches, self.config.epochs, self._optimizer
+        inner = ScheduledRun(InnerProblem.over_epochs(*given), schedule_in(tried[place]))
+        loss = self.loop.train(inner, validation).validation_loss
+        whole = inner.done and inner.is_finite() and loss is not None and math.isfinite(loss)
+        now.confirmed.append(loss if whole else None)
+        if len(now.confirmed) == len(tried) * outer.confirmations:
+            best = confirmed(tried, now.confirmed)
+            self.loop.watch.note(f"outer step {best['outer_step']}: {best['confirmed']}")
+            now.finish_outer(seed, best)
+            self._next()
 
     # The other inner runs
 

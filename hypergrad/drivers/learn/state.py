@@ -29,6 +29,8 @@ class Progress:
         seconds: Wall time of that inner run so far.
         seen: Its last evaluation.
         strategy: How Hessian products are computed and why, where that was chosen by a trial.
+        candidates: Outer steps of this seed, as in `schedule.json`, where some are confirmed.
+        confirmed: Validation losses of the confirmations so far; None for one that diverged.
     """
 
     seed_index: int = 0
@@ -42,10 +44,14 @@ class Progress:
     seconds: float = 0.0
     seen: Evaluation | None = None
     strategy: dict | None = None
+    candidates: list[dict] = field(default_factory=list)
+    confirmed: list[float | None] = field(default_factory=list)
 
     @property
     def outer_step(self) -> int:
-        """The outer step under way; 0 for all but `ours`."""
+        """The outer step under way, or the confirmation; 0 for all others."""
+        if self.method == "confirm":
+            return len(self.confirmed)
         return self.outer.number if self.method == "ours" else 0
 
     def as_dict(self) -> dict:
@@ -68,10 +74,16 @@ class Progress:
         spent = {"seed": seed, **step.after.spent._asdict()}
         self.spent = [entry for entry in self.spent if entry["seed"] != seed] + [spent]
 
-    def finish_outer(self, seed: int) -> None:
-        """Note the best outer step as this seed's schedule, and what it came to."""
+    def finish_outer(self, seed: int, best: dict | None = None) -> None:
+        """Note an outer step as this seed's schedule, and what it came to.
+
+        Args:
+            seed: Of the repeat.
+            best: As in `schedule.json`; the best by validation unless given.
+        """
         assert self.outer.best is not None, "outer step 0 has all values zero and cannot diverge"
-        best = best_as_dict(self.outer.best)
+        best = best or best_as_dict(self.outer.best)
+        self.candidates, self.confirmed = [], []
         self.schedules.append({"seed": seed, **best})
         self.results.append(
             {
