@@ -134,7 +134,7 @@ def add_scores(sums: Tensor, loss: Tensor, score: Tensor, batch: Batch) -> None:
     """Add a minibatch's loss and score to running sums, in place.
 
     Args:
-        sums: `(..., 2)` float64 if the device has it; a row for each model, if several step together.
+        sums: `(..., 2)` float64 if the device has it; a row each, if several models step together.
         loss: `(...)` mean over the minibatch.
         score: `(...)` sum over it.
         batch: The minibatch.
