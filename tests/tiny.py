@@ -111,7 +111,7 @@ def go(
 
 def table(run: RunDirectory | Path, name: str) -> pd.DataFrame:
     path = run if isinstance(run, Path) else run.path
-    return pd.read_csv(path / f"{name}.csv")
+    return pd.read_csv(path / f"{name}.csv", float_precision="round_trip")
 
 
 def everything(run: RunDirectory | Path) -> dict[str, str]:

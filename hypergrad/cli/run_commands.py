@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -249,10 +250,15 @@ def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
         0 if they agree, otherwise 1.
     """
     config, _ = configs.compose(experiment, overrides)
+    from hypergrad.core.double_precision import has_float64
     from hypergrad.drivers.context import make_model, prepare
     from hypergrad.drivers.gradcheck import compare
 
     context = prepare(config)
+    if not has_float64(context.device):
+        print(f"on the CPU: {context.device} has no float64", file=sys.stderr)
+        config = replace(config, device="cpu")
+        context = prepare(config)
     model = make_model(config, context.data, config.seed)
     found = compare(config, model, context.data, steps)
     single = config.precision != "float64"

@@ -51,7 +51,7 @@ Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused")]
 Figure = Annotated[str, one_of("fig1", "fig2", "fig3", "fig4", "fig5", "table1")]
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
 Threads = Annotated[str, matches(r"auto|[1-9]\d*", "use auto, or a number of threads")]
-Device = Annotated[str, matches(r"auto|cpu|cuda(:\d+)?", "use auto, cpu, cuda or cuda:N")]
+Device = Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?", "use auto, cpu, mps, cuda or cuda:N")]
 Folder = Annotated[str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hypergrad.core.batches import MicroBatches, example_count, first_examples
+from hypergrad.core.double_precision import widened
 from hypergrad.core.module_copy import ModuleCopy, unwrapped
 from hypergrad.core.objective import Batch, Criterion, Loss, Objective, as_objective
 from hypergrad.core.randomness import random_source
@@ -221,7 +222,8 @@ class FlatModel:
             size = example_count(batch)
             loss, output = self._evaluate(self._validation, theta, batch, buffers)
             score = self._score(loss, output, batch)
-            total = total.to(loss.device) + torch.stack([(loss * size).double(), score.double()])
+            sums = torch.stack([widened(loss * size), widened(score)])
+            total = total.to(sums.device, sums.dtype) + sums
             count += size
         loss, score = (total / count).tolist()
         return loss, score

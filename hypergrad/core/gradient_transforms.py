@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from hypergrad.core.double_precision import widened, widest
+
 __all__ = [
     "ElementwiseClip",
     "GradientTransform",
@@ -125,7 +127,7 @@ class NormClip:
             scaled = scale * (rows - along[..., None] * g)
             return torch.where(bites, scaled, rows)
 
-        return Transformed(self(g), multiply, bites.double())
+        return Transformed(self(g), multiply, widened(bites))
 
 
 def share_above(values: Tensor, limit: float | None) -> Tensor:
@@ -139,8 +141,8 @@ def share_above(values: Tensor, limit: float | None) -> Tensor:
         `(...)` float64 in [0, 1], on the device of the values.
     """
     if limit is None:
-        return values.new_zeros(values.shape[:-1], dtype=torch.float64)
-    return (values.abs() > limit).double().mean(dim=-1)
+        return values.new_zeros(values.shape[:-1], dtype=widest(values.device))
+    return widened(values.abs() > limit).mean(dim=-1)
 
 
 def clip_gradients(transform: GradientTransform, parameters: Iterable[Tensor]) -> None:

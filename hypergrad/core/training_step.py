@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.batches import MicroBatches, example_count
+from hypergrad.core.double_precision import widened
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer, StepValues
 from hypergrad.core.rules import State
@@ -133,9 +134,9 @@ def add_scores(sums: Tensor, loss: Tensor, score: Tensor, batch: Batch) -> None:
     """Add a minibatch's loss and score to running sums, in place.
 
     Args:
-        sums: `(..., 2)` float64; of several models that step together, one row each.
+        sums: `(..., 2)` float64 if the device has it; a row each, if several models step together.
         loss: `(...)` mean over the minibatch.
         score: `(...)` sum over it.
         batch: The minibatch.
     """
-    sums += torch.stack([loss.double() * example_count(batch), score.double()], dim=-1)
+    sums += torch.stack([widened(loss) * example_count(batch), widened(score)], dim=-1)

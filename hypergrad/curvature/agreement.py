@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from hypergrad.core.double_precision import widened
+
 __all__ = ["PRODUCTS", "relative_error"]
 
 # Of Hessian products of one network by two strategies, relative. Single precision leaves up to 1e-2
@@ -16,6 +18,6 @@ def relative_error(one: Tensor, other: Tensor) -> float:
     >>> relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])) < 0.1
     True
     """
-    a, b = one.double(), other.double()
+    a, b = widened(one), widened(other)
     size = max(float(a.norm()), float(b.norm()))
     return float((a - b).norm()) / size if size else 0.0

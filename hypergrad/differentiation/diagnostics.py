@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hypergrad.core.double_precision import widest
 from hypergrad.differentiation.active_tangents import spans
 
 __all__ = ["Diagnostics", "HypergradientDiagnostics", "signal_to_noise"]
@@ -72,7 +73,7 @@ class Diagnostics(NamedTuple):
     @classmethod
     def start(cls, theta: Tensor, count: int) -> "Diagnostics":
         """Return the counts of `count` rows before the first step, beside `theta`."""
-        zeros = torch.zeros(count, dtype=torch.float64, device=theta.device)
+        zeros = torch.zeros(count, dtype=widest(theta.device), device=theta.device)
         never = (0,) * count
         return cls(0, zeros.new_zeros(()), zeros, never, zeros.clone(), zeros.clone(), never)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.batches import cast_floating, example_count, first_examples
+from hypergrad.core.double_precision import has_float64
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.limits import is_out_of_memory, known_limit
@@ -40,7 +41,9 @@ def check_products(problem: TestedProblem, strategy: str | None) -> list[str]:
     """
     precise = torch.float64
     remarks: list[str] = []
-    if problem.theta.dtype != precise:
+    if not has_float64(problem.theta.device):
+        remarks.append(f"not tried in float64: {problem.theta.device.type} has none")
+    elif problem.theta.dtype != precise:
         try:
             remarks += _check_in(problem, strategy, precise)
         except RuntimeError as error:  # a network may insist on its precision
@@ -61,6 +64,8 @@ def _check_in(problem: TestedProblem, strategy: str | None, dtype: torch.dtype) 
     Z = _moved(loss, point, probe(point))
 
     def fault() -> str:
+        if not has_float64(point.device):  # layers are judged in it
+            return "the network"
         moving = point.clone().requires_grad_()  # tells weights from constants
         return layer_at_fault(model.net, lambda: loss(moving), reference) or "the loss"
 

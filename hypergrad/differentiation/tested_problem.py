@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hypergrad.core.double_precision import widened
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.module_copy import called
@@ -45,7 +46,7 @@ def is_close(one: Tensor, other: Tensor, tolerance: float) -> bool:
     """Whether two tensors agree to a relative tolerance; NaN agrees with NaN."""
     if tolerance == 0 or not one.is_floating_point():
         return bool(((one == other) | (one != one) & (other != other)).all())
-    a, b = one.detach().double(), other.detach().double()
+    a, b = widened(one.detach()), widened(other.detach())
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True)
 
 

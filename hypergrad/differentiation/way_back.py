@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hypergrad.core.basis import Vector, is_truncated
 from hypergrad.core.batches import example_count
+from hypergrad.core.double_precision import widened, widest
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer, StepValues
 from hypergrad.core.rules import State
@@ -91,14 +92,14 @@ class WayBack:
         self._names = tuple(name for name in learned if not self._is_vector(name))
         self._groups = [learned]
         self._adjoints = State(P, tuple(torch.zeros_like(P) for _ in end.slots))
-        self._found = P.new_zeros(len(chunks), horizon, len(self._names), dtype=torch.float64)
+        self._found = P.new_zeros(len(chunks), horizon, len(self._names), dtype=widest(P.device))
         self._vectors = {
-            name: P.new_zeros(len(chunks), len(schedule[name]), dtype=torch.float64)
+            name: P.new_zeros(len(chunks), len(schedule[name]), dtype=widest(P.device))
             for name in learned
             if self._is_vector(name)
         }
         self._lengths = torch.linalg.vector_norm(P, dim=1)
-        self._sums = P.new_zeros(2, dtype=torch.float64)  # shares that clips touched
+        self._sums = P.new_zeros(2, dtype=widest(P.device))  # shares that clips touched
 
     @property
     def done(self) -> bool:
@@ -125,10 +126,10 @@ class WayBack:
         """Return the hypergradients of every step's values, at the start."""
         assert self.done, "hypergradients are known at the start"
         gradients, adjoints = (self._sums / max(self._differentiated, 1)).tolist()
-        vectors = {name: sums.cpu() for name, sums in self._vectors.items()}
+        vectors = {name: sums.cpu().double() for name, sums in self._vectors.items()}
         return PerStep(
             self._names,
-            self._found.cpu(),
+            self._found.cpu().double(),
             vectors,
             self._shares,
             self._batches,
@@ -192,7 +193,7 @@ class WayBack:
     def _add(self, name: str, step: int, own: Tensor) -> None:
         """Add the `(K,)` or `(K, size)` hypergradients of a step's value."""
         if name not in self._vectors:
-            self._found[:, step, self._names.index(name)] = own.double()
+            self._found[:, step, self._names.index(name)] = widened(own)
             return
         size = self._schedule.bases[name].size
         for function, weight in self._schedule.bases[name].weights(step, self._horizon):
@@ -225,7 +226,7 @@ class WayBack:
         lengths = torch.linalg.vector_norm(adjoints.theta, dim=1)
         scale = torch.where(lengths > limits, limits / lengths, 1.0)[:, None]
         P, *Q = (own * scale for own in adjoints.tensors())
-        return State(P, tuple(Q)), (lengths > limits).double().mean()
+        return State(P, tuple(Q)), widened(lengths > limits).mean()
 
     def _is_frozen(self, name: str, step: int) -> bool:
         return is_truncated(self._schedule.bases[name], step, self._horizon, self._truncation)

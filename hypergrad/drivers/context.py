@@ -13,6 +13,7 @@ from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import naming_settings
 from hypergrad.core import losses
+from hypergrad.core.double_precision import has_float64
 from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.objective import Objective, accuracy, supervised
 from hypergrad.curvature.autotune import check_strategy
@@ -95,7 +96,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             set, too little memory for reverse mode, or a device that is not there; one line that
             names the remedy.
     """
-    device = _device(config.device)
+    device = _device(config.device, config.precision)
     with naming_settings():
         data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
         model = make_model(config, data, config.seed)
@@ -203,9 +204,14 @@ def _load(config: RunConfig, stand_in: bool) -> Dataset:
     return Dataset(entry.name, blank(train), blank(test), entry.classes)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, precision: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={name}: PyTorch sees no CUDA device here; use device=cpu")
-    return torch.device(name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps: PyTorch sees no Apple GPU here; use device=cpu")
+    device = torch.device(name)
+    if precision == "float64" and not has_float64(device):
+        raise ConfigError(f"precision=float64: {name} has no float64; use device=cpu, or float32")
+    return device

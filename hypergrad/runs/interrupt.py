@@ -102,8 +102,9 @@ def catch_signals() -> Iterator[Interrupt]:
                 raise Interrupted(interrupt.requested)
 
     previous = {number: signal.getsignal(number) for number in known_signals(*_NAMES)}
-    if previous.get(getattr(signal, "SIGHUP", None)) == signal.SIG_IGN:
-        del previous[signal.SIGHUP]
+    for number in known_signals("SIGHUP"):
+        if previous[number] == signal.SIG_IGN:
+            del previous[number]
     try:
         for number in previous:
             signal.signal(number, handle)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hypergrad.core.batches import example_count
+from hypergrad.core.double_precision import widest
 from hypergrad.core.functional_model import Batch
 from hypergrad.core.schedule import Schedule, Value
 from hypergrad.core.training_step import InnerState, add_scores, train_step
@@ -39,7 +40,7 @@ class InnerRun:
         self.state = InnerState.start(
             problem.theta, len(problem.optimizer.rule.slots), problem.model.buffers()
         )
-        self._sums = torch.zeros(2, dtype=torch.float64, device=problem.theta.device)
+        self._sums = torch.zeros(2, dtype=widest(problem.theta.device), device=problem.theta.device)
         self._count = 0
 
     @property

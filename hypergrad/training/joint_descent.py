@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from hypergrad.core.double_precision import widest
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import BoundOptimizer
 from hypergrad.core.rules import State
@@ -69,7 +70,9 @@ class JointDescentRun(JointRun):
         self._validation = validation
         self._clip = clip
         self._learned = dict(learned)
-        numbers = partial(torch.tensor, dtype=torch.float64, device=problem.theta.device)
+        numbers = partial(
+            torch.tensor, dtype=widest(problem.theta.device), device=problem.theta.device
+        )
         # What moves, (K, n), and by how much: in double precision, as the numbers of one run are.
         self._online = numbers([list(begin.values()) for begin in begins])
         self._rates = numbers(

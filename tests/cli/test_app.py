@@ -138,7 +138,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("data check mnist --root /nonexistent", "hypergrad data download"),
         ("data download digits", "mnist"),
         ("check nope", "use one of"),
-        ("check --steps 1", "greater than or equal to 2"),
+        ("check --steps 1", "--steps"),
     ],
 )
 def test_bad_usage(call: Call, tmp_path: Path, arguments: str, remedy: str) -> None:

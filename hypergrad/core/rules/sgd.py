@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hypergrad.core.double_precision import widened
 from hypergrad.core.rules.rule import InTorch, Pulled, Rows, Rule, Slots, State, Value, Values
 
 __all__ = ["NAMES", "sgd"]
@@ -59,7 +60,7 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
         g = g + mu * theta
         later = step > 0
         if isinstance(later, Tensor):  # in double precision, as the number is otherwise
-            later = later.double()
+            later = widened(later)
         v = beta * slots[0] + (1 - dampening * later) * g
         return theta - alpha * (g + beta * v if nesterov else v), (v,)
 
