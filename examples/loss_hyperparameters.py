@@ -1,6 +1,12 @@
 """Values of the loss: label smoothing, and how far images are shifted and how noisy they are made.
 
-RESULT
+test accuracy in %, 8 fresh seeds: learned 92.15, cosine 91.29, difference +0.86 ± 1.31: not told
+apart.
+test accuracy in %, 8 fresh seeds: learned 92.15, augmented by hand 93.43, difference -1.28 ± 1.13:
+learned is worse.
+
+`python examples/loss_hyperparameters.py`, 50 s on one thread of an AMD EPYC, no GPU, torch 2.14.1;
+commit 59d24d3.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,14 @@
 """The rate and the momentum of one's own CNN, with one's own DataLoader.
 
-RESULT
+400 digits, batch normalisation, Nesterov's SGD. The rate starts at a twentieth of the best
+cosine's. Both sides are chosen on three seeds and judged on eight others, here as in all the
+examples.
+
+test accuracy in %, 8 fresh seeds: learned 95.22, cosine 94.73, difference +0.49 ± 1.16: not told
+apart.
+
+`python examples/own_cnn.py`, 25 s on one thread of an AMD EPYC, no GPU, torch 2.14.1; commit
+59d24d3.
 """
 
 from functools import partial

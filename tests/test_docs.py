@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "outputs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "outputs/README.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -32,7 +35,7 @@ def _anchors(page: Path) -> set[str]:
 
 def missing_paths(text: str) -> list[str]:
     """Paths, and modules or what is in them, that a text names and the project has not."""
-    paths = re.findall(r"\b(?:hypergrad|conf|tests|benchmarks)/[\w/.]*\w/?", text)
+    paths = re.findall(r"\b(?:hypergrad|conf|tests|benchmarks|examples)/[\w/.]*\w/?", text)
     missing = [path for path in paths if not (ROOT / path).exists()]
     modules = re.findall(r"(?<![\w./])(?:hypergrad|benchmarks)(?:\.\w+)+", text)
     return missing + [name for name in modules if not _is_module(name)]
