@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hypergrad.differentiation.options import ForwardOptions
     from hypergrad.differentiation.result import Hypergradients
     from hypergrad.differentiation.reverse import ReverseOptions
-    from hypergrad.improve_api import ImproveOptions, Improvement, improve
+    from hypergrad.improve_api import Improvement, ImproveOptions, improve
     from hypergrad.training.outer_loop import OuterStep
 
 __all__ = [

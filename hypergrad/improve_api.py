@@ -1,4 +1,4 @@
-"""Schedules that hold, in one call: from a usual schedule to a better one, confirmed on fresh seeds."""
+"""Schedules that hold, in one call: a usual one is improved, and confirmed on fresh seeds."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -58,7 +58,9 @@ class Improvement:
     def summary(self) -> str:
         """One line: what is gained, and what it cost."""
         spent = self.found.spent
-        cost = f"{spent.trials} trainings, {spent.gradients:,} gradients, {spent.products:,} products"
+        cost = (
+            f"{spent.trials} trainings, {spent.gradients:,} gradients, {spent.products:,} products"
+        )
         return f"{gain(self.found)} ({cost}, {spent.seconds:.0f} s)"
 
 

@@ -99,7 +99,9 @@ class MoveSpace:
     def reach(self) -> tuple[float, ...]:
         """By how much every coordinate moves in a step of radius 1."""
         return tuple(
-            each.first_move for each in self._moving for _ in range(each.over.count * each.over.size)
+            each.first_move
+            for each in self._moving
+            for _ in range(each.over.count * each.over.size)
         )
 
     def moved(self, candidate: Candidate, by: tuple[float, ...]) -> Candidate:
@@ -116,9 +118,7 @@ class MoveSpace:
         ]
         moves = tuple(
             min(max(p + reach * step, -limit), limit)
-            for p, reach, step, limit in zip(
-                candidate.moves, self.reach, by, limits, strict=True
-            )
+            for p, reach, step, limit in zip(candidate.moves, self.reach, by, limits, strict=True)
         )
         return candidate._replace(moves=moves)
 

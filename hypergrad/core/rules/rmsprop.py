@@ -42,4 +42,12 @@ def rmsprop(centered: bool = False) -> Rule:
     defaults: dict[str, float] = dict(zip(NAMES, (float("nan"), 0.99, 0.0, 1e-8, 0.0), strict=True))
     slots = ("u", "b", "a") if centered else ("u", "b")
     own = InTorch(torch.optim.RMSprop, {"momentum": 0.5, "centered": centered})
-    return Rule(update, defaults, slots, rate="learning_rate", name="rmsprop", in_torch=own, inertia=NAMES[2])
+    return Rule(
+        update,
+        defaults,
+        slots,
+        rate="learning_rate",
+        name="rmsprop",
+        in_torch=own,
+        inertia=NAMES[2],
+    )

@@ -65,9 +65,7 @@ def sgd(nesterov: bool = False, dampening: float = 0.0) -> Rule:
 
     name = "nesterov" if nesterov else "sgd"
     own = InTorch(torch.optim.SGD, {"momentum": 0.5, "nesterov": nesterov, "dampening": dampening})
-    return Rule(
-        update, DEFAULTS, ("v",), rate=ALPHA, name=name, in_torch=own, inertia=BETA
-    )
+    return Rule(update, DEFAULTS, ("v",), rate=ALPHA, name=name, in_torch=own, inertia=BETA)
 
 
 def _update(

@@ -93,7 +93,9 @@ class ImproveDriver:
         steps = self._steps()
         schedules = [self._entry(seed, each, steps) for seed, each in found.items()]
         self._run.write_json("schedule.json", {"schedules": schedules})
-        self._run.write_json("improve.json", {"seeds": [self._told(*each) for each in found.items()]})
+        self._run.write_json(
+            "improve.json", {"seeds": [self._told(*each) for each in found.items()]}
+        )
         self._run.update_summary(
             {
                 "results": [row for seed, each in found.items() for row in _results(seed, each)],
@@ -148,7 +150,9 @@ class ImproveDriver:
                     "collapsed": each.collapsed,
                     "direction": list(each.direction),
                     "radius": each.radius,
-                    "losses": None if each.race is None else [list(own) for own in each.race.losses],
+                    "losses": None
+                    if each.race is None
+                    else [list(own) for own in each.race.losses],
                     "best": None if each.race is None else each.race.best,
                 }
                 for each in found.iterations

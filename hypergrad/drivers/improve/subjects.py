@@ -21,9 +21,7 @@ from hypergrad.training.inner_problem import InnerProblem
 __all__ = ["subject_of"]
 
 
-def subject_of(
-    key: Key, seed: int, config: RunConfig, data: Dataset, space: MoveSpace
-) -> Subject:
+def subject_of(key: Key, seed: int, config: RunConfig, data: Dataset, space: MoveSpace) -> Subject:
     """Return what a key of the improvement of a seed stands for.
 
     Args:

@@ -16,7 +16,7 @@ BLOWN_UP = 1.5  # times the least loss
 
 
 class Rung(NamedTuple):
-    """A scale, and the mean of its losses; that of a scale above the last one trained is the last's."""
+    """A scale, and the mean of its losses."""
 
     scale: float
     loss: float
@@ -34,7 +34,8 @@ def climb(base: Candidate, options: ImproveOptions, cap: float) -> Asking[tuple[
     for scale in scales:
         at = base._replace(factor=base.factor * scale)
         outcomes = yield tuple(
-            Training(Key("ladder", number), at, name=f"x{scale:g}") for number in range(options.rung)
+            Training(Key("ladder", number), at, name=f"x{scale:g}")
+            for number in range(options.rung)
         )
         loss = statistics.mean(capped(each.loss, cap) for each in outcomes)
         rungs.append(Rung(scale, loss))

@@ -181,5 +181,3 @@ def test_a_budget_leaves_room_for_the_confirmation() -> None:
 def test_bad_options_are_named(given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImproveOptions(**given)
-
-
