@@ -10,7 +10,8 @@ from places import ROOT
 
 PACKAGE = ROOT / "hypergrad"
 # Figures and reports label what people read; below them nothing does.
-BELOW = ("core", "curvature", "differentiation", "training", "parallel", "runs", "api.py")
+BELOW = ("core", "curvature", "differentiation", "training", "parallel", "runs")
+BELOW = (*BELOW, "api.py", "improve_api.py")
 WORDS = re.compile(r"sgd|adamw?\b|rmsprop|nesterov|learning_rate|momentum|weight_decay|beta[12]")
 
 # Where a name stands for something else, or is what a person reads.

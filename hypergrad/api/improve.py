@@ -1,4 +1,4 @@
-"""Schedules that hold, in one call: from a usual schedule to a better one, confirmed on fresh seeds."""
+"""Schedules that hold, in one call: a usual one is improved, and confirmed on fresh seeds."""
 
 import copy
 from collections.abc import Callable, Sequence

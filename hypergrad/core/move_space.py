@@ -140,13 +140,15 @@ class MoveSpace:
             found[each.name] = _on_scale(each, base, own if B is None else B @ own)
         rule = self.optimizer.rule
         felt = next((each for each in self._moving if self._is_inertia(each)), None)
+        if felt is not None:
+            found[felt.name] = _within(felt, found[felt.name])
         for each in self._moving:
-            if each.target != rule.rate:
-                continue
-            rate = found[each.name] * factor
-            if felt is not None:
-                rate = rate * (1 - found[felt.name]) / (1 - self._base(felt.name, horizon))
-            found[each.name] = _within(each, rate)
+            if each.target == rule.rate:
+                found[each.name] = found[each.name] * factor
+                if felt is not None:
+                    held = (1 - found[felt.name]) / (1 - self._base(felt.name, horizon))
+                    found[each.name] = found[each.name] * held
+            found[each.name] = _within(each, found[each.name])
         return found
 
     def schedule(self, candidate: Candidate, horizon: int) -> Schedule:
@@ -225,12 +227,12 @@ def _matrix(basis: Basis, horizon: int) -> Tensor | None:
 
 def _on_scale(each: Hyperparameter, base: Tensor, by: Tensor) -> Tensor:
     if each.scale == "linear":
-        return _within(each, base + by)
+        return base + by
     if each.scale == "log":
-        return _within(each, base * by.exp())
+        return base * by.exp()
     if each.scale == "log1m":
-        return _within(each, 1 - (1 - base) * (-by).exp())
-    return _within(each, torch.special.expit(torch.logit(base, eps=EDGE) + by))
+        return 1 - (1 - base) * (-by).exp()
+    return torch.special.expit(torch.logit(base, eps=EDGE) + by)
 
 
 def _within(each: Hyperparameter, values: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ def movable(
     *,
     rates: Basis | int = Hats(5),  # noqa: B008 (frozen)
     clip: float | None = None,
+    start: Mapping[str, float] | None = None,
     others: Sequence[Hyperparameter] = (),
     options: Mapping[str, object] | None = None,
-    **start: float,
 ) -> InnerOptimizer:
     """Return an optimiser whose values move around usual ones, or those given.
 
@@ -39,19 +39,19 @@ def movable(
         name: `sgd`, `adam`, `adamw` or `rmsprop`.
         rates: Basis of the learning rate's moves; a number stands for so many windows.
         clip: Elementwise limit on the gradient, or None.
+        start: Values in place of the usual ones, by name. A weight decay of zero stays zero.
         others: Further hyperparameters, of the loss say.
         options: What the rule takes beside its values.
-        **start: Values in place of the usual ones. A weight decay of zero stays zero.
 
     Raises:
         ValueError: For another optimiser, or a value that it does not take.
     """
     if name not in USUAL:
         raise ValueError(f"no moves are known of {name!r}: use one of {', '.join(USUAL)}")
-    if unknown := sorted(set(start) - set(USUAL[name])):
+    if unknown := sorted(set(start or {}) - set(USUAL[name])):
         raise ValueError(f"{name} has no {unknown[0]}: it has {', '.join(USUAL[name])}")
     declared = []
-    for value, usual in {**USUAL[name], **start}.items():
+    for value, usual in {**USUAL[name], **(start or {})}.items():
         if value == "learning_rate":
             own = Hyperparameter(value, rates, usual, RATE, "log")
         elif value == "weight_decay":

@@ -36,7 +36,7 @@ def move_space(config: RunConfig) -> MoveSpace:
                 "momentum": baseline.momentum,
                 "weight_decay": baseline.weight_decay,
             }
-            moving = movable("sgd", rates=rates, **values)
+            moving = movable("sgd", rates=rates, start=values)
             optimizer = InnerOptimizer(moving.rule, moving.hyperparameters, given.transform)
             shape = baseline.schedule
         base = base_schedule(

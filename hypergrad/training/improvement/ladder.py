@@ -13,10 +13,11 @@ from hypergrad.training.improvement.trainings import Asking, Key, Training, capp
 __all__ = ["Rung", "climb"]
 
 BLOWN_UP = 1.5  # times the least loss
+FURTHER = 8  # scales above those given, while the highest is the best
 
 
 class Rung(NamedTuple):
-    """A scale, and the mean of its losses; that of a scale above the last one trained is the last's."""
+    """A scale, and the mean of its losses."""
 
     scale: float
     loss: float
@@ -30,8 +31,9 @@ def climb(base: Candidate, options: ImproveOptions, cap: float) -> Asking[tuple[
         options: Scales, and trainings of each.
         cap: What dead trainings count as.
     """
-    scales, rungs = options.scales, []
-    for scale in scales:
+    scales, rungs = list(options.scales), []
+    while len(rungs) < len(scales):
+        scale = scales[len(rungs)]
         at = base._replace(factor=base.factor * scale)
         outcomes = yield tuple(
             Training(Key("ladder", number), at, name=f"x{scale:g}")
@@ -39,8 +41,11 @@ def climb(base: Candidate, options: ImproveOptions, cap: float) -> Asking[tuple[
         )
         loss = statistics.mean(capped(each.loss, cap) for each in outcomes)
         rungs.append(Rung(scale, loss))
-        if len(rungs) > 2 and loss > BLOWN_UP * min(rung.loss for rung in rungs):
+        least = min(rung.loss for rung in rungs)
+        if len(rungs) > 2 and loss > BLOWN_UP * least:
             break
+        if len(rungs) == len(scales) < len(options.scales) + FURTHER and loss == least:
+            scales.append(scale * scales[-1] / scales[-2])  # the base is far too low
     losses = [rung.loss for rung in rungs]
     losses += losses[-1:] * (len(scales) - len(losses))
     together = [(here + above) / 2 for here, above in zip(losses, losses[1:], strict=False)]

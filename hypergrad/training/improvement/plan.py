@@ -26,8 +26,8 @@ from hypergrad.training.improvement.trainings import (
 
 __all__ = ["Found", "Iteration", "cap_of", "gain", "improvement"]
 
-DEAD = 0.9  # of the loss of an untrained network: nothing was learned
-CAP = 1.3  # of the same
+CAP = 1.3  # times the loss of an untrained network
+LEARNED = 0.9  # of the same: below it something was learned
 T = TypeVar("T")
 WIDER = 1.3  # by which the radius grows after a full step
 
@@ -108,18 +108,18 @@ def improvement(space: MoveSpace, options: ImproveOptions, cap: float) -> Asking
     Yields:
         Batches of trainings; their outcomes are sent back in the same order.
     """
-    costs = _Costs()
+    account = _Account()
     base, rungs = space.origin, ()
     at = base
     if options.scales:
-        at, climbed = yield from costs.noted(climb(base, options, cap))
+        at, climbed = yield from account.noted(climb(base, options, cap))
         rungs = tuple(climbed)
     ladder, ended, iterations = at, "all iterations are done", []
     H: list[tuple[float, ...]] = []
     weights: list[float] = []
     radius = options.radius
     for number in range(1, options.iterations + 1):
-        if not costs.allow_iteration(options):
+        if not account.allow_iteration(options):
             ended = f"the budget of {options.budget} leaves no iteration more"
             break
         weights = [weight * options.memory for weight in weights]
@@ -127,8 +127,8 @@ def improvement(space: MoveSpace, options: ImproveOptions, cap: float) -> Asking
         if options.direction == "random":
             direction = random_signs(space.size, options.seed, "direction", number)
         else:
-            outcomes = yield from costs.noted(_trajectories(at, options, number))
-            alive = [each.hypergradients for each in outcomes if not _is_dead(each, cap)]
+            outcomes = yield from account.noted(_trajectories(at, options, number))
+            alive = [each.hypergradients for each in outcomes if not account.is_dead(each, cap)]
             found = [each for each in alive if each is not None]
             collapsed = len(outcomes) - len(found)
             H, weights = [*H, *found], [*weights, *[1.0] * len(found)]
@@ -142,7 +142,7 @@ def improvement(space: MoveSpace, options: ImproveOptions, cap: float) -> Asking
             continue
         first = (number - 1) * options.repeats
         given = tried, "search", first, options.repeats, options.margins, cap
-        found_race = yield from costs.noted(race(*given, iteration=number))
+        found_race = yield from account.noted(race(*given, iteration=number))
         iterations.append(Iteration(collapsed, direction, radius, found_race))
         at = tried[found_race.best][1]
         if found_race.best == 0:
@@ -151,11 +151,11 @@ def improvement(space: MoveSpace, options: ImproveOptions, cap: float) -> Asking
             radius *= WIDER
     finalists = _distinct([("base", base), ("ladder", ladder), ("end", at)])
     given = finalists, "confirm", 0, options.final, options.final_margins, cap
-    confirmed = yield from costs.noted(race(*given, choose=options.choose))
+    confirmed = yield from account.noted(race(*given, choose=options.choose))
     name, chosen = finalists[confirmed.best]
     loss = accuracy = judged = None
     if options.judged and chosen != base:
-        pairs = yield from costs.noted(_judgement(base, chosen, options.judged))
+        pairs = yield from account.noted(_judgement(base, chosen, options.judged))
         loss = interval([capped(b.loss, cap) - capped(a.loss, cap) for a, b in pairs])
         accuracy = interval([b.accuracy - a.accuracy for a, b in pairs])
         judged = tuple(a.accuracy for a, _ in pairs), tuple(b.accuracy for _, b in pairs)
@@ -170,7 +170,7 @@ def improvement(space: MoveSpace, options: ImproveOptions, cap: float) -> Asking
         accuracy,
         judged,
         ended,
-        costs.spent,
+        account.spent,
     )
 
 
@@ -185,10 +185,6 @@ def gain(found: Found) -> str:
     if found.accuracy is not None and math.isfinite(found.accuracy.mean):
         text += f", metric {found.accuracy}"
     return text
-
-
-def _is_dead(outcome: Outcome, cap: float) -> bool:
-    return outcome.diverged or capped(outcome.loss, cap) >= DEAD / CAP * cap
 
 
 def _trajectories(at: Candidate, options: ImproveOptions, number: int) -> Asking[Sequence[Outcome]]:
@@ -239,12 +235,13 @@ def _judgement(
     return pairs
 
 
-class _Costs:
-    """What has been spent, and whether an iteration more can be afforded."""
+class _Account:
+    """What has been spent and reached, and whether an iteration more can be afforded."""
 
     def __init__(self) -> None:
         self.spent = Spent()
         self._plain, self._differentiated = Spent(), Spent()
+        self._least = math.inf
 
     def noted(self, asking: Asking[T]) -> Asking[T]:
         """Pass the questions and answers of a stage on, and add up what they cost."""
@@ -254,6 +251,7 @@ class _Costs:
                 outcomes = yield trainings
                 for training, outcome in zip(trainings, outcomes, strict=True):
                     self.spent = self.spent.plus(outcome.spent)
+                    self._least = min(self._least, capped(outcome.loss, math.inf))
                     if training.differentiate:
                         self._differentiated = self._differentiated.plus(outcome.spent)
                     else:
@@ -261,6 +259,16 @@ class _Costs:
                 trainings = asking.send(outcomes)
         except StopIteration as end:
             return end.value
+
+    def is_dead(self, outcome: Outcome, cap: float) -> bool:
+        """Whether a training collapsed: it is nearer to an untrained network than to the best.
+
+        Where nothing has learned yet, a training that stands still is slow rather than dead.
+        """
+        untrained, limit = cap / CAP, cap
+        if self._least < LEARNED * untrained:
+            limit = (self._least + untrained) / 2
+        return outcome.diverged or capped(outcome.loss, cap) >= limit
 
     def allow_iteration(self, options: ImproveOptions) -> bool:
         """Whether the budget has room for an iteration, and the confirmation and judgement after.

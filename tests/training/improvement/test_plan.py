@@ -124,6 +124,17 @@ def test_a_ladder_ends_where_it_blows_up_and_keeps_clear_of_the_cliff() -> None:
     assert found.name == "ladder"  # the base itself is beyond the cliff
 
 
+def test_a_ladder_goes_on_upwards_while_the_highest_scale_is_the_best() -> None:
+    train = Bowl(noise=0.0)
+    found = go(train, ImproveOptions(iterations=0, scales=(0.01, 0.02)))
+    # exp(-0.08), the mean of the target's five, is the best factor: 1.28 is nearest on the scale.
+    assert [round(rung.scale, 2) for rung in found.rungs] == [
+        *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
+    ]
+    assert found.confirmation[0] == ("base", "ladder")
+    assert found.rungs[-1].loss > found.rungs[-2].loss
+
+
 def test_rates_come_down_where_trajectories_collapse() -> None:
     """Without a ladder the base is dead: all trajectories collapse, and the search halves rates."""
     train = Bowl(cliff=0.6)

@@ -1,0 +1,149 @@
+"""The real thing on digits: files, resuming from every row, export, refusals."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hypergrad.config.checks import ConfigError
+from hypergrad.config.composition import compose
+from hypergrad.core.schedule import Schedule
+from hypergrad.drivers.context import RunContext, prepare
+from hypergrad.drivers.execute import execute, new_run
+from hypergrad.drivers.export import exported
+from hypergrad.drivers.improve.space import improve_options, move_space
+from hypergrad.runs.directory import RunDirectory
+
+SMALL = (
+    *("driver=improve", "threads=1", "epochs=2", "data.train_size=300", "data.test_size=100"),
+    *("model.options.hidden=8", "improve.scales=[1.0,4.0]", "improve.rung=1"),
+    *("improve.iterations=1", "improve.trajectories=2", "improve.repeats=2", "improve.final=2"),
+    *("improve.judged=2", "baseline.learning_rate=0.02"),
+)
+
+
+def small(*more: str, experiment: str = "improve_digits") -> tuple[RunContext, str]:
+    config, text = compose(experiment, [*SMALL, *more])
+    return prepare(config), text
+
+
+def go(context: RunContext, text: str, outputs: Path, records: str = "") -> RunDirectory:
+    run = new_run(
+        context.config.__class__(**{**vars(context.config), "outputs": str(outputs)}), text, []
+    )
+    if records:
+        (run.path / "trainings.csv").write_text(records)
+    assert execute(context, run, ["test"], resume=bool(records)) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return go(*small(), tmp_path_factory.mktemp("whole"))
+
+
+def without_seconds(run: RunDirectory) -> tuple:
+    told = run.read_json("improve.json")
+    for seed in told["seeds"]:
+        del seed["spent"]["seconds"]
+    rows = pd.read_csv(run.path / "trainings.csv", dtype=str).drop(columns="seconds")
+    return rows.to_csv(), told, run.read_json("schedule.json")
+
+
+def test_a_run_says_what_it_did(whole: RunDirectory) -> None:
+    rows = pd.read_csv(whole.path / "trainings.csv")
+    (told,) = whole.read_json("improve.json")["seeds"]
+    assert told["spent"]["trials"] == len(rows)
+    assert told["spent"]["gradients"] == rows["gradients"].sum()
+    # 300 images: 60 are held out, 7 minibatches of 32 an epoch; the judgement has all, 9.
+    plain = rows[rows["differentiated"] == 0]
+    assert set(plain[plain["stage"] != "judge"]["gradients"]) == {14}
+    assert set(rows[rows["differentiated"] == 1]["products"]) <= {13, 14}
+    assert list(dict.fromkeys(rows["stage"]))[:4] == ["ladder", "direction", "search", "confirm"]
+    assert told["chosen"] == "end"
+    judged = rows[rows["stage"] == "judge"]
+    assert set(judged["gradients"]) == {18}
+    base, chosen = (
+        judged[judged["candidate"] == name]["accuracy"].tolist() for name in ("base", "chosen")
+    )
+    assert told["judged"] == [base, chosen]
+    assert told["accuracy_difference"]["mean"] == pytest.approx(
+        sum(chosen) / 2 - sum(base) / 2, abs=1e-12
+    )
+    # So short a training needs larger rates than a hundredth.
+    assert told["loss_difference"]["mean"] < 0
+
+
+def test_its_schedule_is_exported(whole: RunDirectory, tmp_path: Path) -> None:
+    found = exported(whole)
+    found.save(tmp_path / "schedule.json")
+    kept = Schedule.load(tmp_path / "schedule.json")
+    assert kept == found
+    assert kept.origin is not None
+    assert "against the base on 2 fresh trainings" in str(kept.origin.confirmed)
+    assert kept.origin.steps == 18
+    assert len(kept["learning_rate"]) == 18
+    assert len(kept["momentum"]) == 1
+
+
+def test_it_goes_on_from_any_row_to_the_same_bits(whole: RunDirectory, tmp_path: Path) -> None:
+    lines = (whole.path / "trainings.csv").read_text().splitlines(keepends=True)
+    for count in (1, 3, 4, 7, len(lines) - 1):
+        records = "".join(lines[:count]) + lines[count][:20] if count < len(lines) else ""
+        again = go(*small(), tmp_path / str(count), records)
+        assert without_seconds(again) == without_seconds(whole)
+
+
+def test_records_of_another_seed_are_not_this_ones(whole: RunDirectory, tmp_path: Path) -> None:
+    text = (whole.path / "trainings.csv").read_text().replace("\n0,", "\n8,")
+    again = go(*small(), tmp_path, text)
+    rows = pd.read_csv(again.path / "trainings.csv")
+    assert (rows["seed"] == 0).sum() == (rows["seed"] == 8).sum()
+
+
+def test_random_directions_and_several_seeds(tmp_path: Path) -> None:
+    run = go(*small("improve.direction=random", "repeats=2", "seed=5"), tmp_path)
+    rows = pd.read_csv(run.path / "trainings.csv")
+    assert set(rows["seed"]) == {5, 6}
+    assert rows["products"].sum() == 0
+    assert len(run.read_json("schedule.json")["schedules"]) == 2
+    assert "mean of 2 seeds" in run.read_summary()["headline"]
+
+
+def test_quickstart_and_adamw_move_from_where_they_are_usual() -> None:
+    config, _ = compose("quickstart", ["driver=improve"])
+    space = move_space(config)
+    assert space.base.at(0, 10**6)["learning_rate"] == pytest.approx(0.1)
+    assert (space.base["momentum"], space.base["weight_decay"]) == ((0.9,), (5e-4,))
+    config, _ = compose("improve_adamw")
+    assert move_space(config).base["beta2"] == (0.999,)
+    assert {name for name, _ in move_space(config).names} == {
+        *("learning_rate", "beta1", "beta2", "weight_decay")
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("improve.trajectories=1", "must be at least 2"),
+        ("improve.gate=[1.0]", "give two"),
+        ("improve.direction=up", "use one of"),
+        ("jobs=2", "jobs=2"),
+    ],
+)
+def test_bad_settings_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose("improve_digits", [override])
+
+
+def test_options_that_do_not_fit_together_are_named() -> None:
+    config, _ = compose("improve_digits", ["improve.scales=[0.2,0.1]"])
+    with pytest.raises(ConfigError, match="improve: scales"):
+        improve_options(config, 0)
+
+
+def test_the_summary_is_strict_json(whole: RunDirectory) -> None:
+    json.loads((whole.path / "summary.json").read_text())
+    results = whole.read_summary()["results"]
+    assert [row["method"] for row in results] == ["base", "improved"]
