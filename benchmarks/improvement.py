@@ -38,7 +38,7 @@ FIRST = 1000  # number of the judgement's first key here: a plan uses those from
 GRID = [(rate, momentum) for rate in (0.02, 0.05, 0.1, 0.2, 0.5) for momentum in (0.0, 0.9)]
 REPEATS = 5  # trainings of each setting of the grid
 COLUMNS = "experiment seed method gradients products trainings seconds note accuracies".split()
-# The present loop as the experiments fig1_mnist and quickstart have it.
+# The present loop as the experiments fig1_mnist and from_zero have it.
 LOOPS = {"mnist": ((0.05, 0.075, 2e-4), 8), "digits": ((0.1, 0.15, 4e-4), 10)}
 
 

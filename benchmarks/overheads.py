@@ -50,7 +50,7 @@ RUNS = (
     "fig1_mnist repeats=1 epochs=1 outer.steps=3",
     "fig1 data.train_size=2560 data.test_size=512 repeats=1 epochs=1 outer.steps=3",
 )
-START = "quickstart scale=smoke"
+START = "from_zero scale=smoke"
 SIGN = "outer step 0"  # what a run says when its first inner step comes next
 
 

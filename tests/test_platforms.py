@@ -42,7 +42,7 @@ def replace_later(source, target, **named):
 
 os.open, io.open, os.replace = open_no_folder, open_no_proc, replace_later
 """
-RUN = ["run", "quickstart", *OVERRIDES, "repeats=1", "outer.steps=2", "threads=1"]
+RUN = ["run", "from_zero", *OVERRIDES, "repeats=1", "outer.steps=2", "threads=1"]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -101,6 +101,6 @@ def test_what_is_taken_away_is_missing(elsewhere: dict[str, str]) -> None:
 
 @pytest.mark.slow
 def test_a_terminal_of_few_letters_shows_what_it_can(tmp_path: Path) -> None:
-    shown = run(tmp_path, "check", "quickstart", "--steps", "6", PYTHONIOENCODING="ascii")
+    shown = run(tmp_path, "check", "from_zero", "--steps", "6", PYTHONIOENCODING="ascii")
     assert "UnicodeEncodeError" not in shown.stderr
     assert shown.returncode == 0, shown.stderr

@@ -64,7 +64,7 @@ class Watcher:
 
 
 def tiny_context(*overrides: str) -> tuple[RunContext, str]:
-    config, text = compose("quickstart", [*OVERRIDES, *overrides])
+    config, text = compose("from_zero", [*OVERRIDES, *overrides])
     return prepare(config), text
 
 

@@ -240,7 +240,7 @@ def export(
 
 @app.command()
 def plan(
-    experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "quickstart",
+    experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "from_zero",
     overrides: Overrides = None,
 ) -> int:
     """Tell what a run takes in every mode: minutes, from a probe of seconds, and memory."""
@@ -251,7 +251,7 @@ def plan(
 
 @app.command()
 def check(
-    experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "quickstart",
+    experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "from_zero",
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=2, help="Inner steps of every training.")] = 20,
 ) -> int:

@@ -47,7 +47,7 @@ FIGURES_OF = {
     "adamw": ("fig1", "fig4"),
     "adamw_groups": ("fig1", "fig4"),
     "label_smoothing": ("fig1", "fig4"),
-    "quickstart": ("fig1", "fig4"),
+    "from_zero": ("fig1", "fig4"),
     "fig1": ("fig1", "fig4"),
     "fig1_mnist": ("fig1", "fig4"),
     "fig2_mnist": ("fig2",),
@@ -81,7 +81,7 @@ class Activation(nn.Module):
     def forward(self, x):
         return Wrong.apply(x)
 """
-LEARNING = ("quickstart", "fig1")  # the others have tests of their own for what they write
+LEARNING = ("from_zero", "fig1")  # the others have tests of their own for what they write
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -102,13 +102,13 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("run", "hypergrad run quickstart"),
         ("run seed=1", "name the experiment first"),
         ("run nope", "use one of"),
-        ("run quickstart fig1", "write key=value"),
-        ("run quickstart --bad", "`hypergrad run -h` shows how"),
-        ("run quickstart --cfg all", "--cfg job"),
-        ("run quickstart seed=0,1", "add -m"),
-        ("run quickstart -m --cfg job", "drop -m"),
-        ("run quickstart -m seed=0,x", "whole number"),
-        ("run quickstart budget=soon", "write 2h, 30min, 100trials or 2e6gradients"),
+        ("run from_zero fig1", "write key=value"),
+        ("run from_zero --bad", "`hypergrad run -h` shows how"),
+        ("run from_zero --cfg all", "--cfg job"),
+        ("run from_zero seed=0,1", "add -m"),
+        ("run from_zero -m --cfg job", "drop -m"),
+        ("run from_zero -m seed=0,x", "whole number"),
+        ("run from_zero budget=soon", "write 2h, 30min, 100trials or 2e6gradients"),
         ("run cifar10", "unknown experiment 'cifar10'"),
         ("run table1 search=grid", "choose rows"),
         ("run table1 table.columns=[imagenet]", "use some of cifar10, digits, mnist, svhn"),
@@ -127,10 +127,10 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("table --format html", "no run of table1"),
         ("run --resume /nonexistent", "hypergrad runs"),
         ("run --resume . --dry-run", "drop"),
-        ("run quickstart data.train_size=5", "choose at least 10"),
-        ("run quickstart model.options.hiden=3", "hiden"),
-        ("run quickstart method.batch_size=9999", "smaller method.batch_size"),
-        ("run quickstart -m data.train_size=5,6", "2 of 2 failed"),
+        ("run from_zero data.train_size=5", "choose at least 10"),
+        ("run from_zero model.options.hiden=3", "hiden"),
+        ("run from_zero method.batch_size=9999", "smaller method.batch_size"),
+        ("run from_zero -m data.train_size=5,6", "2 of 2 failed"),
         ("plot nope", "use one of fig1"),
         ("plot --run /nonexistent", "hypergrad runs"),
         ("plot --outputs /nonexistent", "hypergrad run quickstart"),
@@ -155,7 +155,7 @@ def test_bad_usage(call: Call, tmp_path: Path, arguments: str, remedy: str) -> N
 
 def test_outputs_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path / 'file'}")
+    answer = call("run", "from_zero", *SMALL, f"outputs={tmp_path / 'file'}")
     assert answer.code == 2
     assert "name a folder that can be written" in answer.err
     assert len(answer.err.splitlines()) == 1
@@ -164,7 +164,7 @@ def test_outputs_that_cannot_be_written(call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "experiment",
     [
-        pytest.param(name, marks=() if name == "quickstart" else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "from_zero" else pytest.mark.slow)
         for name in [
             *choices("experiment"),
             *(f"baselines/{name}" for name in choices("experiment/baselines")),
@@ -218,24 +218,24 @@ def test_fig1_quickly(call: Call, tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_run_is_only_that_of_its_folder(call: Call, tmp_path: Path) -> None:
-    answer = call("run", "quickstart", *SMALL, "name=mine", f"outputs={tmp_path}")
+    answer = call("run", "from_zero", *SMALL, "name=mine", f"outputs={tmp_path}")
     assert answer.code == 0, answer.err
     run = only_run(tmp_path)
     assert run.parent.name == "mine"
     assert f"fig1: {run / 'figures' / 'fig1.png'}" in answer.out
     assert f"fig4: {run / 'figures' / 'fig4.png'}" in answer.out
     summary = json.loads((run / "summary.json").read_text())
-    assert (summary["experiment"], summary["figures"][0]) == ("quickstart", "fig1")
+    assert (summary["experiment"], summary["figures"][0]) == ("from_zero", "fig1")
     assert call("plot", "fig1", "--outputs", tmp_path).out.startswith("fig1: ")
-    assert call("run", "quickstart", "--resume", run).code == 0
+    assert call("run", "from_zero", "--resume", run).code == 0
     (other := tmp_path / "other").mkdir()
-    answer = call("run", "quickstart", *SMALL, "figures=[]", f"outputs={other}")
+    answer = call("run", "from_zero", *SMALL, "figures=[]", f"outputs={other}")
     assert "no figure is drawn: `figures` names none" in answer.out
 
 
 def test_any_experiment_can_be_searched(call: Call, tmp_path: Path) -> None:
     search = ("scale=smoke", "search=random", "search.trials=2", f"outputs={tmp_path}")
-    answer = call("run", "quickstart", *search)
+    answer = call("run", "from_zero", *search)
     assert answer.code == 0, answer.err
     run = only_run(tmp_path)
     assert len(pd.read_csv(run / "trials.csv")) == 2
@@ -245,13 +245,13 @@ def test_any_experiment_can_be_searched(call: Call, tmp_path: Path) -> None:
 
 
 def test_resume(call: Call, tmp_path: Path) -> None:
-    call("run", "quickstart", *SMALL, f"outputs={tmp_path}")
+    call("run", "from_zero", *SMALL, f"outputs={tmp_path}")
     run = only_run(tmp_path)
     again = call("run", "--resume", run)
     assert again.code == 0
     assert "finished already" in again.err
     assert "learned schedule" in again.out
-    for arguments in (("quickstart", "seed=1"), ("seed=1",), ("fig1",)):
+    for arguments in (("from_zero", "seed=1"), ("seed=1",), ("fig1",)):
         answer = call("run", *arguments, "--resume", run)
         assert (answer.code, len(answer.err.splitlines())) == (2, 1)
     config = run / ".hydra" / "config.yaml"
@@ -271,7 +271,7 @@ def test_error_inside_a_run_is_a_failed_run(
         raise error
 
     monkeypatch.setattr(LearnDriver, "run", fail)
-    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path}")
+    answer = call("run", "from_zero", *SMALL, f"outputs={tmp_path}")
     assert answer.code == 1
     lines = answer.err.splitlines()
     assert lines[0].startswith("run: ")
@@ -292,7 +292,7 @@ def test_what_torchrun_starts_several_times_is_refused(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)
-    answer = call("run", "quickstart", *SMALL, f"outputs={tmp_path / 'outputs'}")
+    answer = call("run", "from_zero", *SMALL, f"outputs={tmp_path / 'outputs'}")
     assert answer.code == 2
     assert f"WORLD_SIZE={size}: each of {size} processes would do the same" in answer.err
     assert "without torchrun" in answer.err
@@ -305,20 +305,20 @@ def test_a_process_that_torchrun_starts_once_is_not(
     call: Call, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)
-    assert call("run", "quickstart", *SMALL, "--dry-run").code == 0
+    assert call("run", "from_zero", *SMALL, "--dry-run").code == 0
 
 
 def test_sweep_with_a_member_that_fails(call: Call, tmp_path: Path) -> None:
-    answer = call("run", "quickstart", "-m", *SMALL, "data.train_size=5,400", f"outputs={tmp_path}")
+    answer = call("run", "from_zero", "-m", *SMALL, "data.train_size=5,400", f"outputs={tmp_path}")
     assert answer.code == 3
     assert "1 of 2 failed" in answer.err
     assert only_run(tmp_path)
 
 
 def test_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
-    answer = call("run", "quickstart", "--dry-run", "scale=smoke", f"outputs={tmp_path}")
+    answer = call("run", "from_zero", "--dry-run", "scale=smoke", f"outputs={tmp_path}")
     assert answer.code == 0
-    assert "name: quickstart" in answer.out
+    assert "name: from_zero" in answer.out
     assert "7 tangents" in answer.out
     assert list(tmp_path.iterdir()) == []
 
@@ -326,13 +326,13 @@ def test_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
 def test_cfg_job_prints_yaml(call: Call) -> None:
     import yaml
 
-    answer = call("run", "quickstart", "--cfg", "job", "seed=7")
+    answer = call("run", "from_zero", "--cfg", "job", "seed=7")
     assert yaml.safe_load(answer.out)["seed"] == 7
     assert answer.err == ""
 
 
 def test_check_agrees(call: Call) -> None:
-    answer = call("check", "quickstart", "scale=smoke", "--steps", "6")
+    answer = call("check", "from_zero", "scale=smoke", "--steps", "6")
     assert answer.code == 0
     assert "6 steps: they agree (7 of 7 values, worst " in answer.out
     assert "float32 against float64: the same signs, worst error " in answer.out
@@ -340,7 +340,7 @@ def test_check_agrees(call: Call) -> None:
 
 
 def test_check_in_float64_has_nothing_else_to_compare(call: Call) -> None:
-    typed = "check quickstart method=unshared scale=smoke precision=float64 --steps 5"
+    typed = "check from_zero method=unshared scale=smoke precision=float64 --steps 5"
     answer = call(*typed.split())
     assert answer.code == 0
     assert "reverse" in answer.out
@@ -354,7 +354,7 @@ def test_check_of_a_wrong_derivative_fails_and_names_the_values(
     Path("wrong_net.py").write_text(WRONG_NETWORK)
     custom = "model=custom model.name=wrong_net:Net hvp.strategy=loop scale=smoke"
     few = "hyperparameters.learning_rate.count=2 --steps 4"
-    answer = call("check", "quickstart", *custom.split(), *few.split())
+    answer = call("check", "from_zero", *custom.split(), *few.split())
     assert answer.code == 1
     assert "4 steps: they DO NOT AGREE in learning_rate[0]" in answer.out
 
@@ -409,7 +409,7 @@ def test_a_network_of_ones_own(call: Call, tmp_path: Path, monkeypatch: pytest.M
         "                         nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes))\n"
     )
     monkeypatch.chdir(tmp_path)
-    own = ("run", "quickstart", "scale=smoke", "outer.steps=2", "model=custom")
+    own = ("run", "from_zero", "scale=smoke", "outer.steps=2", "model=custom")
     answer = call(*own, "model.name=ownnets:Net", "model.options.width=4")
     assert answer.code == 0, answer.err
     for wrong, message in [

@@ -23,7 +23,7 @@ resource.setrlimit(resource.RLIMIT_AS, (most, most))
 main()
 """
 # 16.3 million weights, 65 MB: with momentum, before and after a step, and a product, 5 times that.
-SMALL = ["run", "quickstart", "scale=smoke", "repeats=1", "threads=1", "model.options.hidden=4000"]
+SMALL = ["run", "from_zero", "scale=smoke", "repeats=1", "threads=1", "model.options.hidden=4000"]
 
 
 def run(megabytes: int, *arguments: str) -> subprocess.CompletedProcess:

@@ -32,12 +32,12 @@ def rows(answer: Answer) -> dict[str, str]:
 
 
 def test_a_plan_tells_what_each_mode_takes(call: Call, tmp_path: Path) -> None:
-    common = "quickstart", "scale=smoke", "threads=1", f"outputs={tmp_path}"
+    common = "from_zero", "scale=smoke", "threads=1", f"outputs={tmp_path}"
     answer = call("plan", *common, FREE)
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[:2] == [
-        "quickstart: mlp with 8,970 parameters on digits",
+        "from_zero: mlp with 8,970 parameters on digits",
         "1 seeds, 3 outer steps, 22 inner steps each",
     ]
     assert lines[2].startswith("G, a training step, takes ")
@@ -73,7 +73,7 @@ def test_every_line_fits_a_terminal_however_long_it_takes(
 ) -> None:
     slow = StepSeconds(123.4, 45678.9, 34567.8, 234.5)
     monkeypatch.setattr(probe, "step_seconds", lambda *_, **__: slow)
-    answer = call("plan", "quickstart", FREE, "threads=1", "epochs=20000", "reverse.memory_gb=30")
+    answer = call("plan", "from_zero", FREE, "threads=1", "epochs=20000", "reverse.memory_gb=30")
     assert answer.code == 0, answer.err
     assert max(map(len, answer.out.splitlines())) <= 80
     assert all(" G " in row and " MB " in row for row in rows(answer).values())
@@ -91,7 +91,7 @@ def test_a_network_that_draws_random_numbers_has_no_reverse_mode(
 ) -> None:
     (tmp_path / "planned.py").write_text(DROPOUT)  # where `call` stands
     custom = "model=custom", "model.name=planned:Net", "hvp.strategy=loop", "threads=1"
-    answer = call("plan", "quickstart", "scale=smoke", FREE, *custom)
+    answer = call("plan", "from_zero", "scale=smoke", FREE, *custom)
     assert answer.code == 0, answer.err
     found = rows(answer)
     assert list(found) == ["forward *", "reverse"]

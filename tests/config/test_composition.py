@@ -86,7 +86,7 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "answer"), REFUSED.items())
 def test_bad_override_gets_one_line(text: str, answer: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose("quickstart", [text])
+        compose("from_zero", [text])
     assert answer in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -109,9 +109,9 @@ def test_the_strategy_follows_the_precision_unless_it_is_named() -> None:
 
 
 def test_command_line_wins_over_scale_over_experiment() -> None:
-    assert compose("quickstart")[0].epochs == 10
-    assert compose("quickstart", ["scale=smoke"])[0].epochs == 2
-    assert compose("quickstart", ["scale=smoke", "epochs=5"])[0].epochs == 5
+    assert compose("from_zero")[0].epochs == 10
+    assert compose("from_zero", ["scale=smoke"])[0].epochs == 2
+    assert compose("from_zero", ["scale=smoke", "epochs=5"])[0].epochs == 5
 
 
 def test_paper_numbers_of_figure_1() -> None:
@@ -169,7 +169,7 @@ def test_an_experiment_is_known_by_its_keys_whatever_its_name() -> None:
     [([], "learn"), (["search=random"], "search"), (["search=ours"], "learn")],
 )
 def test_a_search_is_driven_as_one(overrides: list[str], driver: str) -> None:
-    assert compose("quickstart", overrides)[0].driver == driver
+    assert compose("from_zero", overrides)[0].driver == driver
 
 
 def test_what_cannot_be_searched() -> None:
@@ -178,8 +178,8 @@ def test_what_cannot_be_searched() -> None:
 
 
 def test_method_unshared_keeps_one_horizon_unless_told() -> None:
-    assert compose("quickstart")[0].outer.first_horizons == [1]
-    assert compose("quickstart", ["method=unshared"])[0].outer.first_horizons == []
+    assert compose("from_zero")[0].outer.first_horizons == [1]
+    assert compose("from_zero", ["method=unshared"])[0].outer.first_horizons == []
 
 
 @pytest.mark.parametrize("group", ["experiment", "experiment/baselines"])
@@ -193,19 +193,19 @@ def test_smoke_makes_every_experiment_small(group: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
 def test_network_options_may_be_new(prefix: str) -> None:
-    config, _ = compose("quickstart", [f"{prefix}model.options.mine=3"])
+    config, _ = compose("from_zero", [f"{prefix}model.options.mine=3"])
     assert config.model.options["mine"] == 3
 
 
 # What a conf file is made to end with, and what the answer must contain.
 BROKEN = {
-    "\nsede: 1\n": "unknown key sede: did you mean seed? (in conf/experiment/quickstart.yaml)",
+    "\nsede: 1\n": "unknown key sede: did you mean seed? (in conf/experiment/from_zero.yaml)",
     "\nhd: {foo: 1}\n": "unknown key hd.foo",
     "\na: b: c\n": "broken YAML",
-    "\nx: [1,\n": "quickstart.yaml",
+    "\nx: [1,\n": "from_zero.yaml",
     "\n\tx: 1\n": "line",
     "\nepochs: 3\n": "broken YAML",  # twice
-    "\nseed: ten\n": "seed: must be a whole number (in conf/experiment/quickstart.yaml)",
+    "\nseed: ten\n": "seed: must be a whole number (in conf/experiment/from_zero.yaml)",
     "\nseed: -1\n": "seed=-1",
     "\nname: ${nothing}\n": "refers to ${nothing}",
 }
@@ -241,28 +241,28 @@ def test_a_choice_of_a_file_that_is_not_there_is_named(
 
 @pytest.mark.parametrize(("end", "answer"), BROKEN.items())
 def test_broken_file_is_named(conf: Path, end: str, answer: str) -> None:
-    file = conf / "experiment" / "quickstart.yaml"
+    file = conf / "experiment" / "from_zero.yaml"
     file.write_text(file.read_text() + end)
     with pytest.raises(ConfigError) as caught:
-        compose("quickstart")
+        compose("from_zero")
     assert answer in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["epochs", "seed", "test_curves"])
 def test_a_default_that_is_nowhere_is_named(conf: Path, key: str) -> None:
-    for file in (conf / "config.yaml", conf / "experiment" / "quickstart.yaml"):
+    for file in (conf / "config.yaml", conf / "experiment" / "from_zero.yaml"):
         lines = file.read_text().splitlines()
         file.write_text("\n".join(line for line in lines if not line.startswith(f"{key}:")))
     with pytest.raises(ConfigError, match=f"^{key} is empty: give {key}=VALUE"):
-        compose("quickstart")
+        compose("from_zero")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"- a\n- b\n", b"\xff\xfe\x00"])
 def test_file_that_is_no_configuration(conf: Path, content: bytes) -> None:
-    (conf / "experiment" / "quickstart.yaml").write_bytes(content)
+    (conf / "experiment" / "from_zero.yaml").write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        compose("quickstart")
+        compose("from_zero")
     assert "conf/" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -287,7 +287,7 @@ def test_load_returns_what_was_composed() -> None:
     ],
 )
 def test_damaged_configuration_of_a_run_is_refused(damage) -> None:  # noqa: ANN001
-    text = compose("quickstart")[1]
+    text = compose("from_zero")[1]
     with pytest.raises(ConfigError, match=r"start a new run") as caught:
         load(damage(text))
     assert "\n" not in str(caught.value)
@@ -308,7 +308,7 @@ def test_sweeps(sweep: list[str], members: list[list[str]] | None) -> None:
     expanded = expand_sweep(sweep)
     assert members is None or expanded == members
     for member in expanded:
-        compose("quickstart", member)
+        compose("from_zero", member)
     if "seed=range(2)" in sweep:
         assert len(expanded) == 4
 
@@ -323,5 +323,5 @@ def test_every_choice_composes() -> None:
     for group in ("data", "model", "method", "baseline", "search", "scale"):
         for name in choices(group):
             needed = ["model.name=own:Net"] if name == "custom" else []
-            config, _ = compose("quickstart", [f"{group}={name}", *needed])
+            config, _ = compose("from_zero", [f"{group}={name}", *needed])
             assert isinstance(config, RunConfig)

@@ -32,7 +32,7 @@ def test_preparing_leaves_the_process_as_it_is() -> None:
 
 
 def test_computing_sets_threads_and_precision_and_puts_them_back() -> None:
-    config, _ = compose("quickstart", ["threads=3"])
+    config, _ = compose("from_zero", ["threads=3"])
     before = torch.get_num_threads(), float32_precision()
 
     def within() -> None:
@@ -53,7 +53,7 @@ def test_a_network_by_import_path_leaves_nothing_behind(
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "pathnets", raising=False)
     known, before = dict(MODELS), list(sys.path)
-    config, _ = compose("quickstart", ["model=custom", "model.name=pathnets:Net"])
+    config, _ = compose("from_zero", ["model=custom", "model.name=pathnets:Net"])
     model = make_model(config, prepare(config).data, 0)
     assert model.size == 64 * 10 + 10
     assert known == MODELS
@@ -69,7 +69,7 @@ def test_a_network_by_import_path_leaves_nothing_behind(
     ],
 )
 def test_a_network_that_is_not_there_is_named(name: str, message: str) -> None:
-    config, _ = compose("quickstart", ["model=custom", f"model.name={name}"])
+    config, _ = compose("from_zero", ["model=custom", f"model.name={name}"])
     with pytest.raises(ConfigError, match=message):
         prepare(config)
 

@@ -37,7 +37,7 @@ SMALL = [
 ]
 RUNS = {
     # Nesterov's momentum, and a clip that bites at every step.
-    "quickstart": ["optimizer=nesterov", "method.clip_gradient=0.01"],
+    "from_zero": ["optimizer=nesterov", "method.clip_gradient=0.01"],
     "adamw_groups": ["method.clip_gradient=null", "method.clip_norm=0.3"],
 }
 
@@ -158,9 +158,9 @@ def test_the_best_seed_is_exported_unless_one_is_named(learned: Learned) -> None
 @pytest.fixture
 def whole(call: Call, tmp_path: Path) -> RunDirectory:
     """A run as it is typed."""
-    done = call("run", "quickstart", *OVERRIDES, "outer.steps=2", "hd.enabled=false")
+    done = call("run", "from_zero", *OVERRIDES, "outer.steps=2", "hd.enabled=false")
     assert done.code == 0
-    (path,) = tmp_path.glob("outputs/quickstart/*")
+    (path,) = tmp_path.glob("outputs/from_zero/*")
     return RunDirectory.open(path)
 
 

@@ -19,8 +19,8 @@ SMALL = "scale=smoke", "hyperparameters.learning_rate.count=2"
 
 
 def checked(*overrides: str, module: nn.Module | None = None, steps: int = 4) -> GradientCheck:
-    """Check the quickstart, or another network in its place."""
-    config, _ = compose("quickstart", [*SMALL, *overrides])
+    """Check the from_zero, or another network in its place."""
+    config, _ = compose("from_zero", [*SMALL, *overrides])
     context = prepare(config)
     if module is None:
         model = make_model(config, context.data, config.seed)

@@ -63,14 +63,14 @@ def test_a_run_does_not_go_on_with_other_pixels(call: Call, tmp_path: Path) -> N
     outputs = tmp_path / "outputs"
     data = ("data=imagefolder", f"data.path={folder}", "method.batch_size=10", *SIZES)
     overrides = (*data, "model=mlp", *QUICK, f"outputs={outputs}")
-    answer = call("run", "quickstart", *overrides)
+    answer = call("run", "from_zero", *overrides)
     assert answer.code == 0, answer.err
     run = only_run(outputs)
     recorded = provenance(run)
     assert len(recorded["data_fingerprint"]) == 32
     assert recorded["model_source"] is None
     settings = json.loads((run / "summary.json").read_text())["settings"]
-    config, _ = compose("quickstart", overrides)
+    config, _ = compose("from_zero", overrides)
     assert settings["setup"] == digest(config, data_fingerprint=recorded["data_fingerprint"])
     interrupt(run)
     assert call("run", "--resume", run).code == 0
@@ -92,7 +92,7 @@ def test_a_run_does_not_go_on_with_another_network(
 ) -> None:
     own_network(tmp_path, changed)
     arguments = ("model=custom", f"model.name=net_{changed}:Net", f"outputs={tmp_path / 'outputs'}")
-    answer = call("run", "quickstart", *arguments, *QUICK)
+    answer = call("run", "from_zero", *arguments, *QUICK)
     assert answer.code == 0, answer.err
     run = only_run(tmp_path / "outputs")
     assert len(provenance(run)["model_source"]) == 64

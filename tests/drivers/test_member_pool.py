@@ -14,7 +14,7 @@ from hypergrad.parallel.worker import Executor
 from hypergrad.runs.directory import RunDirectory
 
 TINY = (
-    *("quickstart", "scale=smoke", "model.options.hidden=8", "outer.steps=1"),
+    *("from_zero", "scale=smoke", "model.options.hidden=8", "outer.steps=1"),
     *("hyperparameters.learning_rate.count=2", "hd.enabled=false", "baseline.enabled=false"),
 )
 MOST = 8 * cores()

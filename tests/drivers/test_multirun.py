@@ -231,7 +231,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert len(logs) == 2 if after == 2 else len(logs) >= 1
 
 
-SWEEP = ("quickstart", *SMALL[2:], "hd.enabled=false", "baseline.enabled=false")
+SWEEP = ("from_zero", *SMALL[2:], "hd.enabled=false", "baseline.enabled=false")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -268,7 +268,7 @@ def test_the_members_of_a_sweep_are_the_runs_that_they_say(
 
 
 def test_spread_over_seeds_is_in_the_table_of_members(tmp_path: Path) -> None:
-    whole = compose_sweep("quickstart", ["seed=0,3"])
+    whole = compose_sweep("from_zero", ["seed=0,3"])
     listed = {"members": [as_entry(member) for member in whole.members]}
     run = RunDirectory(tmp_path)
     run.write_json("members.json", listed)
@@ -332,14 +332,14 @@ def test_a_member_whose_process_is_lost_goes_on_and_one_that_always_is_has_faile
 
 def test_names_of_swept_members_are_names_of_folders() -> None:
     swept = ["data.path=/a/b,/c", "model.options.hidden=4,8", "seed=1"]
-    names = [member.name for member in compose_sweep("quickstart", swept).members]
+    names = [member.name for member in compose_sweep("from_zero", swept).members]
     assert names == [
         "0_data.path=_a_b,model.options.hidden=4",
         "1_data.path=_a_b,model.options.hidden=8",
         "2_data.path=_c,model.options.hidden=4",
         "3_data.path=_c,model.options.hidden=8",
     ]
-    assert [member.name for member in compose_sweep("quickstart", ["seed=1"]).members] == ["0"]
+    assert [member.name for member in compose_sweep("from_zero", ["seed=1"]).members] == ["0"]
 
 
 @pytest.mark.parametrize(

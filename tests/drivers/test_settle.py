@@ -83,7 +83,7 @@ def test_dropout_takes_forward_mode(
     custom = ["model=custom", "model.name=dropnets:Net", "hvp.strategy=loop"]
     small = [each for each in OVERRIDES if "hidden" not in each]
     free = ["method.mode=auto", "method.clip_products=null", "threads=1"]
-    context = prepare(compose("quickstart", [*small, *custom, *free])[0])
+    context = prepare(compose("from_zero", [*small, *custom, *free])[0])
     assert context.config.method.mode == "forward"
     assert "(Dropout) draws random numbers" in context.remarks[-1]
     model = contexts.make_model(context.config, context.data, 0)
@@ -100,7 +100,7 @@ def test_what_was_settled_is_kept_by_a_resume(
 ) -> None:
     overrides = [*OVERRIDES, "repeats=1", "method.mode=auto", "method.clip_products=null"]
     overrides += ["threads=auto", f"outputs={tmp_path}"]
-    config, text = compose("quickstart", overrides)
+    config, text = compose("from_zero", overrides)
     monkeypatch.setattr(threads, "fastest_threads", lambda *_: (1, "tried"))
     run = new_run(config, text, overrides)
     before = torch.get_num_threads()

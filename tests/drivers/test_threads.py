@@ -102,5 +102,5 @@ def test_a_study_has_no_more_workers_than_repeats() -> None:
     few = ["hypervariance.perturbations=[weights]", "repeats=3", "jobs=8", "data=digits"]
     context = prepare(compose("fig2", [*few, "model=mlp", "scale=smoke"])[0])
     assert worker_count(context.config, context.plan) == 3
-    context = prepare(compose("quickstart", OVERRIDES)[0])
+    context = prepare(compose("from_zero", OVERRIDES)[0])
     assert worker_count(context.config, context.plan) == 1

@@ -29,7 +29,7 @@ def test_all_records_are_here() -> None:
     assert [str(record) for record in RECORDS] == [
         *("fig1/record", "fig2/record", "fig3/record", "fig5/cifar10", "fig5/digits"),
         *(f"optimizers/{name}/record" for name in ("adamw", "adamw_groups", "label_smoothing")),
-        *("quickstart/record", "table1/record"),
+        *("from_zero/record", "table1/record"),
     ]
     assert len(DRAWN) == 14
 

@@ -20,9 +20,9 @@ pytestmark = [
 
 HYPERGRAD = [sys.executable, "-m", "hypergrad"]
 NEVER = "checkpoint_seconds=1000"  # none but the one that is asked for
-LEARN = ["run", "quickstart", *OVERRIDES, "epochs=40", "repeats=1", NEVER]
+LEARN = ["run", "from_zero", *OVERRIDES, "epochs=40", "repeats=1", NEVER]
 # In processes: all that is sent reaches the parent alone, which passes it on.
-SWEEP = ["run", "quickstart", "-m", *OVERRIDES, "seed=0,1", "epochs=24", "repeats=1", NEVER]
+SWEEP = ["run", "from_zero", "-m", *OVERRIDES, "seed=0,1", "epochs=24", "repeats=1", NEVER]
 TINY = ["data=digits", "data.image_size=null", "model=mlp", "model.options.hidden=8"]
 SEARCH = ["baselines", "digits", "scale=smoke", *TINY, "--search", "random", "--jobs", "2"]
 SEARCH += ["budget=6trials", "repeats=1", "epochs=30", "search.ensemble=1"]
@@ -120,7 +120,7 @@ def test_the_slurm_script_queues_a_job_again_that_was_cut_short(tmp_path: Path) 
 def test_the_slurm_script_ends_as_its_run_does(tmp_path: Path) -> None:
     environment = {**batch_system(tmp_path / "bin"), "SLURM_ARRAY_JOB_ID": "16"}
     environment["SLURM_ARRAY_TASK_ID"] = "3"
-    assert submit(tmp_path, environment, "run", "quickstart", "sede=1").wait(timeout=60) == 2
+    assert submit(tmp_path, environment, "run", "from_zero", "sede=1").wait(timeout=60) == 2
     job = submit(tmp_path, environment, *LEARN)
     run = tmp_path / "outputs/slurm/16_3"
     wait_for(run / "inner.csv", job)

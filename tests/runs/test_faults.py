@@ -13,10 +13,10 @@ from processes import alive, start, the_run, wait_for
 from tiny import OVERRIDES, everything
 
 RUN = [sys.executable, "-m", "hypergrad", "run"]
-COMMAND = [*RUN, "quickstart", *OVERRIDES, "epochs=160"]
+COMMAND = [*RUN, "from_zero", *OVERRIDES, "epochs=160"]
 SMALL = ["data=digits", "model=mlp", "scale=smoke", "checkpoint_seconds=0.5"]
 COMMANDS = {
-    "quickstart": COMMAND,
+    "from_zero": COMMAND,
     # Two adjoints, few states: half of the time is the way back.
     "reverse": [
         *[*COMMAND, "name=reverse", "method.mode=reverse", "method.clip_products=null"],
@@ -134,7 +134,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_resume(
 ) -> None:
     errors = tmp_path / "errors.txt"
     process = start(errors, *COMMAND, "checkpoint_seconds=1000", f"outputs={tmp_path}")
-    wait_for(tmp_path / "quickstart", process)
+    wait_for(tmp_path / "from_zero", process)
     run = the_run(tmp_path)
     wait_for(run / "inner.csv", process)
     process.send_signal(number)
@@ -153,12 +153,12 @@ def test_members_in_processes_write_checkpoints_when_their_parent_is_stopped_or_
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     errors = tmp_path / "errors.txt"
-    command = [*RUN, "quickstart", "-m", *OVERRIDES, "seed=0,1", "epochs=60", "repeats=1"]
+    command = [*RUN, "from_zero", "-m", *OVERRIDES, "seed=0,1", "epochs=60", "repeats=1"]
     command += ["checkpoint_seconds=1000"]  # none but the one that is asked for
     whole = start(errors, *command, f"outputs={tmp_path / 'whole'}")
     assert whole.wait() == 0, errors.read_text()
     process = start(errors, *command, "jobs=2", f"outputs={tmp_path / 'stopped'}")
-    wait_for(tmp_path / "stopped" / "quickstart", process)
+    wait_for(tmp_path / "stopped" / "from_zero", process)
     run = the_run(tmp_path / "stopped")
     names = ("0_seed=0", "1_seed=1")
     for name in names:

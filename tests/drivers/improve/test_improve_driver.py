@@ -111,8 +111,8 @@ def test_random_directions_and_several_seeds(tmp_path: Path) -> None:
     assert "mean of 2 seeds" in run.read_summary()["headline"]
 
 
-def test_quickstart_and_adamw_move_from_where_they_are_usual() -> None:
-    config, _ = compose("quickstart", ["driver=improve"])
+def test_from_zero_and_adamw_move_from_where_they_are_usual() -> None:
+    config, _ = compose("from_zero", ["driver=improve"])
     space = move_space(config)
     assert space.base.at(0, 10**6)["learning_rate"] == pytest.approx(0.1)
     assert (space.base["momentum"], space.base["weight_decay"]) == ((0.9,), (5e-4,))
