@@ -178,8 +178,8 @@ def study(experiment: str, seeds: Sequence[int], path: Path, overrides: Sequence
             }
     else:
         path.write_text(",".join(COLUMNS) + "\n")
-    for seed in seeds:
-        for name, find in METHODS.items():
+    for name, find in METHODS.items():  # the first comparison is whole before the others
+        for seed in seeds:
             if (experiment, seed, name) in done:
                 continue
             torch.manual_seed(seed)

@@ -23,6 +23,7 @@ SMOKE = {
     "fig2": DIGITS_28,
     "fig2_mnist": DIGITS_28,
     "fig3": DIGITS_28,
+    "improve_mnist": ("data=digits", "model=mlp", "data.train_size=400"),
     "fig3_mnist": DIGITS_28,
     # The whole grid takes its time: `make smoke` does it.
     "table1": ("table.columns=[mnist]", *DIGITS_28),
@@ -48,6 +49,10 @@ FIGURES_OF = {
     "adamw_groups": ("fig1", "fig4"),
     "label_smoothing": ("fig1", "fig4"),
     "from_zero": ("fig1", "fig4"),
+    "improve_adamw": (),
+    "improve_digits": (),
+    "improve_mnist": (),
+    "quickstart": (),
     "fig1": ("fig1", "fig4"),
     "fig1_mnist": ("fig1", "fig4"),
     "fig2_mnist": ("fig2",),
@@ -206,6 +211,27 @@ def test_experiment_at_smoke_scale(call: Call, tmp_path: Path, experiment: str) 
     assert "learned schedule" in answer.out
     assert "signal / noise" in answer.out
     assert len((run / "schedule.json").read_text()) > 0
+
+
+def test_improve_is_a_command_and_goes_on(call: Call, tmp_path: Path) -> None:
+    """Of the quickstart too, which learns from zero when it is run."""
+    answer = call("improve", "quickstart", "scale=smoke", "threads=1", f"outputs={tmp_path}")
+    assert answer.code == 0, answer.err
+    run = only_run(tmp_path)
+    rows = pd.read_csv(run / "trainings.csv")
+    assert set(rows["stage"]) >= {"ladder", "direction", "search"}
+    assert "test accuracy − base" in answer.out
+    text = (run / "trainings.csv").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "status": "interrupted"}))
+    again = call("improve", "--resume", run)
+    assert again.code == 0, again.err
+    assert (run / "trainings.csv").read_text() == text
+    exported = call("export", run)
+    assert json.loads(exported.out)["origin"]["confirmed"]
+    shown = call("improve", "improve_digits", "--dry-run")
+    assert "direction" in shown.out
+    assert "judge" in shown.out
 
 
 def test_fig1_quickly(call: Call, tmp_path: Path) -> None:

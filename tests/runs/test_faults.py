@@ -24,6 +24,7 @@ COMMANDS = {
     ],
     "fig2": [*RUN, "fig2", *SMALL, "jobs=2", "repeats=20", "hypervariance.steps=120"],
     "fig3": [*RUN, "fig3", *SMALL, "epochs=60", "outer.steps=6"],
+    "improve_digits": [*RUN, "improve_digits", "threads=1", "epochs=4"],
 }
 
 
@@ -33,6 +34,9 @@ def content(experiment: str, run: Path) -> object:
         return (run / "hypergradients.csv").read_text()
     if experiment == "fig3":
         return {file.parent.name: everything(file.parent) for file in run.glob("*/inner.csv")}
+    if experiment == "improve_digits":
+        rows = pd.read_csv(run / "trainings.csv", dtype=str).drop(columns="seconds")
+        return rows.to_csv(), (run / "schedule.json").read_text()
     return everything(run)
 
 

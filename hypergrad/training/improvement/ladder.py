@@ -23,7 +23,9 @@ class Rung(NamedTuple):
     loss: float
 
 
-def climb(base: Candidate, options: ImproveOptions, cap: float) -> Asking[tuple[Candidate, list]]:
+def climb(
+    base: Candidate, options: ImproveOptions, cap: float
+) -> Asking[tuple[Candidate, list[Rung]]]:
     """Ask for the ladder's trainings; return the candidate of the best scale, and the rungs.
 
     Args:

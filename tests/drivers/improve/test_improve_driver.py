@@ -99,14 +99,14 @@ def test_records_of_another_seed_are_not_this_ones(whole: RunDirectory, tmp_path
     text = (whole.path / "trainings.csv").read_text().replace("\n0,", "\n8,")
     again = go(*small(), tmp_path, text)
     rows = pd.read_csv(again.path / "trainings.csv")
-    assert (rows["seed"] == 0).sum() == (rows["seed"] == 8).sum()
+    assert rows["seed"].tolist().count(0) == rows["seed"].tolist().count(8)
 
 
 def test_random_directions_and_several_seeds(tmp_path: Path) -> None:
     run = go(*small("improve.direction=random", "repeats=2", "seed=5"), tmp_path)
     rows = pd.read_csv(run.path / "trainings.csv")
     assert set(rows["seed"]) == {5, 6}
-    assert rows["products"].sum() == 0
+    assert set(rows["products"]) == {0}
     assert len(run.read_json("schedule.json")["schedules"]) == 2
     assert "mean of 2 seeds" in run.read_summary()["headline"]
 

@@ -154,7 +154,7 @@ def test_a_base_that_nothing_beats_is_kept_and_not_judged() -> None:
 
     found = go(Flat(), ImproveOptions(scales=()))
     assert (found.name, found.loss, found.judged) == ("base", None, None)
-    assert found.ended == "no direction stands out from the scatter in iteration 2"
+    assert found.ended == "at last no direction stood out from the scatter"
     assert found.spent.trials == 6  # two times three trajectories
 
 

@@ -35,7 +35,7 @@ class Draws:
         return self.problem.batch_at(step)
 
 
-def subject(optimizer: InnerOptimizer, objective: object = None) -> Subject:
+def subject(optimizer: InnerOptimizer, objective: Objective | None = None) -> Subject:
     draws = Draws()
     own = draws.problem
     model = own.model
