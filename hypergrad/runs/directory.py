@@ -82,7 +82,7 @@ class RunDirectory:
             raise ValueError(f"{path} is a file: name a directory for the run")
         path.mkdir(parents=True, exist_ok=True)
         others = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp~")}
-        if others := sorted(others - _BEFORE_CONFIG):
+        if (others := sorted(others - _BEFORE_CONFIG)) and not is_run(path):  # begun just now
             raise ValueError(f"{path} is no run and holds {others[0]}: name an empty directory")
         return cls._furnished(path)
 

@@ -270,6 +270,22 @@ def test_any_experiment_can_be_searched(call: Call, tmp_path: Path) -> None:
     assert (settings["search"], settings["table_column"]) == ("random", None)
 
 
+def test_the_same_command_goes_on_in_its_directory_and_another_is_refused(
+    call: Call, tmp_path: Path
+) -> None:
+    place, command = tmp_path / "here", ["run", "quickstart", *SMALL]
+    first = call(*command, "--run-dir", place)
+    assert first.code == 0, first.err
+    assert (place / "schedule.json").is_file()
+    assert "is finished already" in call(*command, "--run-dir", place).err
+    for other in ([*command, "seed=1"], [*command, "-m"], ["run", "adamw", *SMALL]):
+        refused = call(*other, "--run-dir", place)
+        assert refused.code == 2
+        assert "holds a run of another command (quickstart" in refused.err
+        assert f"--resume {place}" in refused.err
+    assert call("run", "--resume", place, "--run-dir", place).code == 2
+
+
 def test_resume(call: Call, tmp_path: Path) -> None:
     call("run", "from_zero", *SMALL, f"outputs={tmp_path}")
     run = only_run(tmp_path)

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import re
@@ -219,3 +220,33 @@ def test_nothing_but_checkpoints_and_the_log_imports_torch() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.stdout == "[]\n"
+
+
+def test_a_place_that_is_named_takes_over_a_start_that_was_killed(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "run"
+    RunDirectory.create_at(place)
+    assert {entry.name for entry in place.iterdir()} == {"checkpoints", "figures"}
+    (place / "members.json").write_text("{}")
+    assert RunDirectory.create_at(place).path == place
+    (place / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"is no run and holds notes\.txt: name an empty"):
+        RunDirectory.create_at(place)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file: name a directory"):
+        RunDirectory.create_at(tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks another way")
+def test_a_file_system_without_locks_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    run = RunDirectory.create_at(tmp_path / "run")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ValueError, match="cannot be locked .*name a folder elsewhere"):
+        with run.hold():
+            pytest.fail("nobody holds it")
