@@ -64,7 +64,7 @@ def suggest(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f": did you mean {close[0]}?"
-    if len(known) > 12:
+    if len(known) > 20:
         return ": `hypergrad run EXPERIMENT --cfg job` shows all keys"
     return f": use one of {', '.join(known)}"
 

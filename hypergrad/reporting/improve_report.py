@@ -17,10 +17,11 @@ __all__ = ["improve_headline", "print_improvement"]
 def print_improvement(path: Path) -> None:
     """Print what is gained over the base, seed by seed, and what that cost."""
     seeds = _seeds(path)
-    table = Table("seed", "test accuracy − base", "base", "chosen", "is", "trainings", "gradients")
+    table = Table("seed", "test accuracy − base", "base", "chosen", "is", "trainings")
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[1:4]:
         column.justify = "right"
-        column.no_wrap = True
     for each in seeds:
         spent, judged = each["spent"], each["judged"]
         base, chosen = ("-", "-") if judged is None else map(_percent, judged)
@@ -31,15 +32,21 @@ def print_improvement(path: Path) -> None:
             chosen,
             each["chosen"],
             str(spent["trials"]),
-            f"{spent['gradients'] + 2 * spent['products']:,}",
         )
     Console().print(table)
     print(
         "points of test accuracy with 95 % t-intervals, of trainings on the whole training set\n"
-        "whose seeds chose nothing; gradients: a Hessian product counts as two"
+        "whose seeds chose nothing"
     )
     seconds = sum(each["spent"]["seconds"] for each in seeds)
-    print(f"{improve_headline(path)}; {seconds:,.0f} s of computing")
+    products = sum(each["spent"]["products"] for each in seeds)
+    gradients = sum(each["spent"]["gradients"] for each in seeds) + 2 * products
+    trainings = sum(each["spent"]["trials"] for each in seeds)
+    print(improve_headline(path))
+    print(
+        f"cost: {trainings} trainings, {gradients:,} gradients (a Hessian product counts as two), "
+        f"{seconds:,.0f} s of computing"
+    )
 
 
 def improve_headline(path: Path) -> str:

@@ -35,7 +35,7 @@ REFUSED = {
     "threads=0": "use auto, or a number",
     "name=a/b": "names a folder",
     "name=..": "names a folder",
-    "device=tpu": "use auto, cpu, cuda",
+    "device=tpu": "use auto, cpu, mps, cuda",
     "precision=float16": "use one of float32, float64",
     "checkpoint_seconds=nan": "checkpoint_seconds=nan: must be zero or more",
     "method.validation_fraction=nan": "method.validation_fraction=nan: must be in (0, 1)",
