@@ -8,6 +8,7 @@ import pytest
 
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.composition import compose
+from hypergrad.config.schema import HyperparameterConfig
 from hypergrad.core.schedule import Schedule
 from hypergrad.drivers.context import RunContext, prepare
 from hypergrad.drivers.execute import execute, new_run
@@ -135,9 +136,8 @@ def test_groups_and_values_of_the_loss_move_too(experiment: str, tmp_path: Path)
 
 
 def test_sgd_from_zero_keeps_what_else_is_declared() -> None:
-    name = "+hyperparameters.label_smoothing"
-    smooth = f"{name}.start=0.05", f"{name}.scale=logit"
-    config, _ = compose("quickstart", ["driver=improve", "hd.enabled=false", *smooth])
+    config, _ = compose("from_zero", ["driver=improve"])
+    config.hyperparameters["label_smoothing"] = HyperparameterConfig(start=0.05, scale="logit")
     assert [name for name, _ in move_space(config).names][5:] == [
         *("momentum", "weight_decay", "label_smoothing")
     ]
