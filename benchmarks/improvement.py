@@ -156,7 +156,8 @@ def retrained(context: RunContext, seed: int, method: Method) -> list[float]:
     space, found = move_space(context.config), []
     for number in range(RETRAININGS):
         key = Key("judge", FIRST + number)
-        problem, judged, _, lost = subject_of(key, seed, context.config, context.data, space)
+        subject = subject_of(key, seed, context.config, context.data, space)
+        problem, judged, lost = subject.problem, subject.validation, subject.lost
         run = ScheduledRun(problem, method.over(problem.horizon))
         for _ in steps(run, 4):
             pass

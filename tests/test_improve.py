@@ -1,6 +1,7 @@
 """The library's improve on digits, with a network and data of one's own."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,8 +114,16 @@ def test_networks_that_draw_take_random_directions() -> None:
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 10))
 
     given = dropping, nn.functional.cross_entropy, batches, validation
-    with pytest.raises(ValueError, match="random numbers"):
+    with pytest.raises(ValueError, match="direction=random"):
         hypergrad.improve(*given, epochs=1, options=OPTIONS)
+    options = replace(OPTIONS, direction="random")
+    whole = hypergrad.improve(*given, epochs=1, options=options)
+    torch.rand(3)  # what else is drawn does not matter
+    history = whole.trainings[:3]
+    again = hypergrad.improve(*given, epochs=1, options=options, history=history)
+    assert again.schedule == whole.schedule
+    losses = [[o.loss for _, o in each.trainings] for each in (whole, again)]
+    assert losses[0] == losses[1]
 
 
 def test_bad_arguments_are_named() -> None:

@@ -23,7 +23,12 @@ from hypergrad.training.improvement.follow import Done, follow
 from hypergrad.training.improvement.interval import Interval
 from hypergrad.training.improvement.options import ImproveOptions
 from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
-from hypergrad.training.improvement.trainer import Subject, outcome_of, untrained_loss
+from hypergrad.training.improvement.trainer import (
+    Subject,
+    check_goes_back,
+    outcome_of,
+    untrained_loss,
+)
 from hypergrad.training.improvement.trainings import Key, Outcome, Training
 from hypergrad.training.inner_problem import InnerProblem
 
@@ -126,7 +131,7 @@ def improve(
         if not len(held_out):
             raise ValueError("no validation data: give at least one batch")
         problem = InnerProblem.over_epochs(model, model.theta(), batches(own), epochs, optimizer)
-        return Subject(problem, held_out, held_out)
+        return Subject(problem, held_out, held_out, own)
 
     def train(training: Training) -> Outcome:
         on_training(training)
@@ -137,6 +142,8 @@ def improve(
         on_outcome(done[-1])
 
     first = subject(Key("ladder", 0))
+    if options.direction == "hypergradients":
+        check_goes_back(first.problem, space)
     cap = cap_of(untrained_loss(first), options)
     found = follow(improvement(space, options, cap), train, history, note)
     horizon, known = first.problem.horizon, optimizer.learned_for(first.problem.model)

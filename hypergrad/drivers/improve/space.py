@@ -3,7 +3,7 @@
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.base_schedules import base_schedule
-from hypergrad.core.basis import Basis, Cosine, Hats, Windows
+from hypergrad.core.basis import Cosine, Hats, Windows
 from hypergrad.core.budget import Budget
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.move_space import MoveSpace
@@ -19,8 +19,8 @@ BASES = {"windows": Windows, "hats": Hats, "cosine": Cosine}
 def move_space(config: RunConfig) -> MoveSpace:
     """Return the space that a configuration declares.
 
-    Plain SGD, which the paper learns from zero, moves around the group `baseline`; all else around
-    its declared starts.
+    SGD that would begin at zero, as the paper does, moves around the group `baseline`; all else
+    around its declared starts.
 
     Raises:
         ConfigError: For starts that cannot move on their scales.
@@ -28,17 +28,8 @@ def move_space(config: RunConfig) -> MoveSpace:
     improve, baseline, given = config.improve, config.baseline, inner_optimizer(config)
     try:
         optimizer, shape = given, improve.shape
-        if config.is_plain_sgd and not given.moves_at_start:
-            declared = config.hyperparameters["learning_rate"]
-            rates: Basis = BASES[declared.basis](max(declared.count, 1))
-            values = {
-                "learning_rate": baseline.learning_rate,
-                "momentum": baseline.momentum,
-                "weight_decay": baseline.weight_decay,
-            }
-            moving = movable("sgd", rates=rates, start=values)
-            optimizer = InnerOptimizer(moving.rule, moving.hyperparameters, given.transform)
-            shape = baseline.schedule
+        if not given.moves_at_start:
+            optimizer, shape = _around_baseline(config, given), baseline.schedule
         base = base_schedule(
             optimizer,
             shape,
@@ -49,6 +40,29 @@ def move_space(config: RunConfig) -> MoveSpace:
         return MoveSpace(optimizer, base)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _around_baseline(config: RunConfig, given: InnerOptimizer) -> InnerOptimizer:
+    """SGD around the group `baseline`; what else is declared, of the loss say, stays with it."""
+    if config.optimizer.name != "sgd" or any(each.where for each in given.hyperparameters):
+        raise ValueError(
+            "the rates start at zero, and a schedule is improved from one that trains: give "
+            "hyperparameters.learning_rate.start=VALUE and scale=log"
+        )
+    baseline, declared = config.baseline, config.hyperparameters["learning_rate"]
+    start = {
+        "learning_rate": baseline.learning_rate,
+        "momentum": baseline.momentum,
+        "weight_decay": baseline.weight_decay,
+    }
+    moving = movable(
+        "sgd",
+        rates=BASES[declared.basis](max(declared.count, 1)),
+        start=start,
+        others=[each for each in given.hyperparameters if each.name not in start],
+        options=config.optimizer.options,
+    )
+    return InnerOptimizer(moving.rule, moving.hyperparameters, given.transform)
 
 
 def improve_options(config: RunConfig, seed: int) -> ImproveOptions:

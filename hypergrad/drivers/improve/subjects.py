@@ -45,4 +45,5 @@ def subject_of(key: Key, seed: int, config: RunConfig, data: Dataset, space: Mov
         model, model.theta(), minibatches, config.epochs, space.optimizer
     )
     back = list(in_even_batches(judging, validation_batch(size, len(judging))))
-    return Subject(problem, list(in_batches(judging, EVALUATION_BATCH)), back, judging.chance)
+    judged = list(in_batches(judging, EVALUATION_BATCH))
+    return Subject(problem, judged, back, own, judging.chance)

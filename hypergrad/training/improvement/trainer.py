@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from hypergrad.core.budget import Spent
@@ -17,7 +18,7 @@ from hypergrad.training.improvement.trainings import Outcome, Training
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun, steps
 
-__all__ = ["Subject", "outcome_of", "untrained_loss"]
+__all__ = ["Subject", "check_goes_back", "outcome_of", "untrained_loss"]
 
 LOOKS = 4  # an epoch, whether weights are still finite
 
@@ -29,12 +30,14 @@ class Subject(NamedTuple):
         problem: The training: weights and data of the key.
         validation: What it is judged on, batches.
         back: The same in the batches that hypergradients take.
+        seed: Of what the network itself draws, as dropout does.
         lost: Metric of a training that diverged.
     """
 
     problem: InnerProblem
     validation: Sequence[Batch]
     back: Sequence[Batch]
+    seed: int
     lost: float = math.nan
 
 
@@ -56,12 +59,14 @@ def outcome_of(
     """
     began, problem = time.monotonic(), subject.problem
     schedule = space.schedule(training.trained, problem.horizon)
-    if training.differentiate:
-        run = ReverseRun(problem, schedule, options)
-    else:
-        run = ScheduledRun(problem, schedule)
-    for _ in steps(run, LOOKS):
-        tick()
+    with torch.random.fork_rng():
+        torch.manual_seed(subject.seed)
+        if training.differentiate:
+            run = ReverseRun(problem, schedule, options)
+        else:
+            run = ScheduledRun(problem, schedule)
+        for _ in steps(run, LOOKS):
+            tick()
     gradients, products = run.step, 0
     whole = run.done and run.is_finite()
     loss, accuracy, found = math.inf, subject.lost, None
@@ -76,6 +81,22 @@ def outcome_of(
             gradients, products = run.cost()
     spent = Spent(time.monotonic() - began, gradients, products, 1)
     return Outcome(loss, accuracy, not whole, spent, found)
+
+
+def check_goes_back(problem: InnerProblem, space: MoveSpace) -> None:
+    """Refuse a network that would draw other random numbers on the way back.
+
+    Raises:
+        ValueError: With what draws them.
+    """
+    optimizer = problem.optimizer.bind(problem.model, space.base)
+    values = optimizer.step_values(optimizer.given(space.base, 0, problem.horizon), problem.theta)
+    batch = problem.minibatches.at(0)
+    if source := problem.model.random_source(batch, optimizer.named(values.loss)):
+        raise ValueError(
+            f"{source} draws random numbers, and hypergradients go back through the training, "
+            "where it would draw others: leave it out, or take direction=random"
+        )
 
 
 def untrained_loss(subject: Subject) -> float:

@@ -8,6 +8,7 @@ import pytest
 
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.composition import compose
+from hypergrad.config.schema import HyperparameterConfig
 from hypergrad.core.schedule import Schedule
 from hypergrad.drivers.context import RunContext, prepare
 from hypergrad.drivers.execute import execute, new_run
@@ -121,6 +122,35 @@ def test_from_zero_and_adamw_move_from_where_they_are_usual() -> None:
     assert {name for name, _ in move_space(config).names} == {
         *("learning_rate", "beta1", "beta2", "weight_decay")
     }
+
+
+@pytest.mark.parametrize("experiment", ["adamw_groups", "label_smoothing"])
+def test_groups_and_values_of_the_loss_move_too(experiment: str, tmp_path: Path) -> None:
+    context, text = small("repeats=1", experiment=experiment)
+    run = go(context, text, tmp_path)
+    (told,) = run.read_json("improve.json")["seeds"]
+    kinds = {move["kind"] for move in told["moves"]}
+    wanted = {"adamw_groups": "learning_rate_output", "label_smoothing": "label_smoothing"}
+    assert wanted[experiment] in kinds
+    assert exported(run).learned_for is not None
+
+
+def test_sgd_from_zero_keeps_what_else_is_declared() -> None:
+    config, _ = compose("from_zero", ["driver=improve"])
+    config.hyperparameters["label_smoothing"] = HyperparameterConfig(start=0.05, scale="logit")
+    assert [name for name, _ in move_space(config).names][5:] == [
+        *("momentum", "weight_decay", "label_smoothing")
+    ]
+    config, _ = compose(
+        "adamw",
+        [
+            "driver=improve",
+            "hyperparameters.learning_rate.start=0.0",
+            "hyperparameters.learning_rate.scale=linear",
+        ],
+    )
+    with pytest.raises(ConfigError, match="the rates start at zero"):
+        move_space(config)
 
 
 @pytest.mark.parametrize(

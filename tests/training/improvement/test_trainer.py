@@ -42,7 +42,7 @@ def subject(optimizer: InnerOptimizer, objective: Objective | None = None) -> Su
     if objective is not None:
         model = FlatModel(model.module, objective)
     problem = InnerProblem(model, own.theta, draws, STEPS, optimizer)
-    return Subject(problem, own.validation, own.validation)
+    return Subject(problem, own.validation, own.validation, 0)
 
 
 def loss_at(space: MoveSpace, given: Subject, p: torch.Tensor, margin: float) -> float:
