@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -W ignore -c 'import torchvision' || { echo 'torch and torchvision do not fit together: rm -r $(VENV) and try again'; exit 1; }
 	@touch $@
 
-run: install  ## learn a schedule on handwritten digits, from zero (minutes on two cores)
+run: install  ## improve a schedule on handwritten digits, and confirm it (half a minute)
 	$(BIN)/hypergrad run quickstart
 
 test: install  ## the quick tests
@@ -43,6 +43,7 @@ format: install  ## format the code
 
 smoke: install  ## every figure at smoke scale, on the embedded digits, and every example, quickly
 	$(BIN)/hypergrad run quickstart scale=smoke
+	$(BIN)/hypergrad run from_zero scale=smoke
 	$(BIN)/hypergrad run fig1 data=digits model=wrn_16_1 scale=smoke
 	$(BIN)/hypergrad run fig2 data=digits data.image_size=28 scale=smoke
 	$(BIN)/hypergrad run fig3 data=digits data.image_size=28 scale=smoke
