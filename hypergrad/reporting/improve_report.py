@@ -17,7 +17,7 @@ __all__ = ["improve_headline", "print_improvement"]
 def print_improvement(path: Path) -> None:
     """Print what is gained over the base, seed by seed, and what that cost."""
     seeds = _seeds(path)
-    table = Table("seed", "test accuracy − base", "base", "chosen", "is", "trainings", "gradients")
+    table = Table("seed", "gain", "base", "chosen", "is", "trainings", "gradients")
     for column in table.columns[1:4]:
         column.justify = "right"
         column.no_wrap = True
@@ -35,7 +35,7 @@ def print_improvement(path: Path) -> None:
         )
     Console().print(table)
     print(
-        "points of test accuracy with 95 % t-intervals, of trainings on the whole training set\n"
+        "gain: points of test accuracy with its 95 % t-interval, of trainings on the whole training set\n"
         "whose seeds chose nothing; gradients: a Hessian product counts as two"
     )
     seconds = sum(each["spent"]["seconds"] for each in seeds)
