@@ -35,8 +35,8 @@ def print_improvement(path: Path) -> None:
         )
     Console().print(table)
     print(
-        "gain: points of test accuracy with its 95 % t-interval, of trainings on the whole training set\n"
-        "whose seeds chose nothing; gradients: a Hessian product counts as two"
+        "gain: points of test accuracy with its 95 % t-interval, of trainings on the whole\n"
+        "training set whose seeds chose nothing; gradients: a Hessian product counts as two"
     )
     seconds = sum(each["spent"]["seconds"] for each in seeds)
     print(f"{improve_headline(path)}; {seconds:,.0f} s of computing")
