@@ -23,7 +23,7 @@ from hypergrad.data.catalogue import CATALOGUE
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_improve, plan_search
-from hypergrad.drivers.improve.space import move_space
+from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.drivers.modes import with_mode
 from hypergrad.drivers.threads import with_threads
@@ -106,6 +106,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         start = optimizer.start()
         if config.driver == "improve":
             space = move_space(config)
+            improve_options(config, config.seed)  # refused before there is a run directory
             optimizer, start = space.optimizer, space.base
         bound = optimizer.bind(model, start)
         values = check_loss(model, bound, start, model.theta(), batch)

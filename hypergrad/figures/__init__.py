@@ -28,6 +28,7 @@ FIGURES = {
     "fig3": FigureSpec("Learning rates with and without sharing", "*/*.csv*"),
     "fig4": FigureSpec("Raw hypergradients per outer step", "outer.csv"),
     "fig5": FigureSpec("Settings searched and what they reached", "trials.csv"),
+    "improve": FigureSpec("A schedule before and after", "improve.json"),
 }
 # Runs made before a summary had the key `figures` are known by the name of their experiment.
 _OF_EXPERIMENT = {

@@ -98,9 +98,9 @@ def read_run(path: Path) -> RunRecord:
     """
     if not path.is_dir():
         raise ValueError(f"no run directory at {path}: `hypergrad runs` lists the runs there are")
-    summary = mapping(_read_json(path / "summary.json"))
+    summary = mapping(read_json(path / "summary.json"))
     results = results_of(summary)
-    schedules = mapping(_read_json(path / "schedule.json")).get("schedules")
+    schedules = mapping(read_json(path / "schedule.json")).get("schedules")
     best = {
         integer(entry.get("seed")): integer(entry.get("outer_step"))
         for entry in mappings(schedules)
@@ -291,7 +291,7 @@ def _column(texts: tuple[str, ...], convert: Converter) -> np.ndarray:
     return np.array([convert(text) for text in texts], dtype=object if convert is str else convert)
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
     if not path.is_file():
         return None
     try:

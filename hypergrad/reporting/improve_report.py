@@ -17,7 +17,7 @@ __all__ = ["improve_headline", "print_improvement"]
 def print_improvement(path: Path) -> None:
     """Print what is gained over the base, seed by seed, and what that cost."""
     seeds = _seeds(path)
-    table = Table("seed", "test accuracy − base", "base", "chosen", "is", "trainings")
+    table = Table("seed", "gain", "base", "chosen", "is", "trainings")
     for column in table.columns:
         column.no_wrap = True
     for column in table.columns[1:4]:
@@ -35,8 +35,8 @@ def print_improvement(path: Path) -> None:
         )
     Console().print(table)
     print(
-        "points of test accuracy with 95 % t-intervals, of trainings on the whole training set\n"
-        "whose seeds chose nothing"
+        "gain: points of test accuracy with its 95 % t-interval, of trainings on the whole\n"
+        "training set whose seeds chose nothing"
     )
     seconds = sum(each["spent"]["seconds"] for each in seeds)
     products = sum(each["spent"]["products"] for each in seeds)

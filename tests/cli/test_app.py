@@ -220,7 +220,7 @@ def test_improve_is_a_command_and_goes_on(call: Call, tmp_path: Path) -> None:
     run = only_run(tmp_path)
     rows = pd.read_csv(run / "trainings.csv")
     assert set(rows["stage"]) >= {"ladder", "direction", "search"}
-    assert "test accuracy − base" in answer.out
+    assert "gain: points of test accuracy" in answer.out
     text = (run / "trainings.csv").read_text()
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "status": "interrupted"}))

@@ -128,6 +128,7 @@ class ImproveDriver:
             "validation_loss": statistics.mean(losses) if losses else None,
             "chosen": found.name,
             "confirmed": gain(found),
+            "base": self._space.schedule(self._space.origin, steps).as_dict(),
             **own.as_dict(),
             **({"bases": bases} if bases else {}),
             "learned_for": learned_for_as_dict(self._space.optimizer.learned_for(model)),

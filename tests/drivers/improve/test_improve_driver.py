@@ -13,7 +13,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.drivers.context import RunContext, prepare
 from hypergrad.drivers.execute import execute, new_run
 from hypergrad.drivers.export import exported
-from hypergrad.drivers.improve.space import improve_options, move_space
+from hypergrad.drivers.improve.space import move_space
 from hypergrad.runs.directory import RunDirectory
 
 SMALL = (
@@ -170,7 +170,7 @@ def test_bad_settings_are_named(override: str, message: str) -> None:
 def test_options_that_do_not_fit_together_are_named() -> None:
     config, _ = compose("improve_digits", ["improve.scales=[0.2,0.1]"])
     with pytest.raises(ConfigError, match="improve: scales"):
-        improve_options(config, 0)
+        prepare(config)  # before there is a run directory
 
 
 def test_the_summary_is_strict_json(whole: RunDirectory) -> None:
