@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,13 +14,21 @@ from matplotlib.lines import Line2D
 
 from hypergrad.core.basis import Basis, Windows, basis_from
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import needs_log
-from hypergrad.figures.run_data import RunRecord, mapping, mappings, read_json
+from hypergrad.figures.run_data import (
+    RunRecord,
+    floats,
+    integer,
+    integers,
+    mapping,
+    mappings,
+    read_json,
+    where,
+)
 
 _ROW, _AROUND = 2.0, 0.9  # inches: a row of panels; legend and caption
 _POINTS = 400  # of a curve
 _JUDGED = "judged"  # the panel of test accuracies
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "base": {"color": style.METHOD_COLOURS["sgd"], "linestyle": (0, (4, 2))},
     "improved": {"color": style.METHOD_COLOURS["ours"], "linestyle": "-"},
 }
@@ -27,8 +37,7 @@ _LOOKS = {
 def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     """Draw each hyperparameter of the first seed over epochs, and the judgement of every seed."""
     table = improvement_table(record)
-    curves = table[table["panel"] != _JUDGED]
-    names = [*dict.fromkeys(curves["panel"]), _JUDGED]
+    names = [name for name in dict.fromkeys(table["panel"]) if name != _JUDGED] + [_JUDGED]
     rows = math.ceil(len(names) / 2)
     figure, panels = style.panel_grid(_AROUND + _ROW * rows, rows, 2)
     if len(names) % 2:  # the last panel is as wide as two
@@ -38,16 +47,14 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         panels[-1].set_subplotspec(whole.get_gridspec()[-1, :])
     for place, (axes, name) in enumerate(zip(panels, names, strict=True)):
         style.letter_panel(axes, style.letter_of(place))
-        own = table[table["panel"] == name]
+        own = where(table, panel=name)
         if name == _JUDGED:
             _draw_judged(axes, own)
         else:
             _draw_curves(axes, own, name)
-    handles = [
-        Line2D([], [], **look, marker="o" if name == "improved" else None, label=f"{name} schedule")
-        for name, look in _LOOKS.items()
-    ]
-    remarks = [f"schedules of seed {record.seeds[0] if record.seeds else 0}"]
+    handles = [Line2D([], [], **look, label=f"{name} schedule") for name, look in _LOOKS.items()]
+    first = int(integers(table, "seed")[0])
+    remarks = [f"schedules of seed {first}"] if len(record.seeds) > 1 else []
     caption.sign_figure(figure, record, remarks, handles, 2)
     return figure, table
 
@@ -70,9 +77,10 @@ def improvement_table(record: RunRecord) -> pd.DataFrame:
     epochs = float(record.settings.get("epochs", 1))
     rows = []
     for name, base in mapping(first.get("base")).items():
-        steps = int(first["steps"])  # type: ignore[call-overload]
+        steps = integer(first["steps"])
         bases = mapping(first.get("bases"))
-        for schedule, values in (("base", base), ("improved", first[name])):
+        for schedule, given in (("base", base), ("improved", first[name])):
+            values = cast("Sequence[float]", given)
             basis = _basis(bases.get(name), values)
             if basis.size > 1:
                 continue
@@ -82,24 +90,23 @@ def improvement_table(record: RunRecord) -> pd.DataFrame:
                 rows.append((name, schedule, first["seed"], step / steps * epochs, value))
     for seed in told:
         judged = seed.get("judged")
-        for schedule, own in zip(_LOOKS, judged or (), strict=False):
+        for schedule, own in zip(_LOOKS, cast("Sequence", judged or ()), strict=False):
             rows += [(_JUDGED, schedule, seed["seed"], i, value) for i, value in enumerate(own)]
     return pd.DataFrame(rows, columns=["panel", "schedule", "seed", "x", "value"])
 
 
-def _basis(kept: object, values: list[float]) -> Basis:
+def _basis(kept: object, values: Sequence[float]) -> Basis:
     return Windows(len(values)) if kept is None else basis_from(mapping(kept))
 
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, name: str) -> None:
     for schedule, look in _LOOKS.items():
-        line = own[own["schedule"] == schedule]
-        axes.plot(line["x"], line["value"], **look)
-    positive = own["value"][own["value"] > 0].to_numpy()
-    if (own["value"] >= 0).all() and positive.size and needs_log(positive):
-        axes.set_yscale("log")
-    elif (own["value"] >= 0).all():
+        line = where(own, schedule=schedule)
+        axes.plot(floats(line, "x"), floats(line, "value"), **look)
+    values = floats(own, "value")
+    if values.min() >= 0:
         axes.set_ylim(bottom=0)
+    axes.set_xlim(0, None)
     axes.set_xlabel("epoch")
     axes.set_ylabel(style.wrapped_label(name, "", 26))
 
@@ -112,10 +119,11 @@ def _draw_judged(axes: Axes, own: pd.DataFrame) -> None:
     if own.empty:
         axes.text(0.5, 0.5, "the base stays", transform=axes.transAxes, ha="center")
         return
-    for _, seed in own.groupby("seed"):
-        pairs = [100 * seed[seed["schedule"] == schedule]["value"] for schedule in _LOOKS]
-        for place, (values, look) in enumerate(zip(pairs, _LOOKS.values(), strict=True)):
-            axes.plot([place] * len(values), values, "_", color=look["color"], alpha=0.5)
-        axes.plot(
-            [0, 1], [values.mean() for values in pairs], "o-", color=style.GREY, linewidth=0.8
-        )
+    for seed in dict.fromkeys(integers(own, "seed")):
+        of_seed = where(own, seed=int(seed))
+        pair = [100 * floats(where(of_seed, schedule=name), "value") for name in _LOOKS]
+        for place, (values, look) in enumerate(zip(pair, _LOOKS.values(), strict=True)):
+            x = np.full(len(values), float(place))
+            axes.plot(x, values, "_", color=look["color"], alpha=0.5, markersize=9)
+        means = [values.mean() for values in pair]
+        axes.plot([0, 1], means, "o-", color=style.GREY, linewidth=0.8)

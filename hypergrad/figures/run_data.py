@@ -292,6 +292,7 @@ def _column(texts: tuple[str, ...], convert: Converter) -> np.ndarray:
 
 
 def read_json(path: Path) -> object:
+    """Return the content of a JSON file, or None if it is missing."""
     if not path.is_file():
         return None
     try:
