@@ -40,6 +40,8 @@ class Net(nn.Sequential):
         super().__init__(nn.Flatten(), inner, nn.Dropout(0.5), nn.Linear(8, classes))
 """
 
+PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
+
 
 class Watcher:
     """Records what it is told, and calls `on_step` with the number of steps so far."""
@@ -111,7 +113,9 @@ def go(
 
 def table(run: RunDirectory | Path, name: str) -> pd.DataFrame:
     path = run if isinstance(run, Path) else run.path
-    return pd.read_csv(path / f"{name}.csv", float_precision="round_trip")
+    # Exact by default from pandas 3.1 on, where saying so is deprecated.
+    precision = None if PANDAS >= (3, 1) else "round_trip"
+    return pd.read_csv(path / f"{name}.csv", float_precision=precision)
 
 
 def everything(run: RunDirectory | Path) -> dict[str, str]:

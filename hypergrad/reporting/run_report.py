@@ -42,7 +42,7 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")
-    elif config.driver != "improve":
+    elif config.figures or config.driver != "improve":
         draw_figures(run, config.figures)
     print(f"run: {run.path}")
 
