@@ -30,9 +30,9 @@ def test_all_records_are_here() -> None:
         *("fig1/record", "fig2/record", "fig3/record", "fig5/cifar10", "fig5/digits"),
         "from_zero/record",
         *(f"optimizers/{name}/record" for name in ("adamw", "adamw_groups", "label_smoothing")),
-        "table1/record",
+        *("quickstart/record", "table1/record"),
     ]
-    assert len(DRAWN) == 14
+    assert len(DRAWN) == 15
 
 
 @pytest.mark.parametrize(("record", "name"), DRAWN)
