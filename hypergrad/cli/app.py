@@ -239,6 +239,28 @@ def export(
 
 
 @app.command()
+def confirm(
+    run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
+    overrides: Overrides = None,
+    horizon: Annotated[
+        str, typer.Option(help="5x: so many times as long; or epochs, as in 20.")
+    ] = "1x",
+    trainings: Annotated[int, typer.Option(min=2, help="On fresh seeds, with each schedule.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="JSON file of the schedule, with this.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Which seed's; default: the best by validation accuracy.")
+    ] = None,
+) -> None:
+    """Train with a run's schedule on fresh seeds, longer or elsewhere: confirm RUN --horizon 5x."""
+    from hypergrad.cli import confirm_command
+
+    given = run, list(overrides or []), horizon, trainings, output, seed
+    confirm_command.confirm_schedule(*given)
+
+
+@app.command()
 def plan(
     experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "from_zero",
     overrides: Overrides = None,

@@ -1,0 +1,66 @@
+"""The command that trains with a run's schedule elsewhere, and says whether it holds."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
+from hypergrad.runs.directory import RunDirectory
+
+__all__ = ["confirm_schedule"]
+
+
+def confirm_schedule(
+    path: Path,
+    overrides: Sequence[str],
+    horizon: str,
+    trainings: int,
+    output: Path | None,
+    seed: int | None,
+) -> None:
+    """Train with a schedule on fresh seeds, print what came of it, and write it to a file.
+
+    Args:
+        path: Run directory.
+        overrides: Of the run's configuration: another network, other data.
+        horizon: `5x`, or epochs.
+        trainings: With the schedule, and with what it is set beside.
+        output: File of the schedule with what was seen; None for none.
+        seed: Which of the run's seeds; None for the best by validation accuracy.
+
+    Raises:
+        ValueError: As `hypergrad export`; for overrides that change what is learned.
+        OSError: If the file cannot be written.
+    """
+    run = RunDirectory.open(path)
+    begun = configs.load(run.config_text())
+    from hypergrad.drivers.confirm import confirm, rival_of, stretched, with_confirmation
+    from hypergrad.drivers.context import computing, prepare
+    from hypergrad.drivers.export import exported
+
+    schedule = exported(run, seed)
+    epochs = stretched(begun.epochs, horizon)
+    typed = [*run.overrides(), *overrides, f"epochs={epochs}"]
+    config, _ = configs.compose(begun.experiment, typed)
+    if config.optimizer != begun.optimizer:
+        raise ConfigError("optimizer: the schedule was learned for another one")
+    assert schedule.origin is not None
+    own = schedule.origin.seed if schedule.origin.seed is not None else begun.seed
+    context = prepare(config)
+    with computing(context.config):
+        seen = confirm(
+            context,
+            schedule,
+            rival_of(run, config, own),
+            trainings=trainings,
+            seed=own,
+            note=lambda text: print(text, file=sys.stderr),
+        )
+    print(seen)
+    lost = sum(accuracy <= seen.chance for accuracy in seen.schedule)
+    if lost:
+        print(f"{lost} of {trainings} trainings with it end at chance: it does not hold here")
+    if output is not None:
+        with_confirmation(schedule, seen).save(output)
+        print(output)
