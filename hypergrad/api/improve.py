@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from hypergrad.api.given_data import as_training, as_validation
 from hypergrad.core.base_schedules import base_schedule
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import InnerOptimizer
@@ -17,7 +18,7 @@ from hypergrad.core.rules.move_sets import DEFAULT
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.schedule_file import Origin
 from hypergrad.core.seeding import seed_of
-from hypergrad.data import Batches
+from hypergrad.data import EVALUATION_BATCH, Batches, Images, in_batches
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.training.improvement.follow import Done, follow
 from hypergrad.training.improvement.interval import Interval
@@ -119,6 +120,11 @@ def improve(
     """
     if epochs < 1:
         raise ValueError(f"{epochs=}: must be at least 1")
+    if not (callable(batches) and callable(validation)):
+        raise ValueError(
+            "batches and validation are functions of a seed: every training draws its own split "
+            "and order, such as lambda seed: as_batches(data, 32, key=(seed,))"
+        )
     options = replace(options, seed=seed)
     start = base if isinstance(base, Schedule) else base_schedule(optimizer, base, warmup=warmup)
     space = MoveSpace(optimizer, start)
@@ -127,10 +133,12 @@ def improve(
     def subject(key: Key) -> Subject:
         own = seed_of(seed, "improve", *key)
         model = FlatModel(fresh(module, own), objective)
-        held_out = validation(own)
-        if not len(held_out):
-            raise ValueError("no validation data: give at least one batch")
-        problem = InnerProblem.over_epochs(model, model.theta(), batches(own), epochs, optimizer)
+        theta = model.theta()
+        held_out = as_validation(validation(own), theta.device)
+        if isinstance(held_out, Images):
+            held_out = list(in_batches(held_out, EVALUATION_BATCH))
+        minibatches = as_training(batches(own), theta.device)
+        problem = InnerProblem.over_epochs(model, theta, minibatches, epochs, optimizer)
         return Subject(problem, held_out, held_out, own)
 
     def train(training: Training) -> Outcome:

@@ -7,13 +7,14 @@ from typing import cast
 from torch import nn
 from torch.utils.data import DataLoader
 
+from hypergrad.api.given_data import as_training, as_validation
 from hypergrad.core.basis import described
 from hypergrad.core.batches import tensors_in
 from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.objective import Criterion, Loss, Objective
 from hypergrad.core.schedule import Schedule
-from hypergrad.data import Batches, CachedBatches, Images, in_even_batches
+from hypergrad.data import Batches, Images, in_even_batches
 from hypergrad.data.content_hash import content_hash
 from hypergrad.differentiation.mode import faster_options
 from hypergrad.differentiation.options import ForwardOptions, settle
@@ -33,8 +34,10 @@ __all__ = [
     "options_from",
 ]
 
-GivenBatches = Batches | DataLoader | Callable[[int], Batches]
-GivenValidation = Sequence[Batch] | Images | Callable[[int], Sequence[Batch] | Images]
+GivenBatches = Batches | DataLoader | Callable[[int], Batches | DataLoader]
+GivenValidation = (
+    Sequence[Batch] | Images | DataLoader | Callable[[int], Sequence[Batch] | Images | DataLoader]
+)
 Options = ForwardOptions | ReverseOptions
 
 
@@ -71,8 +74,11 @@ class LibraryProblem:
         options: Options | None,
         replay: str,
     ) -> None:
-        if not callable(validation) and not len(validation):
-            raise ValueError("no validation data: give at least one batch")
+        if not isinstance(optimizer, InnerOptimizer):
+            raise ValueError(
+                f"optimizer is a {type(optimizer).__name__}: give InnerOptimizer(rule, "
+                "(Hyperparameter(...),)), with a rule such as sgd() or adamw()"
+            )
         if not shared and options is None:
             options = ReverseOptions()
         if not shared and (isinstance(options, ForwardOptions) or any(outer.first_horizons)):
@@ -83,11 +89,14 @@ class LibraryProblem:
         self.model = FlatModel(module, objective)
         self.theta = self.model.theta()
         self.optimizer, self.options = optimizer, options
-        if isinstance(batches, DataLoader):
-            batches = CachedBatches(batches, device=self.theta.device)
-        self._batches, self._validation = batches, validation
+        device = self.theta.device
         # A class has what its objects have, and makes them.
-        self._anew = not isinstance(batches, Batches) or isinstance(batches, type)
+        ready = isinstance(batches, Batches) and not isinstance(batches, type)
+        self._anew = callable(batches) and not ready
+        self._batches = batches if self._anew else as_training(batches, device)
+        self._validation = validation
+        if not callable(validation):
+            self._validation = as_validation(validation, device)
         self._outer, self._shared, self._wanted = outer, shared, replay
         self._replay: Replay | None = None
 
@@ -99,7 +108,7 @@ class LibraryProblem:
         """
         given = self._batches
         made = cast("Callable", given)(number) if self._anew else given
-        minibatches = cast("Batches", made)
+        minibatches = as_training(made, self.theta.device)
         name = type(minibatches).__name__
         begins_again = getattr(minibatches, "random_access", True)
         if number and minibatches is self._batches and not begins_again:
@@ -117,7 +126,10 @@ class LibraryProblem:
         problem = InnerProblem.over_epochs(
             self.model, self.theta, minibatches, horizon, self.optimizer
         )
-        held_out = self._validation(number) if callable(self._validation) else self._validation
+        held_out = self._validation
+        if callable(held_out):
+            held_out = held_out(number)
+        held_out = as_validation(held_out, self.theta.device)
         if not isinstance(held_out, Images):
             return OuterData(problem, held_out, held_out)
         inputs, _ = minibatches.at(0)

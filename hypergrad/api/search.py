@@ -128,7 +128,9 @@ class Search(OuterSearch):
             module, objective, batches, validation, optimizer, outer, shared, options, replay
         )
         self.history: list[OuterStep] = []
-        self.log = log or SearchLog()
+        if log is not None and not isinstance(log, SearchLog):
+            raise ValueError(f"log={log!r}: give RunFolder(name), or another SearchLog")
+        self.log = SearchLog() if log is None else log
         self._fingerprints: dict[str, str] = {}  # of the data, by what they are of
         self._told = False
         self._loop = WatchedLoop(self, self.log, SearchDisplay() if show_progress else None)
@@ -224,6 +226,8 @@ class Search(OuterSearch):
         if found is None:
             if folder is not None:
                 raise ValueError(f"{folder} holds no saved search: give what `save` was given")
+            if type(self.log) is SearchLog:
+                raise ValueError("nothing to go on from: give the folder of `save`, or a log")
             return self
         tensors, state = found
         if state.get("format") != FORMAT:
@@ -383,7 +387,9 @@ def best(history: Sequence[OuterStep], by: str = "accuracy") -> OuterStep:
         key=lambda step: selection_key(step.validation_accuracy, step.validation_loss, by),
         default=None,
     )
-    if found is None or not math.isfinite(found.validation_loss):
+    if found is None:
+        raise ValueError("no outer step was taken yet: there is no best one")
+    if not math.isfinite(found.validation_loss):
         raise ValueError("no outer step has a finite validation loss: use smaller first moves")
     return found
 

@@ -45,7 +45,8 @@ def exported(run: RunDirectory, seed: int | None = None) -> Schedule:
     entry = max(chosen, key=lambda entry: entry[ACCURACY])
     schedule = schedule_in(entry)
     if is_of_a_script(run):
-        seen = {name: entry.get(name) for name in ("outer_step", "validation_loss", ACCURACY)}
+        kept = "steps", "epochs", "outer_step", "validation_loss", ACCURACY
+        seen = {name: entry.get(name) for name in kept}
         commit = _text(first_recorded(run, "git_commit"))
         origin = Origin(**seen, network=run.read_summary()["settings"]["model"], commit=commit)
         return Schedule(schedule, schedule.bases, schedule.learned_for, origin)

@@ -145,7 +145,8 @@ class RunFolder(SearchLog):
         if best is not None:
             seen = Evaluation(best.validation_loss, best.validation_accuracy)
             entry = best_as_dict(Best(best.number, best.schedule, seen))
-            self.run.write_json("schedule.json", {"schedules": [{"seed": SEED, **entry}]})
+            size = {"steps": best.horizon, "epochs": best.epochs}
+            self.run.write_json("schedule.json", {"schedules": [{"seed": SEED, **size, **entry}]})
             summary["headline"] = (
                 f"validation {best.validation_accuracy:.4g} (loss {best.validation_loss:.4g}), "
                 f"outer step {best.number}"
@@ -178,7 +179,11 @@ class RunFolder(SearchLog):
 
     def _files(self) -> RunLog:
         if self._log is None:
-            self._held.enter_context(self.run.hold())
+            try:
+                self._held.enter_context(self.run.hold())
+            except ValueError as error:
+                error.add_note("if it is this process, call close() of the RunFolder that has it")
+                raise
             self._log = RunLog(self.run, self._columns)
             self._held.callback(self._log.close)
         return self._log

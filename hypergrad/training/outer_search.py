@@ -193,8 +193,13 @@ class OuterSearch(Iterator[OuterStep]):
             self.progress.spent.plus(cost),
         )
         ended = options.end(after, cost, columns)
-        if (found is None or outer_optimizer.all_lost(found.values)) and not any(state.moves):
+        if found is None and not any(state.moves):
             ended = "training diverges at the starting values: start from smaller ones"
+        elif found is not None and outer_optimizer.all_lost(found.values) and not any(state.moves):
+            ended = (
+                "no hypergradient is a finite number at the starting values, though training is: "
+                "smaller ones may help; in a rule of one's own, hypergrad.core.rules.safe_sqrt"
+            )
         assert seen.validation_loss is not None
         assert seen.validation_accuracy is not None
         return OuterStep(

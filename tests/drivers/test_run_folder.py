@@ -169,6 +169,7 @@ def test_the_commands_read_it(tmp_path: Path, call: Call) -> None:
     assert schedule.learned_for == held.best.schedule.learned_for
     assert schedule.origin is not None
     assert schedule.origin.validation_accuracy == held.best.validation_accuracy
+    assert (schedule.origin.steps, schedule.origin.epochs) == (HORIZON, 2)
     table = call("table", path)
     assert table.code == 2
     assert len(table.err.splitlines()) == 1

@@ -118,7 +118,9 @@ def gain(found: Found) -> str:
     if found.loss is None or found.judged is None:
         return "better than the base on the confirmation's seeds, which also chose it"
     count = len(found.judged[0])
-    text = f"loss {found.loss} against the base on {count} fresh trainings"
+    what = "the base's rates alone" if found.name == "ladder" else "moved values, rates"
+    what += f" x{found.chosen.factor:g}"
+    text = f"{what}: loss {found.loss} against the base on {count} fresh trainings"
     if found.accuracy is not None and math.isfinite(found.accuracy.mean):
         text += f", metric {found.accuracy}"
     return text
