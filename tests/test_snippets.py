@@ -66,6 +66,18 @@ def test_the_page_about_a_search(
     assert (run / "outer.csv").is_file()
 
 
+@pytest.mark.slow
+def test_the_page_about_improving(names: dict[str, object], tmp_path: Path) -> None:
+    snippet = next(code for code in snippets("docs/library.md") if "found = improve(" in code)
+    names["Network"] = lambda: nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10))
+    exec("import torch", names)
+    exec(compile(snippet, "library.md", "exec"), names)
+    assert (tmp_path / "improved.json").is_file()
+    found = names["found"]
+    assert found.found.name in ("base", "ladder", "end")  # type: ignore[attr-defined]
+    assert "against the base on 4 fresh trainings" in found.summary  # type: ignore[attr-defined]
+
+
 def test_a_plain_loop_with_a_schedule(names: dict[str, object]) -> None:
     loop = next(code for code in snippets("docs/library.md") if "scheduler.step()" in code)
     pair = (names["inputs"], names["labels"])
