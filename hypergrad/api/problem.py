@@ -89,6 +89,7 @@ class LibraryProblem:
         self.model = FlatModel(module, objective)
         self.theta = self.model.theta()
         self.optimizer, self.options = optimizer, options
+        self._given_options = repr(options)
         device = self.theta.device
         # A class has what its objects have, and makes them.
         ready = isinstance(batches, Batches) and not isinstance(batches, type)
@@ -145,9 +146,11 @@ class LibraryProblem:
         """
         train = f" of outer step {number}" if self._anew else ""
         held_out = f" of outer step {number}" if callable(self._validation) else ""
+        minibatches = data.problem.minibatches
         return {
-            f"the first minibatch{train}": _fingerprint(data.problem.minibatches.at(0)),
-            f"the validation data{held_out}": _fingerprint(data.batches[0]),
+            f"the first minibatch{train}": _fingerprint(minibatches.at(0)),
+            f"the number of minibatches an epoch{train}": str(minibatches.steps_per_epoch),
+            f"the validation data{held_out}": _fingerprint(list(data.batches)),
         }
 
     def learned_at(self, horizon: int) -> Sequence:
@@ -178,8 +181,14 @@ class LibraryProblem:
             each.name: [described(each.over), each.coefficients, each.scale, each.first_move]
             for each in self.optimizer.hyperparameters
         }
+        rule, module = self.optimizer.rule, self.model.module
+        others = [*module.parameters(), *module.buffers()]
+        in_torch = None if rule.in_torch is None else dict(rule.in_torch.options)
         return {
             "the module's weights": content_hash(self.theta),
+            "the module's buffers and frozen parameters": _fingerprint(others),
+            "the rule": repr([rule.name, dict(rule.defaults), rule.slots, in_torch]),
+            "the options": self._given_options,
             "the hyperparameters": _plain(learned),
             "the gradient transform": repr(self.optimizer.transform),
             "shared": self._shared,

@@ -49,10 +49,11 @@ RUN = "run."  # before the names of an inner run's tensors
 class Search(OuterSearch):
     """Learn the hyperparameters of one's own training, whatever it is, one outer step a `next`.
 
-    Every outer step trains anew from the module's present weights, which are left as they are.
-    Nothing is printed unless asked. Ctrl-C, and whatever a log or the body of the loop raises,
-    leaves the search where it is: `next` goes on from there, in this process or, with `save` and
-    `resume`, in another, to the same bits. Ctrl-C comes between two inner steps; a second one at
+    Every outer step trains anew from the weights that the module has when the search is made; they
+    are left as they are. Nothing is printed unless asked. Ctrl-C, and whatever a log or the body of
+    the loop raises, leaves the search where it is: `next` goes on from there (or from the newest
+    checkpoint of a log that keeps some), in this process or, with `save` and `resume`, in another,
+    to the same bits. Ctrl-C comes between two inner steps; a second one at
     once, and then the outer step begins anew.
 
     Args:
@@ -131,7 +132,9 @@ class Search(OuterSearch):
         if log is not None and not isinstance(log, SearchLog):
             raise ValueError(f"log={log!r}: give RunFolder(name), or another SearchLog")
         self.log = SearchLog() if log is None else log
-        self._fingerprints: dict[str, str] = {}  # of the data, by what they are of
+        self._fingerprints: dict[str, str] = {}  # of the data so far, by what they are of
+        self._saved: dict[str, str] = {}  # those of the search that this one goes on with
+        self._busy = False
         self._told = False
         self._loop = WatchedLoop(self, self.log, SearchDisplay() if show_progress else None)
         problem = OuterProblem(self._data_at, self._library.learned_at, self._library.begin)
@@ -160,22 +163,30 @@ class Search(OuterSearch):
     def __next__(self) -> OuterStep:
         if self.ended is not None or self.progress.number >= self.options.steps:
             raise StopIteration
+        if self._busy:
+            raise RuntimeError("an outer step of this search is under way: it takes one at a time")
+        self._busy = True
         try:
             with self._loop.watching():
                 return self._taken()
+        except StopIteration as error:  # of a log, data or the module: it would end the loop
+            self._break_off(error)
+            raise RuntimeError("StopIteration was raised within an outer step") from error
         except BaseException as error:
             self._break_off(error)
             raise
+        finally:
+            self._busy = False
 
     def _taken(self) -> OuterStep:
         """Take an outer step, and tell everybody."""
         self._tell()
         step = super().__next__()
         self.history.append(step)
-        _warn(step)
         finite = [own for own in self.history if math.isfinite(own.validation_loss)]
         self.log.step(step, best(finite) if finite else None)
         self._keep()
+        _warn(step)
         if step.ended is not None:
             self.log.end(step.ended)
         return step
@@ -186,10 +197,15 @@ class Search(OuterSearch):
             self._told = True
 
     def _break_off(self, error: BaseException) -> None:
-        """Keep where it broke off, and tell the log; the error itself is what matters."""
+        """Go back to where the log can go on from, and tell it; the error itself is what matters.
+
+        A Ctrl-C between two steps was saved where it came. After any other error rows may be
+        missing, or be of steps that begin anew: the newest checkpoint has those before it alone.
+        """
         try:
-            if not isinstance(error, KeyboardInterrupt):  # that has been saved where it came
-                self._keep()
+            by_hand = isinstance(error, KeyboardInterrupt) and self._loop.at_rest
+            if not by_hand and self._told and (found := self.log.latest()) is not None:
+                self._go_on_from(*found)
             self.log.broken_off(error)
         except Exception as another:
             error.add_note(f"and the log failed: {type(another).__name__}: {another}")
@@ -220,6 +236,14 @@ class Search(OuterSearch):
         Raises:
             ValueError: If it is of another search (which argument differs is said), or damaged.
         """
+        try:
+            return self._resumed(folder)
+        except BaseException:
+            self._told = False
+            self.log.close()  # it is another search's
+            raise
+
+    def _resumed(self, folder: str | Path | None) -> Self:
         if folder is None:
             self._tell()
         found = self.log.latest() if folder is None else CheckpointStore(Path(folder)).load()
@@ -229,7 +253,14 @@ class Search(OuterSearch):
             if type(self.log) is SearchLog:
                 raise ValueError("nothing to go on from: give the folder of `save`, or a log")
             return self
-        tensors, state = found
+        self._go_on_from(*found)
+        self._saved = dict(self._fingerprints)
+        if self.ended is not None and folder is None:
+            self.log.end(self.ended)
+        return self
+
+    def _go_on_from(self, tensors: Mapping[str, Tensor], state: Mapping) -> None:
+        """Be where a checkpoint was taken."""
         if state.get("format") != FORMAT:
             raise ValueError(f"a search of format {state.get('format')}: this reads {FORMAT}")
         _refuse_another(state["given"], self._library.as_dict())
@@ -242,8 +273,10 @@ class Search(OuterSearch):
             own = {n.removeprefix(RUN): it for n, it in tensors.items() if n.startswith(RUN)}
             under_way = own, state["run"]
         random_states = {n: it for n, it in tensors.items() if not n.startswith(RUN)}
-        self.go_to(progress_from(state["progress"]), state["ended"], random_states, under_way)
-        return self
+        progress, ended = progress_from(state["progress"]), state["ended"]
+        if ended == "" and progress.number < self.options.steps:
+            ended = None  # more outer steps than before are asked for
+        self.go_to(progress, ended, random_states, under_way)
 
     def goes_on_after(self, history: Sequence[OuterStep]) -> Self:
         """Go on after outer steps that another search with the same arguments has taken.
@@ -254,6 +287,7 @@ class Search(OuterSearch):
         self.history = list(history)
         if self.history:
             self.progress = self.history[-1].after
+            self.ended = "" if self.progress.number >= self.options.steps else None
         return self
 
     def _keep(self, inner: InnerRun | None = None) -> None:
@@ -275,7 +309,7 @@ class Search(OuterSearch):
             "ended": self.ended,
             "fingerprints": self._fingerprints,
             "options": options_as_dict(self._library.options),
-            "seconds": 0.0 if run is None else self._loop.seconds,
+            "seconds": 0.0 if run is None else self._loop.before,
             "run": run,
         }
         named = {f"{RUN}{name}": own for name, own in tensors.items()}
@@ -285,7 +319,8 @@ class Search(OuterSearch):
         """The data of an outer step, the same as before if it was begun before."""
         data = self._library.data_at(number)
         for name, found in self._library.fingerprints(data, number).items():
-            if self._fingerprints.setdefault(name, found) != found:
+            self._fingerprints[name] = found
+            if self._saved.get(name, found) != found:
                 raise ValueError(
                     f"{name} changed since the search was saved: give the same data in the same "
                     "order (a loader that shuffles needs a generator with a seed)"

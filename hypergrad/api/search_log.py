@@ -97,5 +97,8 @@ class SearchLog:
     def broken_off(self, error: BaseException) -> None:
         """Something broke an outer step off: Ctrl-C, or an error of the log or the module."""
 
+    def close(self) -> None:
+        """Let go of what is held: the search does not go on, or not from here."""
+
     def end(self, reason: str) -> None:
         """The search has ended; empty if all outer steps were taken."""

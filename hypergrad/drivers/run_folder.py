@@ -88,6 +88,8 @@ class RunFolder(SearchLog):
         self._held = contextlib.ExitStack()
         self._log: RunLog | None = None
         self._in_step = True  # whether the files are where the search is
+        self._begun = False
+        self._about: SearchAbout | None = None
         self._outer_steps = 1
         self._columns: tuple[str, ...] = ()
 
@@ -98,25 +100,33 @@ class RunFolder(SearchLog):
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory, as the end of a search does; one that goes on takes it up."""
+        """Let go of the directory, as the end of a search does; to go on, `resume`."""
         self._held.close()
-        self._log = None
+        self._log, self._about, self._begun = None, None, False
+        self._in_step = False
 
     def begin(self, about: SearchAbout) -> None:
-        """Take the directory up, for this process alone.
+        """Take the directory up, for this process and this search alone.
 
         Raises:
-            ValueError: If another process holds it.
+            ValueError: If another process holds it, or another search.
         """
+        if self._about is not None:
+            raise ValueError(
+                f"{self.run.path} is of another search: give each a RunFolder of its own"
+            )
         self._outer_steps, self._columns = about.outer_steps, about.hyperparameters
         self._files()
+        self._about = about
+
+    def _start(self) -> None:
+        """Say that it goes on, once there is something to write."""
+        about = self._about
+        assert about is not None, "a search begins before it writes"
+        self._begun = True
         command = [Path(sys.argv[0]).name or "python", *sys.argv[1:]]
         record_session(self.run, provenance(about.device, [SEED], command))
-        settings = {
-            "model": about.network,
-            "epochs": about.epochs,
-            "outer_steps": self._outer_steps,
-        }
+        settings = {"model": about.network, "epochs": about.epochs}
         self.run.update_summary(
             {
                 "experiment": self.run.path.parent.name,
@@ -167,6 +177,7 @@ class RunFolder(SearchLog):
 
     def broken_off(self, error: BaseException) -> None:
         """Say what it was."""
+        self._begun = False
         by_hand = isinstance(error, KeyboardInterrupt)
         text = "" if by_hand else f"{type(error).__name__}: {' '.join(str(error).split())}"
         self.run.update_summary({"status": "interrupted" if by_hand else "failed", "message": text})
@@ -192,6 +203,8 @@ class RunFolder(SearchLog):
         """The files, in step with the search."""
         if not self._in_step:
             raise ValueError(f"{self.run.path} holds a search: call resume() before it goes on")
+        if not self._begun:
+            self._start()
         return self._files()
 
 

@@ -69,6 +69,10 @@ def search(dropout: float = 0.0, **changed: object) -> Search:
     return Search(**given)  # type: ignore[arg-type]
 
 
+def nesterov() -> InnerOptimizer:
+    return InnerOptimizer(sgd(nesterov=True), optimizer().hyperparameters)
+
+
 class Stop(Exception):
     """Whatever a user's own code raises."""
 
@@ -317,6 +321,13 @@ def test_more_outer_steps_can_be_asked_for_later(tmp_path: Path) -> None:
         ({"optimizer": optimizer(windows=3)}, "the hyperparameters"),
         ({"batches": TensorBatches(images(0, 160), 32, (1, "search"))}, "the first minibatch"),
         ({"validation": [images(1001, 1201)]}, "the validation data"),
+        ({"validation": [images(1000, 1200), images(1200, 1250)]}, "the validation data"),
+        (
+            {"batches": TensorBatches(images(0, 192), 32, (0, "search"))},
+            "the first minibatch|epoch",
+        ),
+        ({"optimizer": nesterov()}, "the rule"),
+        ({"options": ForwardOptions(truncation=0.1)}, "the options"),
     ],
 )
 def test_another_search_does_not_go_on(
@@ -342,6 +353,73 @@ def test_a_loader_that_shuffles_as_it_likes_does_not_go_on(tmp_path: Path) -> No
     assert search(batches=loader(3)).resume(tmp_path).run().history == whole.history
     with pytest.raises(ValueError, match="a loader that shuffles needs a generator with a seed"):
         search(batches=loader(4)).resume(tmp_path).run()
+
+
+class Keeper(Breaking):
+    """Breaks off once, and keeps its last checkpoint."""
+
+    checkpoint_seconds = 0.0
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
+        self.kept: tuple[Mapping[str, Tensor], Mapping] | None = None
+
+    def checkpoint(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
+        self.kept = {name: own.clone() for name, own in tensors.items()}, state
+
+    def latest(self) -> tuple[Mapping[str, Tensor], Mapping] | None:
+        return self.kept
+
+
+def test_what_breaks_off_in_the_middle_of_a_step_goes_on_from_the_last_checkpoint() -> None:
+    log, armed = Keeper(-1), [True]
+
+    class Fragile(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            if armed[0] and len(log.rows) == HORIZON + 5 and self.training:
+                armed[0] = False
+                raise Stop
+            return self.net(x)
+
+    held = search(module=Fragile(), log=log)
+    with pytest.raises(Stop):
+        held.run()
+    assert log.kept is not None
+    assert log.kept[1]["run"] is not None
+    assert held.run().history == search(module=Fragile()).run().history
+    assert len(log.rows) == 3 * HORIZON  # no step was taken twice
+
+
+def test_a_stop_iteration_is_an_error() -> None:
+    class Ending(SearchLog):
+        def step(self, step: OuterStep, best: OuterStep | None) -> None:
+            raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        search(log=Ending()).run()
+
+
+def test_one_outer_step_at_a_time() -> None:
+    class Greedy(SearchLog):
+        rows_per_epoch = 5
+
+        def row(self, row: InnerRow) -> None:
+            next(self.search)
+
+    log = Greedy()
+    log.search = search(log=log)  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="under way"):
+        log.search.run()  # type: ignore[attr-defined]
+
+
+def test_a_search_goes_further_than_it_was_asked_to_at_first(tmp_path: Path) -> None:
+    whole = search(outer_steps=3).run()
+    search(outer_steps=2).run().save(tmp_path)
+    assert search(outer_steps=3).resume(tmp_path).run().history == whole.history
 
 
 def test_nothing_saved_is_said(tmp_path: Path) -> None:
