@@ -115,7 +115,8 @@ class Progress:
                 "method": self.method,
                 "test_accuracy": accuracy,
                 "validation_accuracy": None if seen is None else seen.validation_accuracy,
-                "diverged": seen is None or (accuracy is not None and is_dead(accuracy, guess, images)),
+                "diverged": seen is None
+                or (accuracy is not None and is_dead(accuracy, guess, images)),
                 "outer_step": self.schedules[-1]["outer_step"] if learned else None,
             }
         )
