@@ -36,7 +36,8 @@ def print_search(path: Path) -> None:
     from hypergrad.figures.run_data import floats, integers
 
     trials = pd.read_csv(path / "trials.csv", dtype=dict.fromkeys(TEXTS, str))
-    trials = trials.reindex(columns=trials.columns.union(["epochs"], sort=False))  # new in it
+    if "epochs" not in trials.columns:  # a record of an earlier version
+        trials = trials.assign(epochs="")
     trials = trials.fillna(dict.fromkeys(TEXTS, ""))
     words = pd.Series([_words(row) for row in trials.to_dict("records")], trials.index)
     ranked = []
