@@ -132,7 +132,8 @@ def baselines(
     ] = None,
     overrides: Overrides = None,
     search: Annotated[
-        str | None, typer.Option(help="grid, random, hd (hypergradient descent), or ours.")
+        str | None,
+        typer.Option(help="grid, random, hd (hypergradient descent), tpe, hyperband, or ours."),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, in processes.")] = None,
     ensemble: Annotated[

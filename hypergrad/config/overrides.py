@@ -22,6 +22,7 @@ FREE = (
     "model.options.",
     "optimizer.options.",
     "search.grid.",
+    "search.space.",
     "table.budgets.",
     "table.experiments.",
 )

@@ -5,6 +5,7 @@ There are no defaults here: `conf/` states each once, and a setting that is not 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated
 
 from hypergrad.config.checks import (
@@ -318,3 +319,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             yield "a grid is searched whole: budget=null, or search=random"
         elif search.kind != "grid" and config.budget is None and search.trials is None:
             yield "a search needs an end: give search.trials=100 or budget=2h"
+        if search.kind == "tpe" and find_spec("optuna") is None:
+            yield "search=tpe needs Optuna: pip install 'hypergrad[optuna]'"
+        if search.kind == "hyperband" and search.min_epochs > config.epochs:
+            yield f"search.min_epochs={search.min_epochs}: at most epochs={config.epochs}"

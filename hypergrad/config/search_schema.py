@@ -1,5 +1,6 @@
 """Settings of what learned schedules are compared with: by hand, online, by search, in a table."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, get_type_hints
@@ -21,7 +22,8 @@ __all__ = ["BaselineConfig", "HypergradientDescentConfig", "SearchConfig", "Tabl
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
 Momentum = Annotated[float, between(0, 1)]
-Search = Annotated[str, one_of("grid", "random", "hd", "ours")]
+Search = Annotated[str, one_of("grid", "random", "hd", "tpe", "hyperband", "ours")]
+Row = Annotated[str, one_of("grid", "random", "hd", "ours")]  # of Table 1
 
 
 def _a_range(limits: Sequence[float]) -> str | None:
@@ -72,13 +74,30 @@ def _a_grid(grid: dict[str, list[float]]) -> str | None:
     return None
 
 
+def _a_space(space: dict[str, list[float]]) -> str | None:
+    names = "learning_rate", "momentum", "weight_decay"
+    if set(space) != set(names):
+        return f"give {', '.join(names)}, each two numbers"
+    for key, limits in space.items():
+        if problem := _a_range(limits):
+            return f"{key}: {problem}"
+        low, high = limits
+        if key == "momentum" and not 0 <= low <= high < 1:
+            return "momentum: give bounds from 0 to below 1"
+        if key != "momentum" and not 0 < low <= high < math.inf:
+            return f"{key}: give bounds above 0: they are searched on a logarithmic scale"
+    return None
+
+
 @dataclass
 class SearchConfig:
     """What a search tries: see `hypergrad.drivers.search`.
 
     `kind` is `grid` (all combinations of `grid`, which maps settings of the group `baseline` to
     their values), `random` (schedules of windows, uniform over the ranges), `hd` (hypergradient
-    descent, begun anew with each of `hyper_learning_rates`), or `ours`, which learns instead.
+    descent, begun anew with each of `hyper_learning_rates`), `tpe` or `hyperband` (the schedule of
+    the group `baseline` with numbers of `space`; Hyperband trains from `min_epochs` on and passes
+    on one setting in `reduction`), or `ours`, which learns instead.
     `driver` is what the run's `driver` is when its experiment says nothing.
     """
 
@@ -90,6 +109,9 @@ class SearchConfig:
     momentum_range: Range
     weight_decay_range: Range
     hyper_learning_rates: Annotated[list[Positive], distinct]
+    space: Annotated[dict[str, list[float]], _a_space]
+    reduction: Annotated[int, at_least(2)]
+    min_epochs: Annotated[int, at_least(1)]
     ensemble: Annotated[
         str, matches(r"auto|[1-9]\d*", "use auto, or how many trials train together")
     ]
@@ -103,7 +125,7 @@ class TableConfig:
     a budget of its own; the others have the run's.
     """
 
-    rows: Annotated[list[Search], distinct]
+    rows: Annotated[list[Row], distinct]
     columns: Annotated[list[str], distinct]
     experiments: dict[str, str]
     budgets: dict[str, Annotated[str, a_budget]]

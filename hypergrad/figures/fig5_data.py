@@ -173,6 +173,12 @@ def figure_5_data(record: RunRecord) -> Figure5Data:
             f"{record.path} searched hypergradient descent, which finds its schedules itself: "
             "choose the run of a grid or a random search with --run PATH"
         )
+    kind = record.settings.get("search", "")
+    if kind in ("tpe", "hyperband"):
+        raise ValueError(
+            f"{record.path} is a search by {kind}, each of whose seeds tried settings of its own: "
+            "choose the run of a grid or a random search with --run PATH"
+        )
     if len(schedules) > 1:
         raise ValueError(
             f"{path} mixes the schedules {', '.join(schedules)}: choose the run of one search"

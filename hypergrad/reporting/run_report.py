@@ -42,6 +42,10 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")
+    elif config.driver == "search" and config.search.kind in ("tpe", "hyperband"):
+        print(
+            "each seed tries numbers of its own choosing: no figure is drawn, trials.csv has them"
+        )
     elif config.figures or config.driver != "improve":
         draw_figures(run, config.figures)
     print(f"run: {run.path}")

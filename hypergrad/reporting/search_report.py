@@ -1,5 +1,6 @@
 """What a finished search says on stdout: its best settings, and what the chosen ones came to."""
 
+import math
 import statistics
 from collections.abc import Hashable
 from pathlib import Path
@@ -18,11 +19,13 @@ __all__ = ["print_search", "search_headline"]
 
 SHOWN = 5  # settings
 SYMBOLS = {"learning_rate": "α", "factor": "η", "momentum": "β", "weight_decay": "μ"}
-TEXTS = ["schedule", *SYMBOLS, "outer_learning_rate", "restart"]
+TEXTS = ["schedule", *SYMBOLS, "outer_learning_rate", "restart", "epochs"]
 TITLES = {
     "grid": "hand-tuned (best)",
     "random": "random search",
     "hd": "hypergradient descent",
+    "tpe": "tree-structured Parzen estimators",
+    "hyperband": "Hyperband",
 }
 
 
@@ -33,6 +36,8 @@ def print_search(path: Path) -> None:
     from hypergrad.figures.run_data import floats, integers
 
     trials = pd.read_csv(path / "trials.csv", dtype=dict.fromkeys(TEXTS, str))
+    if "epochs" not in trials.columns:  # a record of an earlier version
+        trials = trials.assign(epochs="")
     trials = trials.fillna(dict.fromkeys(TEXTS, ""))
     words = pd.Series([_words(row) for row in trials.to_dict("records")], trials.index)
     ranked = []
@@ -42,7 +47,9 @@ def print_search(path: Path) -> None:
         lost = integers(own, "diverged").sum()
         diverged = f"{lost} of {len(own)}" if lost else "-"
         texts = (str(setting), _spread(accuracy), _spread(tested), diverged)
-        ranked.append((selection_key(accuracy.mean(), loss.mean()), texts))
+        # A whole training stands before a shorter one, as in the choice.
+        length = float(own["epochs"].iloc[0] or math.inf)
+        ranked.append(((length, selection_key(accuracy.mean(), loss.mean())), texts))
     table = Table("setting", "validation", "test", "diverged", title=f"best {SHOWN} settings")
     for _, texts in sorted(ranked, key=lambda entry: entry[0], reverse=True)[:SHOWN]:
         table.add_row(*texts)
@@ -76,6 +83,8 @@ def _words(row: dict[Hashable, str]) -> str:
         again = f"restart {row['restart']}, " if int(row.get("restart") or 0) else ""
         return f"outer rate {row['outer_learning_rate']} {again}seed {row['seed']}"
     values = {s: [f"{float(v):.3g}" for v in row[name].split()] for name, s in SYMBOLS.items()}
+    if row.get("epochs"):
+        values["epochs"] = [row["epochs"]]
     return " ".join(f"{symbol} {' '.join(own)}" for symbol, own in values.items() if own)
 
 

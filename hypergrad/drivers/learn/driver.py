@@ -246,7 +246,7 @@ class LearnDriver:
             self.loop.watch.note(
                 f"{now.method}: its values left the finite numbers, nothing to retrain"
             )
-            now.add_result(self.loop.seed, None, self._data.test.chance)
+            self._add_result(None)
         self._next()
 
     def _schedule_of(self, method: str, horizon: int) -> Schedule:
@@ -262,9 +262,11 @@ class LearnDriver:
 
     def _note_result(self, inner: InnerRun, seen: Evaluation) -> None:
         whole = inner.done and inner.is_finite()
-        self.loop.progress.add_result(
-            self.loop.seed, seen if whole else None, self._data.test.chance
-        )
+        self._add_result(seen if whole else None)
+
+    def _add_result(self, seen: Evaluation | None) -> None:
+        test = self._data.test
+        self.loop.progress.add_result(self.loop.seed, seen, test.chance, len(test))
 
     def _settle_strategy(self) -> None:
         """Choose how to compute Hessian products; a resumed run keeps what it began with."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from hypergrad.core.basis import described, span
+from hypergrad.core.dead_network import is_dead
 from hypergrad.core.outer_optimizer import sign_of
 from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
@@ -96,14 +97,15 @@ class Progress:
             }
         )
 
-    def add_result(self, seed: int, seen: Evaluation | None, guess: float) -> None:
+    def add_result(self, seed: int, seen: Evaluation | None, guess: float, images: int) -> None:
         """Note where the method under way ended.
 
         Args:
             seed: Of the repeat.
             seen: Its last evaluation; None if its weights did not stay finite.
-            guess: Accuracy of always naming the commonest class. A method that does no better
-                has diverged; one that did not stay finite counts as this.
+            guess: Accuracy of always naming the commonest class of the test set: what a method
+                that did not stay finite counts as.
+            images: In the test set. A method whose network is dead after them has diverged.
         """
         accuracy = guess if seen is None else seen.test_accuracy
         learned = self.method == "ours_retrained"
@@ -113,7 +115,8 @@ class Progress:
                 "method": self.method,
                 "test_accuracy": accuracy,
                 "validation_accuracy": None if seen is None else seen.validation_accuracy,
-                "diverged": accuracy is not None and accuracy <= guess,
+                "diverged": seen is None
+                or (accuracy is not None and is_dead(accuracy, guess, images)),
                 "outer_step": self.schedules[-1]["outer_step"] if learned else None,
             }
         )

@@ -1,9 +1,9 @@
 """What a search tries, in a fixed order, whatever processes share it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count, product
+from itertools import count, islice, product
 
 import torch
 
@@ -12,8 +12,11 @@ from hypergrad.core.rules.sgd import NAMES
 from hypergrad.core.rules.sgd_schedules import preset_schedule, sgd_schedule
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import generator
+from hypergrad.drivers.search.hyperband import brackets, promoted
+from hypergrad.drivers.search.space import DIMENSIONS, bounds_of, values_at
+from hypergrad.drivers.search.tpe import study_of
 
-__all__ = ["Candidate", "candidates", "count_of"]
+__all__ = ["Candidate", "Scores", "candidates", "count_of"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Candidate:
         milestones: Fractions of the run.
         outer_learning_rate: Of hypergradient descent.
         restart: How often hypergradient descent began anew: other weights, split and batches.
+        epochs: Of a training that Hyperband makes shorter than the others; None for a whole one.
     """
 
     number: int
@@ -42,6 +46,7 @@ class Candidate:
     milestones: tuple[float, ...] = ()
     outer_learning_rate: float | None = None
     restart: int = 0
+    epochs: int | None = None
 
     def over(self, horizon: int) -> Schedule:
         """Return the schedule of a training of `horizon` inner steps; not for `hd`."""
@@ -59,11 +64,18 @@ class Candidate:
         )
 
     def as_dict(self) -> dict[str, object]:
-        """Return all of it, ready for JSON."""
-        return {
+        """Return all of it, ready for JSON; a whole training's has no `epochs`."""
+        found: dict[str, object] = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
+        if self.epochs is None:  # records are named after this, those of earlier versions too
+            del found["epochs"]
+        return found
+
+    def share(self, epochs: int) -> float:
+        """Return how long its training is, as a share of one of `epochs`."""
+        return 1.0 if self.epochs is None else self.epochs / epochs
 
     def __str__(self) -> str:
         """What it is, in a few words for people."""
@@ -78,15 +90,30 @@ class Candidate:
         ]
         if self.factor is not None:
             texts.insert(1, f"η {self.factor:g}")
-        return " ".join([self.schedule, *texts])
+        short = [] if self.epochs is None else [f"{self.epochs} epochs"]
+        return " ".join([self.schedule, *texts, *short])
 
 
-def candidates(config: RunConfig, seed: int) -> Iterator[Candidate]:
+# What a candidate came to: what orders trials by validation; None if it is not finished.
+Scores = Callable[[Candidate], tuple[float, float] | None]
+
+
+def _none_finished(candidate: Candidate) -> None:
+    return None
+
+
+def candidates(
+    config: RunConfig, seed: int, scores: Scores = _none_finished
+) -> Iterator[Candidate]:
     """Yield the settings that a search tries with one seed: a pure function of its arguments.
+
+    What `tpe` and `hyperband` try depends on what came of the settings before, and ends where that
+    is not known yet.
 
     Args:
         config: The run's configuration.
         seed: Of the repeat. A grid has the same settings for all; a random search draws its own.
+        scores: What has come of the settings; asked after each was yielded.
 
     Yields:
         `search.trials` settings at most; without an end where only the budget sets one.
@@ -95,6 +122,10 @@ def candidates(config: RunConfig, seed: int) -> Iterator[Candidate]:
         yield from _grid(config)
         return
     end = config.search.trials
+    adaptive = {"tpe": _tpe, "hyperband": _hyperband}
+    if config.search.kind in adaptive:
+        yield from islice(adaptive[config.search.kind](config, seed, scores), end)
+        return
     for number in count() if end is None else range(end):
         if config.search.kind == "random":
             yield _random(config, seed, number)
@@ -137,6 +168,56 @@ def _random(config: RunConfig, seed: int, number: int) -> Candidate:
     ]
     rates, momenta, decays = (tuple(values.tolist()) for values in drawn)
     return Candidate(number, "windows", rates, momenta, decays)
+
+
+def _tpe(config: RunConfig, seed: int, scores: Scores) -> Iterator[Candidate]:
+    """One at a time: each is proposed when all before it are known."""
+    told: list[float] = []
+    while True:
+        candidate = _tuned(config, len(told), study_of(seed).point(told))
+        yield candidate
+        found = scores(candidate)
+        if found is None:
+            return
+        told.append(max(found[0], 0.0))  # the accuracy; a loss that is not finite has -inf
+
+
+def _hyperband(config: RunConfig, seed: int, scores: Scores) -> Iterator[Candidate]:
+    """Bracket by bracket, then from the first one again, with other settings."""
+    search, number, drawn = config.search, count(), count()
+    while True:
+        for rungs in brackets(config.epochs, search.min_epochs, search.reduction):
+            points = []
+            for _ in range(rungs[0].settings):
+                stream = generator(seed, "hyperband", next(drawn))
+                points.append(torch.rand(DIMENSIONS, generator=stream, dtype=torch.float64))
+            settings = [_tuned(config, 0, point.tolist()) for point in points]
+            for rung, after in zip(rungs, [*rungs[1:], None], strict=True):
+                epochs = None if rung.epochs == config.epochs else rung.epochs
+                tried = [replace(c, number=next(number), epochs=epochs) for c in settings]
+                yield from tried
+                if after is None:
+                    continue
+                found = [key for c in tried if (key := scores(c)) is not None]
+                if len(found) < len(tried):
+                    return
+                settings = [tried[place] for place in promoted(found, after.settings)]
+
+
+def _tuned(config: RunConfig, number: int, point: Sequence[float]) -> Candidate:
+    """The schedule of the group `baseline`, with the three numbers at a point of the space."""
+    hand = config.baseline
+    stepwise = hand.schedule == "multistep"
+    rate, momentum, decay = values_at(bounds_of(config.search.space), point)
+    return Candidate(
+        number,
+        hand.schedule,
+        (rate,),
+        (momentum,),
+        (decay,),
+        hand.factor if stepwise else None,
+        tuple(hand.milestones) if stepwise else (),
+    )
 
 
 def _restart(config: RunConfig, number: int) -> Candidate:

@@ -107,10 +107,11 @@ class SearchDriver:
         """Finish all trials that are wanted, with whoever else is at it."""
         queue, lost = TrialQueue(self._store, self._ensemble()), 0
         while True:
+            finished = False
             try:
                 for trials, results in self._trained(queue.groups(wanted)):
                     queue.settle(trials, results)
-                    lost = 0
+                    lost, finished = 0, True
                     self._progress.note(trials, results, write=self._leads)
             except WorkerLost as error:
                 lost += 1
@@ -123,6 +124,8 @@ class SearchDriver:
             self._store.refresh()
             if not wait or all(self._store.get(trial) for trial in wanted()):
                 return
+            if finished:
+                continue  # what came of these may be what the next ones waited for
             self._pause()  # others are at the rest; if they die, their claims are to be had
 
     def _trained(
@@ -153,8 +156,8 @@ class SearchDriver:
     def _ensemble(self) -> int:
         """How many trials to train together: as configured, or as measured once in a search."""
         config = self._config
-        if config.search.ensemble == "1":
-            return 1
+        if config.search.ensemble == "1" or config.search.kind == "tpe":
+            return 1  # a proposal waits for what came of the one before
         first = next(self._wanted())
         if config.search.ensemble != "auto":
             if obstacle := joint_obstacle(self._trainer.problem(first).inner):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.candidates import candidates, count_of
-from hypergrad.drivers.search.trial import Trial, TrialResult
+from hypergrad.drivers.search.trial import Trial, TrialResult, scores_of
 from hypergrad.drivers.search.trial_store import COLUMNS, TrialStore, row_of
 from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.atomic import write_text_atomically
@@ -46,7 +46,7 @@ class SearchProgress:
         found: dict[int, list[tuple[Trial, TrialResult]]] = {}
         for seed in self._config.seeds:
             left, misses, own = self._store.count(seed), 0, []
-            for candidate in candidates(self._config, seed):
+            for candidate in candidates(self._config, seed, scores_of(self._store.get, seed)):
                 if not left or misses == FAR:
                     break  # what is left then belongs to another search
                 trial = Trial(candidate, seed)

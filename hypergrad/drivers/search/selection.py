@@ -1,5 +1,6 @@
 """Which setting a search chooses: by validation alone."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -32,10 +33,11 @@ def choose(
 
     A grid tries every setting with every seed, and one setting is chosen by the mean over the
     seeds. The other searches are one search a seed. The lower validation loss decides a draw, then
-    the earlier setting; a loss that is not finite never wins.
+    the earlier setting; a loss that is not finite never wins. A longer training stands before a
+    shorter one, whatever it came to: it is the one that tells of the final training.
 
     Args:
-        kind: `grid`, `random` or `hd`.
+        kind: As `search.kind`.
         finished: The trials of each seed, in the order of the search.
 
     Returns:
@@ -50,10 +52,16 @@ def choose(
     for seed, trials in finished.items():
         if not trials:
             raise ValueError(f"seed {seed} has no finished trial to choose from")
-        trial, result = max(trials, key=lambda pair: pair[1].selection_key)
+        trial, result = max(trials, key=_whole_first)
         assert result.validation_accuracy is not None
         chosen[seed] = Chosen(trial.candidate, result.validation_accuracy, result)
     return chosen
+
+
+def _whole_first(pair: tuple[Trial, TrialResult]) -> tuple[float, tuple[float, float]]:
+    trial, result = pair
+    epochs = trial.candidate.epochs
+    return math.inf if epochs is None else epochs, result.selection_key
 
 
 def _choose_together(

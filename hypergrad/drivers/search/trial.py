@@ -12,6 +12,7 @@ import torch
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
+from hypergrad.core.dead_network import is_dead
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import seed_of
@@ -26,7 +27,7 @@ from hypergrad.data import (
 )
 from hypergrad.drivers.context import make_model
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_of_rule
-from hypergrad.drivers.search.candidates import Candidate
+from hypergrad.drivers.search.candidates import Candidate, Scores
 from hypergrad.training.cuda_graph import WARM_UP
 from hypergrad.training.ensemble import (
     EnsembleRun,
@@ -41,11 +42,12 @@ from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import InnerRun, ScheduledRun, steps
 from hypergrad.training.joint_descent import JointDescentRun
 
-__all__ = ["Trainer", "Trial", "TrialProblem", "TrialResult"]
+__all__ = ["Known", "Start", "Trainer", "Trial", "TrialProblem", "TrialResult", "scores_of"]
 
 SEARCH_SPLIT = -2  # the outer loop splits with 0, 1, ..., hypergradient descent beside it with -1
 
 Tick = Callable[[], None]
+Known = Callable[["Trial"], "TrialResult | None"]
 
 
 class Trial(NamedTuple):
@@ -69,12 +71,28 @@ class Trial(NamedTuple):
         return self.candidate.schedule == "hd" and self.schedule is None
 
     @property
-    def start(self) -> tuple[int, int, bool]:
-        """What trials must have in common to be trained together: weights, split and minibatches.
+    def start(self) -> "Start":
+        """What trials must have in common to be trained together."""
+        candidate = self.candidate
+        if self.final:
+            return Start(self.seed, 0, True, None)
+        return Start(self.seed, candidate.restart, False, candidate.epochs)
 
-        The seed, how often it began anew from other weights, and whether it is final.
-        """
-        return self.seed, 0 if self.final else self.candidate.restart, self.final
+
+class Start(NamedTuple):
+    """What fixes the weights, the split, the minibatches and the length of a training.
+
+    Attributes:
+        seed: Of the trial.
+        restart: How often it began anew from other weights.
+        final: Whether it is on the full training set.
+        epochs: As in `Candidate`.
+    """
+
+    seed: int
+    restart: int
+    final: bool
+    epochs: int | None
 
 
 class TrialResult(NamedTuple):
@@ -85,8 +103,8 @@ class TrialResult(NamedTuple):
         validation_loss: Likewise; may be infinite or NaN.
         test_accuracy: None where the test set was not looked at.
         train_loss: Mean over the minibatches of the last epoch.
-        diverged: Its weights did not stay finite, or it is no better than always naming the
-            commonest class.
+        diverged: Its weights did not stay finite, or it is dead: no better than always naming
+            one class (`hypergrad.core.dead_network`).
         diverged_step: After how many steps the weights were still finite, if they did not stay so.
         steps: Inner steps taken: an epoch in which the weights are lost is the last one.
         spent: What they cost.
@@ -111,6 +129,16 @@ class TrialResult(NamedTuple):
         assert self.validation_accuracy is not None
         assert self.validation_loss is not None
         return selection_key(self.validation_accuracy, self.validation_loss)
+
+
+def scores_of(known: Known, seed: int) -> Scores:
+    """Return what the candidates of a seed came to, as `candidates` asks for it."""
+
+    def score(candidate: Candidate) -> tuple[float, float] | None:
+        result = known(Trial(candidate, seed))
+        return None if result is None else result.selection_key
+
+    return score
 
 
 class TrialProblem(NamedTuple):
@@ -142,7 +170,7 @@ class Trainer:
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         self._config = config
         self._data = data
-        self._problem: tuple[tuple[int, int, bool], TrialProblem] | None = None
+        self._problem: tuple[Start, TrialProblem] | None = None
 
     def train(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> list[TrialResult]:
         """Train one trial, or several of one start together.
@@ -180,7 +208,7 @@ class Trainer:
         """Return what a trial starts from."""
         key = trial.start
         if self._problem is None or self._problem[0] != key:
-            self._problem = key, _make_problem(self._config, self._data, *key)
+            self._problem = key, _make_problem(self._config, self._data, key)
         return self._problem[1]
 
     def fastest_size(self, trial: Trial, largest: int, tick: Tick = lambda: None) -> EnsembleSize:
@@ -282,7 +310,7 @@ class Trainer:
             validation_loss=validation_loss,
             test_accuracy=test,
             train_loss=loss,
-            diverged=judged <= images.chance,
+            diverged=not whole or is_dead(judged, images.chance, len(images)),
             diverged_step=None if whole else alive,
             steps=taken,
             spent=Spent(gradients=taken * (2 if trial.hd else 1), trials=1),
@@ -291,9 +319,8 @@ class Trainer:
         )
 
 
-def _make_problem(
-    config: RunConfig, data: Dataset, seed: int, restart: int, final: bool
-) -> TrialProblem:
+def _make_problem(config: RunConfig, data: Dataset, start: Start) -> TrialProblem:
+    seed, restart, final, epochs = start
     own = seed_of(seed, "restart", restart) if restart else seed
     model = make_model(config, data, own)
     training, validation, key = data.train, None, (seed, "retrain", 0)
@@ -306,7 +333,7 @@ def _make_problem(
     augment = Augmentation() if config.data.augment else None
     minibatches = Minibatches(training, config.method.batch_size, key, augment)
     inner = InnerProblem.over_epochs(
-        model, model.theta(), minibatches, config.epochs, inner_optimizer(config)
+        model, model.theta(), minibatches, epochs or config.epochs, inner_optimizer(config)
     )
     alone, joint = (replay_for(model, inner.theta.device, config.replay) for _ in range(2))
     return TrialProblem(own, inner, validation, alone, joint)

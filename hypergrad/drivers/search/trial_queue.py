@@ -9,12 +9,10 @@ import filelock
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.candidates import candidates
-from hypergrad.drivers.search.trial import Trial, TrialResult
+from hypergrad.drivers.search.trial import Known, Trial, TrialResult, scores_of
 from hypergrad.drivers.search.trial_store import TrialStore, name_of
 
 __all__ = ["TrialQueue", "open_trials"]
-
-Known = Callable[[Trial], TrialResult | None]
 
 
 def open_trials(config: RunConfig, seed: int, planned: Spent, known: Known) -> Iterator[Trial]:
@@ -39,23 +37,24 @@ def open_trials(config: RunConfig, seed: int, planned: Spent, known: Known) -> I
     if allowance is not None and allowance.unit == "seconds":
         seconds = _seconds_of(config, seed, known)
     typical = planned._replace(seconds=statistics.fmean(seconds) if seconds else 0.0)
-    for candidate in candidates(config, seed):
-        if allowance is not None and total.trials and not allowance.allows(total, typical):
+    for candidate in candidates(config, seed, scores_of(known, seed)):
+        cost = typical.over(candidate.share(config.epochs))
+        if allowance is not None and total.trials and not allowance.allows(total, cost):
             return
         trial = Trial(candidate, seed)
         yield trial
         result = known(trial)
-        total = total.plus(typical if result is None else result.spent)
+        total = total.plus(cost if result is None else result.spent)
 
 
 def _seconds_of(config: RunConfig, seed: int, known: Known) -> list[float]:
-    """Seconds of the trials finished at the front of a search."""
+    """Seconds of the trials finished at the front of a search, each as of a whole training."""
     found = []
-    for candidate in candidates(config, seed):
+    for candidate in candidates(config, seed, scores_of(known, seed)):
         result = known(Trial(candidate, seed))
         if result is None:
             break
-        found.append(result.spent.seconds)
+        found.append(result.spent.seconds / candidate.share(config.epochs))
     return found
 
 

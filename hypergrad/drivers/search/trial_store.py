@@ -26,7 +26,7 @@ __all__ = ["COLUMNS", "TrialStore", "row_of"]
 COLUMNS = (
     "setting seed trial schedule learning_rate factor momentum weight_decay outer_learning_rate "
     "restart validation_accuracy validation_loss test_accuracy train_loss diverged diverged_step "
-    "steps gradients products seconds ensemble"
+    "steps gradients products seconds ensemble epochs"
 ).split()
 
 _NAME = re.compile(r"(final_)?seed\d+_[0-9a-f]{12}")  # a copy that a sync tool made is none
@@ -168,4 +168,5 @@ def row_of(trial: Trial, result: TrialResult) -> dict[str, object]:
         "products": result.spent.products,
         "seconds": round(result.spent.seconds, 4),
         "ensemble": result.ensemble,
+        "epochs": candidate.epochs,
     }

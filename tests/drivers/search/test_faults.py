@@ -125,3 +125,23 @@ def test_the_helper_takes_the_lead_of_a_killed_leader(
     leader.wait()
     assert helper.wait(PATIENCE) == 0, errors(tmp_path)
     assert_same(the_run(outputs), whole)
+
+
+@pytest.mark.parametrize("kind", ["tpe", "hyperband"])
+def test_an_adaptive_search_that_is_killed_goes_on_to_the_same_trials(
+    begin: Callable[..., subprocess.Popen], tmp_path: Path, kind: str
+) -> None:
+    if kind == "tpe":
+        pytest.importorskip("optuna", reason="optuna is not installed: hypergrad[optuna]")
+    own = ("--search", kind, "search.trials=16", "epochs=27", "repeats=1")
+    command = [*SEARCH, "digits", *SMALL, *own]
+    undisturbed = begin(*command, f"outputs={tmp_path / 'whole'}")
+    assert undisturbed.wait(PATIENCE) == 0
+    process = begin(*command, f"outputs={tmp_path / 'killed'}")
+    wait_for_trials(tmp_path / "killed", 3, process)
+    process.kill()
+    process.wait()
+    assert 3 <= finished(tmp_path / "killed") < 16
+    run = the_run(tmp_path / "killed")
+    assert begin(*SEARCH, "--resume", str(run)).wait(PATIENCE) == 0
+    assert_same(run, the_run(tmp_path / "whole"))
