@@ -3,10 +3,23 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Every signal is heard, whatever started this process: `nohup` and `&` ignore some."""
+    names = [name for name in CODES if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), signal.SIG_DFL) for name in names}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGUSR1": 138}
 HERE = [name for name in CODES if hasattr(signal, name)]  # Windows has neither of the last two
