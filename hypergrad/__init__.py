@@ -120,6 +120,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hypergrad")
     if name not in _HOMES:
         raise AttributeError(f"module 'hypergrad' has no attribute {name!r}")
     return getattr(import_module(f"hypergrad.{_HOMES[name]}"), name)

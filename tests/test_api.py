@@ -115,6 +115,12 @@ def test_the_best_of_nothing_finite_is_an_error() -> None:
         hypergrad.best([step])
 
 
+def test_the_version_is_that_of_the_package() -> None:
+    from importlib.metadata import version
+
+    assert hypergrad.__version__ == version("hypergrad")
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'lern_schedule'"):
         hypergrad.lern_schedule  # noqa: B018

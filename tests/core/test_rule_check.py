@@ -70,3 +70,13 @@ def test_unknown_names_and_options_are_refused() -> None:
         rule_named("sgd", {"amsgrad": True})
     with pytest.raises(ValueError, match=r"nesterov with dampening=0.1: use dampening=0"):
         rule_named("sgd", {"nesterov": True, "dampening": 0.1})
+
+
+def test_a_square_root_of_nothing_is_refused() -> None:
+    def update(g: Tensor, theta: Tensor, slots: tuple, values: dict, step: int) -> tuple:
+        u = 0.9 * slots[0] + 0.1 * g * g
+        return theta - values["learning_rate"] * g / (torch.sqrt(u) + 1e-8), (u,)
+
+    rule = Rule(update, {"learning_rate": math.nan}, ("u",), rate="learning_rate", name="own")
+    with pytest.raises(ValueError, match="use hypergrad.core.rules.safe_sqrt"):
+        check_rule(rule)

@@ -27,7 +27,8 @@ def check_rule(rule: Rule) -> None:
     Raises:
         ValueError: If it changes its arguments, keeps other slots than it says, or takes no tensors
             as values; if nothing of the gradient reaches the parameters but by signs, whose
-            derivative is zero; or if it mixes parameters without saying so.
+            derivative is zero; if its derivative is not finite at a gradient of zero; or if it
+            mixes parameters without saying so.
     """
     stream = torch.Generator().manual_seed(0)
 
@@ -82,3 +83,12 @@ def check_rule(rule: Rule) -> None:
             f"the update of {rule.name} mixes parameters, as a norm over them does: say so with "
             "elementwise=False"
         )
+    untouched = torch.zeros_like(theta)  # gradient and slots of a weight that no batch has touched
+    nothing = State(theta, tuple(untouched for _ in slots))
+    for block in rule.diagonals(nothing, untouched, values, STEP, tuple(values))[0]:
+        if block is not None and not bool(block.isfinite().all()):
+            raise ValueError(
+                f"the derivative of {rule.name}'s update is no finite number where gradient and "
+                "slots are zero, as those of a weight that no batch touches: use "
+                "hypergrad.core.rules.safe_sqrt in place of torch.sqrt"
+            )
