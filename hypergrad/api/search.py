@@ -6,18 +6,15 @@ print(step.number, step.validation_accuracy)
 schedule = search.best.schedule
 """
 
-import contextlib
 import json
 import math
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from torch import Tensor, nn
 
-from hypergrad.api.interrupts import Deferred, deferred_interrupts
 from hypergrad.api.problem import (
     GivenBatches,
     GivenValidation,
@@ -27,15 +24,15 @@ from hypergrad.api.problem import (
     options_from,
 )
 from hypergrad.api.search_display import SearchDisplay
-from hypergrad.api.search_log import InnerRow, SearchAbout, SearchLog
+from hypergrad.api.search_log import SearchAbout, SearchLog
+from hypergrad.api.watched_loop import WatchedLoop
 from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.objective import Criterion, Loss, Objective
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.runs.checkpoint import CheckpointStore
-from hypergrad.training.inner_loop import InnerLoop, Validation, evaluated
 from hypergrad.training.inner_run import InnerRun
-from hypergrad.training.outer_loop import Evaluation, OuterData, OuterOptions, OuterStep
+from hypergrad.training.outer_loop import OuterData, OuterOptions, OuterStep
 from hypergrad.training.outer_search import OuterProblem, OuterSearch
 from hypergrad.training.outer_state import progress_as_dict, progress_from, step_as_dict, step_from
 from hypergrad.training.random_state import random_state
@@ -136,7 +133,8 @@ class Search(OuterSearch):
         self._saved: dict[str, str] = {}  # those of the search that this one goes on with
         self._busy = False
         self._told = False
-        self._loop = WatchedLoop(self, self.log, SearchDisplay() if show_progress else None)
+        display = SearchDisplay() if show_progress else None
+        self._loop = WatchedLoop(self.log, display, outer.steps, self._number, self._keep)
         problem = OuterProblem(self._data_at, self._library.learned_at, self._library.begin)
         super().__init__(problem, outer, self._loop)
 
@@ -267,7 +265,7 @@ class Search(OuterSearch):
         self.history = [step_from(kept) for kept in state["history"]]
         self._fingerprints = dict(state["fingerprints"])
         self._library.options = options_from(state["options"])
-        self._loop.before = state["seconds"]
+        self._loop.spent = state["seconds"]
         under_way = None
         if state["run"] is not None:
             own = {n.removeprefix(RUN): it for n, it in tensors.items() if n.startswith(RUN)}
@@ -290,6 +288,9 @@ class Search(OuterSearch):
             self.ended = "" if self.progress.number >= self.options.steps else None
         return self
 
+    def _number(self) -> int:
+        return self.progress.number
+
     def _keep(self, inner: InnerRun | None = None) -> None:
         """Hand the log a checkpoint."""
         if type(self.log).checkpoint is not SearchLog.checkpoint:
@@ -309,7 +310,7 @@ class Search(OuterSearch):
             "ended": self.ended,
             "fingerprints": self._fingerprints,
             "options": options_as_dict(self._library.options),
-            "seconds": 0.0 if run is None else self._loop.before,
+            "seconds": 0.0 if run is None else self._loop.spent,
             "run": run,
         }
         named = {f"{RUN}{name}": own for name, own in tensors.items()}
@@ -337,70 +338,6 @@ class Search(OuterSearch):
             options.steps,
             options.epochs,
         )
-
-
-class WatchedLoop(InnerLoop):
-    """Takes the inner runs of a search, tells its log, and saves them on the way.
-
-    Args:
-        search: Whose runs they are.
-        log: Is told of them.
-        display: Shows them, if anything does.
-
-    Attributes:
-        before: Seconds that the run under way took before it was broken off.
-    """
-
-    def __init__(self, search: Search, log: SearchLog, display: SearchDisplay | None) -> None:
-        super().__init__()
-        self._search, self._log, self._display = search, log, display
-        self.checkpoint_seconds = log.checkpoint_seconds
-        self.rows_per_epoch = log.rows_per_epoch or 1
-        self.before = 0.0
-        self._deferred = Deferred()
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Ctrl-C waits for the end of a step, and a display lives, until the block ends."""
-        with deferred_interrupts() as self._deferred, self._display or contextlib.nullcontext():
-            yield
-
-    def begin(self, inner: InnerRun) -> None:
-        """An inner run begins, or goes on."""
-        if inner.step == 0:
-            self.before = 0.0
-        self._began = time.monotonic() - self.before
-        if self._display is not None:
-            search = self._search
-            self._display.begin(search.progress.number, search.options.steps, inner.horizon)
-
-    def after_step(self, inner: InnerRun, back: int = 0, others: int = 0) -> None:
-        """A step was taken."""
-        self.before = self.seconds
-        if self._display is not None:
-            self._display.step(inner.step, back, others)
-
-    def look(self, inner: InnerRun, validation: Validation | None) -> Evaluation | None:
-        """Tell the log how the run stands, if it wants to know."""
-        if not self._log.rows_per_epoch:
-            return None
-        assert validation is not None
-        train_loss, train_accuracy = inner.take_means()
-        loss, accuracy = evaluated(inner, validation)
-        number = self._search.progress.number
-        at = number, inner.epoch, inner.step
-        self._log.row(
-            InnerRow(*at, train_loss, train_accuracy, loss, accuracy, inner.values, self.seconds)
-        )
-        return Evaluation(loss, accuracy)
-
-    def stop_if_asked(self) -> None:
-        """Let a Ctrl-C through that has waited for the end of a step."""
-        self._deferred.let_through()
-
-    def save(self, inner: InnerRun) -> None:
-        """Hand the log a checkpoint in the middle of an outer step."""
-        self._search._keep(inner)
 
 
 def best(history: Sequence[OuterStep], by: str = "accuracy") -> OuterStep:
