@@ -74,10 +74,13 @@ def _rounding(*gradients: Tensor) -> Tensor:
     """Where all of several gradients are nothing but rounding beside their largest entry.
 
     An optimiser that divides by the gradient's size makes steps of it, whatever it is: the gradient
-    of an attention's key bias is zero in mathematics, and differs from kernel to kernel.
+    of an attention's key bias is zero in mathematics, and differs from kernel to kernel. An exact
+    zero is none of it: a parameter that the loss does not use has one, and an ordinary loop leaves
+    it alone.
     """
     limit = NOISE * torch.finfo(gradients[0].dtype).eps
-    return torch.stack([g.abs() <= limit * g.abs().max() for g in gradients]).all(dim=0)
+    small = torch.stack([g.abs() <= limit * g.abs().max() for g in gradients]).all(dim=0)
+    return small & torch.stack([g != 0 for g in gradients]).any(dim=0)
 
 
 def _moving(problem: TestedProblem) -> Schedule:

@@ -248,3 +248,15 @@ def test_a_gradient_that_is_zero_but_for_rounding_is_no_fault(seed: int) -> None
     model = FlatModel(Attending(), nn.CrossEntropyLoss())
     bound, schedule = optimizer.bind(model, optimizer.start()), optimizer.start()
     assert self_test(model, model.theta(), batch, bound, schedule, "loop") is not None
+
+
+def test_a_parameter_that_nothing_uses_is_compared_all_the_same() -> None:
+    # torch.optim leaves it alone, and so does not decay it.
+    net = Net(plain)
+    net.spare = nn.Linear(3, 3)  # type: ignore[assignment]
+    batch = torch.randn(8, 12), torch.arange(8) % 3
+    model = FlatModel(net, F.cross_entropy)
+    optimizer = InnerOptimizer()
+    bound = optimizer.bind(model, SCHEDULE)
+    with pytest.raises(ValueError, match="spare"):
+        self_test(model, model.theta(), batch, bound, SCHEDULE, "loop")
