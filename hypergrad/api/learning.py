@@ -142,7 +142,9 @@ def learn(
         budget=budget,
         sign_agreement=sign_agreement,
     )
-    return _run(search, history, on_step)
+    for step in search.goes_on_after(history or ()):
+        on_step(step)
+    return search.history
 
 
 def learn_schedule(
@@ -211,7 +213,7 @@ def learn_schedule(
             splits[number] = data.take(train), data.take(held_out)
         return splits[number]
 
-    search = Search(
+    return learn(
         module,
         criterion,
         lambda number: Minibatches(split(number)[0], batch_size, (seed, "ours", number)),
@@ -224,17 +226,9 @@ def learn_schedule(
         tolerance=tolerance,
         options=options,
         replay=replay,
+        on_step=on_step,
         patience=patience,
         budget=budget,
+        history=history,
         sign_agreement=sign_agreement,
     )
-    return _run(search, history, on_step)
-
-
-def _run(
-    search: Search, history: Sequence[OuterStep] | None, on_step: Callable[[OuterStep], None]
-) -> list[OuterStep]:
-    """Take the outer steps that are left."""
-    for step in search.goes_on_after(history or ()):
-        on_step(step)
-    return search.history

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import cast
 
 from torch import nn
@@ -137,8 +138,8 @@ class LibraryProblem:
         size = validation_batch(len(inputs), len(held_out))
         return OuterData(problem, held_out, list(in_even_batches(held_out, size)))
 
-    def fingerprints(self, data: OuterData, number: int) -> dict[str, str]:
-        """Return hashes of the first training and the first validation batch of an outer step.
+    def fingerprints(self, data: OuterData, number: int) -> dict[str, Callable[[], str]]:
+        """Return what hashes the first training batch and the validation data of an outer step.
 
         Args:
             data: Its data.
@@ -148,9 +149,9 @@ class LibraryProblem:
         held_out = f" of outer step {number}" if callable(self._validation) else ""
         minibatches = data.problem.minibatches
         return {
-            f"the first minibatch{train}": _fingerprint(minibatches.at(0)),
-            f"the number of minibatches an epoch{train}": str(minibatches.steps_per_epoch),
-            f"the validation data{held_out}": _fingerprint(list(data.batches)),
+            f"the first minibatch{train}": lambda: _fingerprint(minibatches.at(0)),
+            f"the number of minibatches an epoch{train}": lambda: str(minibatches.steps_per_epoch),
+            f"the validation data{held_out}": lambda: _fingerprint(list(data.batches)),
         }
 
     def learned_at(self, horizon: int) -> Sequence:
@@ -175,8 +176,9 @@ class LibraryProblem:
         self.options = options
         return differentiated(problem, schedule, options, self._replay)
 
-    def as_dict(self) -> dict[str, object]:
-        """Return what a search must be given again to go on, as JSON keeps it."""
+    @cached_property
+    def given(self) -> dict[str, object]:
+        """What a search must be given again to go on, as JSON keeps it."""
         learned = {
             each.name: [described(each.over), each.coefficients, each.scale, each.first_move]
             for each in self.optimizer.hyperparameters

@@ -261,7 +261,7 @@ class Search(OuterSearch):
         """Be where a checkpoint was taken."""
         if state.get("format") != FORMAT:
             raise ValueError(f"a search of format {state.get('format')}: this reads {FORMAT}")
-        _refuse_another(state["given"], self._library.as_dict())
+        _refuse_another(state["given"], self._library.given)
         self.history = [step_from(kept) for kept in state["history"]]
         self._fingerprints = dict(state["fingerprints"])
         self._library.options = options_from(state["options"])
@@ -304,7 +304,7 @@ class Search(OuterSearch):
         tensors, run = ({}, None) if snapshot is None else snapshot
         state = {
             "format": FORMAT,
-            "given": self._library.as_dict(),
+            "given": self._library.given,
             "progress": progress_as_dict(self.progress),
             "history": [step_as_dict(step) for step in self.history],
             "ended": self.ended,
@@ -319,13 +319,16 @@ class Search(OuterSearch):
     def _data_at(self, number: int) -> OuterData:
         """The data of an outer step, the same as before if it was begun before."""
         data = self._library.data_at(number)
-        for name, found in self._library.fingerprints(data, number).items():
-            self._fingerprints[name] = found
+        for name, hashed in self._library.fingerprints(data, number).items():
+            if name in self._fingerprints and name not in self._saved:
+                continue  # of this search itself
+            found = self._fingerprints[name] = hashed()
             if self._saved.get(name, found) != found:
                 raise ValueError(
                     f"{name} changed since the search was saved: give the same data in the same "
                     "order (a loader that shuffles needs a generator with a seed)"
                 )
+            self._saved.pop(name, None)  # compared
         return data
 
     def _about(self) -> SearchAbout:

@@ -58,9 +58,8 @@ def confirm_schedule(
             note=lambda text: print(text, file=sys.stderr),
         )
     print(seen)
-    lost = sum(accuracy <= seen.chance for accuracy in seen.schedule)
-    if lost:
-        print(f"{lost} of {trainings} trainings with it end at chance: it does not hold here")
+    if seen.dead:
+        print(f"{seen.dead} of {trainings} trainings with it end at chance: it does not hold here")
     if output is not None:
         with_confirmation(schedule, seen).save(output)
         print(output)

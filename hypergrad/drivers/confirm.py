@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
+from hypergrad.core.dead_network import is_dead
 from hypergrad.core.schedule import Schedule, schedule_in
 from hypergrad.core.seeding import seed_of
 from hypergrad.drivers.batching import hand_set_schedule, minibatches_of
@@ -35,7 +36,7 @@ class Confirmation(NamedTuple):
         network: Its name.
         schedule: Test accuracies with the schedule; that of a training that diverged is chance.
         rival: With the other one, of the same weights and batches; empty without one.
-        chance: Accuracy of always naming the commonest class.
+        dead: Trainings with the schedule that ended no better than a constant predictor.
     """
 
     horizon: int
@@ -43,7 +44,7 @@ class Confirmation(NamedTuple):
     network: str
     schedule: tuple[float, ...]
     rival: tuple[float, ...]
-    chance: float
+    dead: int
 
     @property
     def difference(self) -> Interval | None:
@@ -140,13 +141,14 @@ def confirm(
             inner = ScheduledRun(InnerProblem.over_epochs(*given), own)
             for _ in steps(inner):
                 pass
-            whole = inner.done and inner.is_finite()
+            whole = inner.came_through()
             accuracy = evaluated(inner, data.test)[1] if whole else data.test.chance
             accuracies.append(accuracy)
             which = "the schedule" if own is schedule else "what it began with"
             note(f"training {number + 1} of {trainings} with {which}: {100 * accuracy:.2f} %")
     both = tuple(found[0]), tuple(found[1])
-    return Confirmation(horizon, config.epochs, config.model.name, *both, data.test.chance)
+    dead = sum(is_dead(own, data.test.chance, len(data.test)) for own in both[0])
+    return Confirmation(horizon, config.epochs, config.model.name, *both, dead)
 
 
 def with_confirmation(schedule: Schedule, seen: Confirmation) -> Schedule:

@@ -143,8 +143,7 @@ class InnerLoop:
 
             for _ in steps(inner):
                 tick(0)
-            whole = inner.done and inner.is_finite()
-            found.append(inner.hypergradients(batches, tick) if whole else None)
+            found.append(inner.hypergradients(batches, tick) if inner.came_through() else None)
         self.at_rest = False
         return found
 

@@ -80,6 +80,10 @@ class InnerRun:
         """Whether every parameter is a finite number."""
         return bool(self.state.theta.isfinite().all())
 
+    def came_through(self) -> bool:
+        """Whether it reached its horizon with finite weights."""
+        return self.done and self.is_finite()
+
     def is_lost(self) -> bool:
         """Whether no model in the run has finite weights any more."""
         return not bool(self.state.theta.isfinite().all(dim=-1).any())

@@ -176,7 +176,7 @@ class OuterSearch(Iterator[OuterStep]):
         with explaining(partial(MemoryNeed.of, data.problem, schedule, reverse=now.reverse)):
             seen = trainer.train(inner, data.validation)
             found = None
-            if inner.done and inner.is_finite():
+            if inner.came_through():
                 found = trainer.differentiate(inner, data.batches)
             costs = [inner.cost()]
             if found is not None and options.sign_agreement:

@@ -20,7 +20,7 @@ def test_a_horizon_that_is_none(wrong: str) -> None:
 
 
 def test_what_it_says() -> None:
-    seen = Confirmation(940, 10, "lenet", (0.96, 0.94), (0.95, 0.90), 0.1)
+    seen = Confirmation(940, 10, "lenet", (0.96, 0.94), (0.95, 0.90), 0)
     assert str(seen) == (
         "2 fresh trainings of lenet over 940 steps (10 epochs): test accuracy 95.00 %, worst "
         "94.00 %, +2.50 ± 19.06 points to the schedule it began with"

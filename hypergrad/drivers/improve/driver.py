@@ -2,8 +2,7 @@
 
 import statistics
 
-from hypergrad.core.basis import Windows, described
-from hypergrad.core.schedule_file import learned_for_as_dict
+from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.context import RunContext
 from hypergrad.drivers.improve.records import Records
@@ -16,6 +15,7 @@ from hypergrad.training.improvement.follow import follow
 from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
 from hypergrad.training.improvement.trainer import Subject, outcome_of, untrained_loss
 from hypergrad.training.improvement.trainings import Key, Outcome, Training
+from hypergrad.training.outer_state import schedule_as_dict
 
 __all__ = ["ImproveDriver"]
 
@@ -110,16 +110,12 @@ class ImproveDriver:
 
     def _entry(self, seed: int, found: Found, steps: int) -> dict[str, object]:
         """A seed's schedule over the steps of the whole training set."""
-        own = self._space.schedule(found.chosen, steps)
         race = found.confirmation[1]
         losses, accuracies = race.losses[race.best], race.metrics[race.best]
         key = Key("judge", 0)
         model = subject_of(key, seed, self._config, self._data, self._space).problem.model
-        bases = {
-            name: described(basis)
-            for name, basis in own.bases.items()
-            if not isinstance(basis, Windows)
-        }
+        own = self._space.schedule(found.chosen, steps)
+        known = self._space.optimizer.learned_for(model)
         return {
             "seed": seed,
             "steps": steps,
@@ -129,9 +125,7 @@ class ImproveDriver:
             "chosen": found.name,
             "confirmed": gain(found),
             "base": self._space.schedule(self._space.origin, steps).as_dict(),
-            **own.as_dict(),
-            **({"bases": bases} if bases else {}),
-            "learned_for": learned_for_as_dict(self._space.optimizer.learned_for(model)),
+            **schedule_as_dict(Schedule(own, own.bases, known)),
         }
 
     def _told(self, seed: int, found: Found) -> dict[str, object]:

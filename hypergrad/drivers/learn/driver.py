@@ -207,7 +207,7 @@ class LearnDriver:
         given = model, model.theta(), minibatches, self.config.epochs, self._optimizer
         inner = ScheduledRun(InnerProblem.over_epochs(*given), schedule_in(tried[place]))
         loss = self.loop.train(inner, validation).validation_loss
-        whole = inner.done and inner.is_finite() and loss is not None and math.isfinite(loss)
+        whole = inner.came_through() and loss is not None and math.isfinite(loss)
         now.confirmed.append(loss if whole else None)
         if len(now.confirmed) == len(tried) * outer.confirmations:
             best = confirmed(tried, now.confirmed)
@@ -261,7 +261,7 @@ class LearnDriver:
         return now.hd_schedule
 
     def _note_result(self, inner: InnerRun, seen: Evaluation) -> None:
-        whole = inner.done and inner.is_finite()
+        whole = inner.came_through()
         self._add_result(seen if whole else None)
 
     def _add_result(self, seen: Evaluation | None) -> None:

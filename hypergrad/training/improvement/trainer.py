@@ -68,7 +68,7 @@ def outcome_of(
         for _ in steps(run, LOOKS):
             tick()
     gradients, products = run.step, 0
-    whole = run.done and run.is_finite()
+    whole = run.came_through()
     loss, accuracy, found = math.inf, subject.lost, None
     if whole:
         loss, accuracy = problem.model.evaluate(
