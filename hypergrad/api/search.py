@@ -159,7 +159,7 @@ class Search(OuterSearch):
         return self
 
     def __next__(self) -> OuterStep:
-        if self.ended is not None or self.progress.number >= self.options.steps:
+        if self.is_over:
             raise StopIteration
         if self._busy:
             raise RuntimeError("an outer step of this search is under way: it takes one at a time")

@@ -39,6 +39,20 @@ Overrides = Annotated[
         help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ..."
     ),
 ]
+Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(help="The run's directory; go on if this command has begun a run there."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+]
+Cfg = Annotated[
+    str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+]
+Multirun = Annotated[
+    bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -68,22 +82,11 @@ def run(
         str | None, typer.Argument(help="quickstart, fig1, ...: a name in conf/experiment.")
     ] = None,
     overrides: Overrides = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this directory.")
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(help="The run's directory; go on if this command has begun a run there."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
-    ] = False,
-    cfg: Annotated[
-        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
-    ] = None,
-    multirun: Annotated[
-        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
-    ] = False,
+    resume: Resume = None,
+    run_dir: RunDir = None,
+    dry_run: DryRun = False,
+    cfg: Cfg = None,
+    multirun: Multirun = False,
 ) -> int:
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
@@ -101,18 +104,10 @@ def improve(
         typer.Argument(help="improve_digits, improve_mnist, or any other in conf/experiment."),
     ] = None,
     overrides: Overrides = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this directory.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
-    ] = False,
-    cfg: Annotated[
-        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
-    ] = None,
-    multirun: Annotated[
-        bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
-    ] = False,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+    cfg: Cfg = None,
+    multirun: Multirun = False,
 ) -> int:
     """Improve a usual schedule, and confirm it on fresh seeds: hypergrad improve improve_digits."""
     from hypergrad.cli import run_commands
@@ -146,16 +141,9 @@ def baselines(
         Path | None,
         typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
     ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(help="The run's directory; go on if this command has begun a run there."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
-    ] = False,
-    cfg: Annotated[
-        str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
-    ] = None,
+    run_dir: RunDir = None,
+    dry_run: DryRun = False,
+    cfg: Cfg = None,
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep.")
     ] = False,

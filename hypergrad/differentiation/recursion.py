@@ -31,7 +31,7 @@ from hypergrad.differentiation.active_tangents import ActiveTangents, spans
 from hypergrad.differentiation.diagnostics import Diagnostics
 from hypergrad.differentiation.options import ForwardOptions
 
-__all__ = ["Tangents", "advance"]
+__all__ = ["Tangents", "advance", "tangent_bytes"]
 
 
 class Tangents(NamedTuple):
@@ -192,3 +192,13 @@ def _loss_directions(
 def _gathered(Z: Tensor, live: list[slice]) -> Tensor:
     """The rows of some slices; a view, which copies nothing, of a single one."""
     return Z[live[0]] if len(live) == 1 else torch.cat([Z[:0], *(Z[span] for span in live)])
+
+
+def tangent_bytes(weights: int, slots: int) -> int:
+    """Return the memory of a value in forward mode: tangents before and after a step, a product.
+
+    Args:
+        weights: Bytes of the weights.
+        slots: State tensors of the optimiser, each of the weights' size.
+    """
+    return (2 * (1 + slots) + 1) * weights

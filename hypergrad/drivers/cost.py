@@ -6,6 +6,7 @@ from typing import NamedTuple
 from hypergrad.config.schema import RunConfig
 from hypergrad.differentiation.checkpointing import checkpoint_plan
 from hypergrad.differentiation.mode import adjoint_rows
+from hypergrad.differentiation.recursion import tangent_bytes
 from hypergrad.drivers.batching import outer_options
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, learned_at
 from hypergrad.drivers.search.candidates import count_of
@@ -110,8 +111,7 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
             again, memory, note = _reverse_memory(config, longest, state)
         else:
             again, columns = 0.0, sum(columns_at(config, longest))
-            # Tangents of weights and slots before and after a step, and the products.
-            memory = (2 * (1 + slots) + 1) * columns * parameters * size
+            memory = columns * tangent_bytes(parameters * size, slots)
             note = f"{columns} tangents, whatever the horizon"
         if config.budget is not None:
             note += f"; a seed ends when {config.budget} are spent, or after all outer steps"

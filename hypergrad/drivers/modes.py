@@ -11,6 +11,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.core.training_step import InnerState
 from hypergrad.data import Dataset
 from hypergrad.differentiation.checkpointing import CheckpointPlan
+from hypergrad.differentiation.recursion import tangent_bytes
 from hypergrad.differentiation.reverse import ReverseOptions, graphs_from
 from hypergrad.differentiation.reverse_step import can_fuse, graph_bytes
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer
@@ -53,8 +54,7 @@ def mode_costs(
     n_train, theta = len(data.train), model.theta()
     slots, horizon = len(inner_optimizer(config).rule.slots), horizon_of(config, n_train)
     count = sum(columns_at(config, max(horizon, 1)))
-    # Tangents of weights and slots before and after a step, and the products.
-    tangents = (2 * (1 + slots) + 1) * count * theta.nbytes
+    tangents = count * tangent_bytes(theta.nbytes, slots)
     note = f"{count} tangents, whatever the horizon"
     costs: dict[str, ModeCost | str] = {
         "forward": ModeCost(max(found.steps.forward, found.steps.train), tangents, note)

@@ -47,13 +47,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     data = figure_1_data(record)
     colours = style.sequence_colours(_outer_step_count(record, data))
     names = (*data.hyperparameters, ACCURACY)
-    rows = math.ceil(len(names) / 2)
-    figure, panels = style.panel_grid(_AROUND + _ROW * rows, rows, 2)
-    if len(names) % 2:  # the last panel is as wide as two
-        panels.pop().remove()
-        whole = panels[-1].get_subplotspec()
-        assert whole is not None
-        panels[-1].set_subplotspec(whole.get_gridspec()[-1, :])
+    figure, panels = style.panels_in_two(_AROUND, _ROW, len(names))
     horizon = float(floats(record.outer, "end_epoch").max())
     for place, (axes, panel) in enumerate(zip(panels, names, strict=True)):
         lines = [line for line in data.lines if line.panel == panel]
@@ -76,7 +70,9 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
             _finish_schedule(axes, lines, panel, data.held.get(panel, 0.0))
     ticks = range(0, len(colours), math.ceil(len(colours) / 12))
     scale = style.colour_scale(colours)
-    style.colour_bar(figure, panels, scale, "outer step", ticks, aspect=20 * rows)
+    style.colour_bar(
+        figure, panels, scale, "outer step", ticks, aspect=20 * math.ceil(len(names) / 2)
+    )
     handles = _legend(data, colours)
     caption.sign_figure(figure, record, _remarks(record, data), handles, _LEGEND_COLUMNS)
     return figure, data.table()

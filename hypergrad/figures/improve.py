@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -38,13 +37,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     """Draw each hyperparameter of the first seed over epochs, and the judgement of every seed."""
     table = improvement_table(record)
     names = [name for name in dict.fromkeys(table["panel"]) if name != _JUDGED] + [_JUDGED]
-    rows = math.ceil(len(names) / 2)
-    figure, panels = style.panel_grid(_AROUND + _ROW * rows, rows, 2)
-    if len(names) % 2:  # the last panel is as wide as two
-        panels.pop().remove()
-        whole = panels[-1].get_subplotspec()
-        assert whole is not None
-        panels[-1].set_subplotspec(whole.get_gridspec()[-1, :])
+    figure, panels = style.panels_in_two(_AROUND, _ROW, len(names))
     for place, (axes, name) in enumerate(zip(panels, names, strict=True)):
         style.letter_panel(axes, style.letter_of(place))
         own = where(table, panel=name)

@@ -107,6 +107,21 @@ def panel_grid(height: float, rows: int, columns: int) -> tuple[Figure, list[Axe
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def panels_in_two(height: float, row: float, count: int) -> tuple[Figure, list[Axes]]:
+    """A page-wide figure of so many panels in two columns; an odd last one is as wide as two.
+
+    `height` inches are around the panels, `row` for each row of them.
+    """
+    rows = math.ceil(count / 2)
+    figure, panels = panel_grid(height + row * rows, rows, 2)
+    if count % 2:
+        panels.pop().remove()
+        whole = panels[-1].get_subplotspec()
+        assert whole is not None
+        panels[-1].set_subplotspec(whole.get_gridspec()[-1, :])
+    return figure, panels
+
+
 def legend_above(figure: Figure, handles: list[Line2D], columns: int, mark: str = "") -> None:
     """Put a legend above the panels, in at most so many columns, and a mark on top of it."""
     if not handles and not mark:

@@ -15,6 +15,7 @@ import torch
 
 from hypergrad.core.limits import is_out_of_memory
 from hypergrad.core.schedule import Schedule
+from hypergrad.differentiation.recursion import tangent_bytes
 from hypergrad.training.inner_problem import InnerProblem
 
 __all__ = ["NOTE", "MemoryNeed", "explain", "explaining", "memory_of"]
@@ -58,7 +59,7 @@ class MemoryNeed(NamedTuple):
     @property
     def per_value(self) -> int:
         """Bytes of a tangent of weights and slots, before and after a step, and a product."""
-        return (2 * (1 + self.slots) + 1) * self.weights
+        return tangent_bytes(self.weights, self.slots)
 
     @property
     def few_states(self) -> int:

@@ -106,7 +106,7 @@ class OuterSearch(Iterator[OuterStep]):
         self._random_state: Mapping[str, Tensor] | None = None  # where the generators were then
 
     def __next__(self) -> OuterStep:
-        if self.ended is not None or self.progress.number >= self.options.steps:
+        if self.is_over:
             raise StopIteration
         snapshot, where = self.under_way(), self._random_state
         if where is None:
@@ -128,6 +128,11 @@ class OuterSearch(Iterator[OuterStep]):
         self._held = self._snapshot = self._random_state = None
         self.progress, self.ended = step.after, step.ended
         return step
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no outer step is left."""
+        return self.ended is not None or self.progress.number >= self.options.steps
 
     def under_way(self) -> Snapshot | None:
         """Return a snapshot of the inner run that was broken off; None between two of them."""
