@@ -49,7 +49,9 @@ Count = Annotated[int, at_least(1)]
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
 Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused")]
-Figure = Annotated[str, one_of("fig1", "fig2", "fig3", "fig4", "fig5", "improve", "table1")]
+Figure = Annotated[
+    str, one_of("fig1", "fig2", "fig2_mse", "fig3", "fig4", "fig5", "improve", "table1")
+]
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
 Threads = Annotated[str, matches(r"auto|[1-9]\d*", "use auto, or a number of threads")]
 Device = Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?", "use auto, cpu, mps, cuda or cuda:N")]

@@ -25,6 +25,7 @@ class FigureSpec:
 FIGURES = {
     "fig1": FigureSpec("Schedules learned from zero", "outer.csv"),
     "fig2": FigureSpec("Hypervariance per inner step", "hypergradients.csv*"),
+    "fig2_mse": FigureSpec("Error of a value shared over a window", "hypergradients.csv*"),
     "fig3": FigureSpec("Learning rates with and without sharing", "*/*.csv*"),
     "fig4": FigureSpec("Raw hypergradients per outer step", "outer.csv"),
     "fig5": FigureSpec("Settings searched and what they reached", "trials.csv"),
@@ -46,9 +47,12 @@ _OF_EXPERIMENT = {
 def figures_of(summary: Mapping[str, object]) -> tuple[str, ...]:
     """What a run is drawn as, by its `summary.json`: names of `FIGURES`, or `table1`."""
     named = summary.get("figures")
+    names = _OF_EXPERIMENT.get(str(summary.get("experiment")), ())
     if isinstance(named, list):
-        return tuple(str(name) for name in named)
-    return _OF_EXPERIMENT.get(str(summary.get("experiment")), ())
+        names = tuple(str(name) for name in named)
+    # Older runs of Figure 2 have what its errors are drawn from, too.
+    more = ("fig2_mse",) if "fig2" in names and "fig2_mse" not in names else ()
+    return (*names, *more)
 
 
 def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:

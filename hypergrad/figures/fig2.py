@@ -51,7 +51,7 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlim(0, horizon)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.tick_params(labelbottom=axes in panels[-2:])
-        title = _row_title(record, names[panels.index(axes) // 2])
+        title = perturbation_title(record, names[panels.index(axes) // 2])
         style.letter_panel(axes, letter, title if axes in panels[::2] else "", _TITLE_PAD)
     for name, left, right in zip(names, panels[::2], panels[1::2], strict=True):
         rows = where(table, perturbation=name)
@@ -211,7 +211,8 @@ def _spread_out(values: np.ndarray, place: np.ndarray) -> np.ndarray:
     return values if values.size == place.size else np.repeat(values, 2)
 
 
-def _row_title(record: RunRecord, name: str) -> str:
+def perturbation_title(record: RunRecord, name: str) -> str:
+    """What a row or panel is about: what was perturbed, and by how much."""
     title = f"perturbed: {_PERTURBED.get(name, name.replace('_', ' '))}"
     size = record.settings.get("perturbation_size")
     if name in _SIZED and size is not None:

@@ -81,7 +81,7 @@ def step_statistics(table: pd.DataFrame) -> pd.DataFrame:
         (the finite ones, which these are of) and dropped (how many are not finite, or absent).
     """
     tables = []
-    for (perturbation, method), found in _split(table).items():
+    for (perturbation, method), found in split_values(table).items():
         mean, variance, count = _moments(found.values)
         columns = {
             "perturbation": perturbation,
@@ -119,7 +119,7 @@ def ratios(table: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> pd.DataF
         dropped (not finite, or absent, in this method or the unshared one).
     """
     rows = []
-    split = _split(table)
+    split = split_values(table)
     for (perturbation, method), own in split.items():
         base = split.get((perturbation, "unshared"))
         other = own if base is None else base
@@ -196,7 +196,7 @@ def moving_average(values: np.ndarray, width: int) -> np.ndarray:
     return np.where(np.isnan(values), np.nan, means)
 
 
-def _split(table: pd.DataFrame) -> dict[tuple[str, str], _Values]:
+def split_values(table: pd.DataFrame) -> dict[tuple[str, str], _Values]:
     """The table by perturbation and method, known perturbations first."""
     names = dict.fromkeys((*PERTURBATIONS, *table["perturbation"]))
     split = {}

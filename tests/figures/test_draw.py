@@ -31,7 +31,8 @@ def test_importing_the_package_is_light() -> None:
         # Made before the key: known by the name of the experiment.
         ({"experiment": "fig1"}, ("fig1", "fig4")),
         ({"experiment": "quickstart"}, ("fig1", "fig4")),
-        ({"experiment": "fig2"}, ("fig2",)),
+        ({"experiment": "fig2"}, ("fig2", "fig2_mse")),
+        ({"experiment": "mine", "figures": ["fig2", "fig2_mse"]}, ("fig2", "fig2_mse")),
         ({"experiment": "fig3"}, ("fig3",)),
         ({"experiment": "baselines_svhn"}, ("fig5",)),
         ({"experiment": "table1"}, ("table1",)),
@@ -65,14 +66,14 @@ def test_the_same_data_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path, n
 
 def test_an_unknown_figure_names_the_known_ones(make_run: MakeRun) -> None:
     with pytest.raises(
-        ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig3, fig4, fig5"
+        ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig2_mse, fig3, fig4, fig5"
     ):
         draw("fig9", make_run(**SMALL))
 
 
 def test_a_run_of_another_experiment_is_refused(make_run: MakeRun) -> None:
     run = make_run(experiment="fig2", **SMALL)
-    with pytest.raises(ValueError, match="fig1 cannot be drawn from .*: it is drawn as fig2;"):
+    with pytest.raises(ValueError, match="fig1 cannot be drawn from .*: it is drawn as fig2, fig2_mse;"):
         draw("fig1", run)
 
 

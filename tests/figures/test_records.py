@@ -32,7 +32,7 @@ def test_all_records_are_here() -> None:
         *(f"optimizers/{name}/record" for name in ("adamw", "adamw_groups", "label_smoothing")),
         *("quickstart/record", "table1/record"),
     ]
-    assert len(DRAWN) == 15
+    assert len(DRAWN) == 16
 
 
 @pytest.mark.parametrize(("record", "name"), DRAWN)
