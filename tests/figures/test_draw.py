@@ -66,14 +66,17 @@ def test_the_same_data_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path, n
 
 def test_an_unknown_figure_names_the_known_ones(make_run: MakeRun) -> None:
     with pytest.raises(
-        ValueError, match="unknown figure 'fig9': choose from fig1, fig2, fig2_mse, fig3, fig4, fig5"
+        ValueError,
+        match="unknown figure 'fig9': choose from fig1, fig2, fig2_mse, fig3, fig4, fig5",
     ):
         draw("fig9", make_run(**SMALL))
 
 
 def test_a_run_of_another_experiment_is_refused(make_run: MakeRun) -> None:
     run = make_run(experiment="fig2", **SMALL)
-    with pytest.raises(ValueError, match="fig1 cannot be drawn from .*: it is drawn as fig2, fig2_mse;"):
+    with pytest.raises(
+        ValueError, match="fig1 cannot be drawn from .*: it is drawn as fig2, fig2_mse;"
+    ):
         draw("fig1", run)
 
 
