@@ -2,9 +2,8 @@
 
     python -m benchmarks.published          # what is printed, and whether it stands on its page
 
-A function a page returns the pieces of text that must stand on it. The test
-`tests/benchmarks/test_published.py`
-holds them to it, so that a page cannot say what its record does not.
+A function a page returns the pieces of text that must stand on it; a test holds the pages to them
+(`tests/benchmarks/test_published.py`).
 """
 
 import csv
