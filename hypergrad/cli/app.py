@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from hypergrad.cli.malloc import keep_freed_memory
+from hypergrad.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -57,12 +58,7 @@ Multirun = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"hypergrad {version('hypergrad')}")
-        except PackageNotFoundError:
-            print("hypergrad, not installed: run from its source tree")
+        print(f"hypergrad {__version__}")
         raise typer.Exit
 
 

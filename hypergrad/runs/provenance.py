@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.version import __version__
 
 __all__ = ["finish_session", "first_recorded", "provenance", "record_session"]
 
@@ -37,7 +38,7 @@ def provenance(device: str, seeds: Sequence[int], command: Sequence[str]) -> dic
         "command": [Path(command[0]).name, *command[1:]] if command else [],
         "seeds": list(seeds),
         "device": device,
-        "hypergrad": _version("hypergrad"),
+        "hypergrad": __version__,
         "git_commit": commit,
         "git_dirty": dirty,
         "python": platform.python_version(),
