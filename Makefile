@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXAMPLES := own_cnn small_gpt tabular fine_tune loss_hyperparameters clean_data
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test slow lint format smoke bench clean
+.PHONY: help install run test slow lint format smoke docs bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,14 +32,14 @@ slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
 
 lint: install  ## ruff, pyright, and who may import whom
-	$(BIN)/ruff check hypergrad tests benchmarks examples
-	$(BIN)/ruff format --check hypergrad tests benchmarks examples
+	$(BIN)/ruff check hypergrad tests benchmarks examples docs
+	$(BIN)/ruff format --check hypergrad tests benchmarks examples docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: install  ## format the code
-	$(BIN)/ruff format hypergrad tests benchmarks examples
-	$(BIN)/ruff check --fix hypergrad tests benchmarks examples
+	$(BIN)/ruff format hypergrad tests benchmarks examples docs
+	$(BIN)/ruff check --fix hypergrad tests benchmarks examples docs
 
 smoke: install  ## every figure at smoke scale, on the embedded digits, and every example, quickly
 	$(BIN)/hypergrad run quickstart scale=smoke
@@ -52,9 +52,13 @@ smoke: install  ## every figure at smoke scale, on the embedded digits, and ever
 	$(BIN)/hypergrad plot
 	for each in $(EXAMPLES); do OMP_NUM_THREADS=1 $(BIN)/python examples/$$each.py --quick || exit 1; done
 
+docs: install  ## the site, into site/: its pages, links and anchors, strictly
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: install  ## speed and memory, beside TorchOpt, higher and code written plainly (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]' || echo 'TorchOpt and higher are left out'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 clean:  ## remove .venv and caches; outputs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache site
