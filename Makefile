@@ -32,14 +32,14 @@ slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
 
 lint: install  ## ruff, pyright, and who may import whom
-	$(BIN)/ruff check hypergrad tests benchmarks examples docs
-	$(BIN)/ruff format --check hypergrad tests benchmarks examples docs
+	$(BIN)/ruff check hypergrad tests benchmarks examples docs/_site
+	$(BIN)/ruff format --check hypergrad tests benchmarks examples docs/_site
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: install  ## format the code
-	$(BIN)/ruff format hypergrad tests benchmarks examples docs
-	$(BIN)/ruff check --fix hypergrad tests benchmarks examples docs
+	$(BIN)/ruff format hypergrad tests benchmarks examples docs/_site
+	$(BIN)/ruff check --fix hypergrad tests benchmarks examples docs/_site
 
 smoke: install  ## every figure at smoke scale, on the embedded digits, and every example, quickly
 	$(BIN)/hypergrad run quickstart scale=smoke
