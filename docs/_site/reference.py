@@ -107,8 +107,8 @@ def _command(name: str, command: _Command) -> list[str]:
     rows = [(_usage(each), each) for each in arguments]
     rows += [(", ".join([*each.opts, *each.secondary_opts]), each) for each in options]
     if rows:
-        lines += ["| argument | what | default |", "|---|---|---|"]
-        lines += [f"| `{shown}` | {_help(each)} | {_default(each)} |" for shown, each in rows]
+        lines += ["| argument | what |", "|---|---|"]
+        lines += [f"| `{shown}` | {_help(each)}{_default(each)} |" for shown, each in rows]
         lines.append("")
     return lines
 
@@ -124,7 +124,8 @@ def _help(parameter: _Parameter) -> str:
 
 def _default(parameter: _Parameter) -> str:
     value = parameter.default
-    return "" if value is None or value is False or callable(value) else f"`{value}`"
+    unsaid = value is None or value is False or callable(value)
+    return "" if unsaid else f" By default `{value}`."
 
 
 def _first_line(value: object) -> str:
