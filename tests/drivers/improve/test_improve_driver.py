@@ -159,7 +159,6 @@ def test_sgd_from_zero_keeps_what_else_is_declared() -> None:
         ("improve.trajectories=1", "must be at least 2"),
         ("improve.gate=[1.0]", "give two"),
         ("improve.direction=up", "use one of"),
-        ("jobs=2", "jobs=2"),
     ],
 )
 def test_bad_settings_are_named(override: str, message: str) -> None:
@@ -177,3 +176,25 @@ def test_the_summary_is_strict_json(whole: RunDirectory) -> None:
     json.loads((whole.path / "summary.json").read_text())
     results = whole.read_summary()["results"]
     assert [row["method"] for row in results] == ["base", "improved"]
+
+
+def in_any_order(run: RunDirectory) -> tuple:
+    """Everything but seconds; processes end in an order of their own."""
+    rows, *told = without_seconds(run)
+    return sorted(line.partition(",")[2] for line in rows.splitlines()), *told
+
+
+@pytest.mark.parametrize("more", [(), ("improve.final=3", "improve.scales=[0.5,1.0,64.0]")])
+def test_processes_come_to_the_same_bits(more: tuple[str, ...], tmp_path: Path) -> None:
+    alone = go(*small(*more), tmp_path / "alone")
+    many = go(*small(*more, "jobs=2"), tmp_path / "many")
+    assert in_any_order(many) == in_any_order(alone)
+
+
+def test_processes_go_on_from_any_row(whole: RunDirectory, tmp_path: Path) -> None:
+    header, *rows = (whole.path / "trainings.csv").read_text().splitlines(keepends=True)
+    for count in (3, len(rows) - 1):
+        kept = rows[:count]
+        records = "".join([header, *kept[::-1]])
+        again = go(*small("jobs=2"), tmp_path / str(count), records)
+        assert in_any_order(again) == in_any_order(whole)

@@ -11,7 +11,7 @@ from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.move_space import MoveSpace
 from hypergrad.core.rules.move_sets import movable
 from hypergrad.core.seeding import generator
-from hypergrad.training.improvement.follow import Done, follow
+from hypergrad.training.improvement.follow import Done, follow, one_by_one
 from hypergrad.training.improvement.options import ImproveOptions
 from hypergrad.training.improvement.plan import Found, improvement
 from hypergrad.training.improvement.trainings import Outcome, Training
@@ -54,7 +54,7 @@ class Bowl:
 
 
 def go(train: Bowl, options: ImproveOptions, recorded: list[Done] | None = None) -> Found:
-    return follow(improvement(space(), options, CAP), train, recorded or [], train.note)
+    return follow(improvement(space(), options, CAP), one_by_one(train), recorded or [], train.note)
 
 
 def test_it_finds_better_values_than_base_and_ladder() -> None:
