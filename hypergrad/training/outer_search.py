@@ -106,7 +106,7 @@ class OuterSearch(Iterator[OuterStep]):
         self.progress = progress
         self.ended: str | None = None
         self._before = tuple(before)
-        self._inner: ForwardRun | ReverseRun | None = None  # under way
+        self._now: _UnderWay | None = None  # the trajectory that is being trained
         self._held: ForwardRun | ReverseRun | None = None  # broken off between two steps
         self._snapshot: Snapshot | None = None  # the same, of another process
         self._random_state: Mapping[str, Tensor] | None = None  # where the generators were then
@@ -127,15 +127,17 @@ class OuterSearch(Iterator[OuterStep]):
         if snapshot is not None:
             now.inner.restore(*snapshot)
             set_random_state(where)
+        self._now = now
+        del now  # what it keeps is let go before another trajectory begins
         try:
-            step = self._take(now)
+            step = self._take()
         except BaseException:
-            if self.trainer.at_rest:
-                held = self._inner
+            if self.trainer.at_rest and self._now is not None:
+                held = self._now.inner
                 self._held, self._snapshot, self._random_state = held, None, random_state()
             raise
         finally:
-            self._inner = None
+            self._now = None
         self._held = self._snapshot = self._random_state = None
         self.progress, self.ended = step.after, step.ended
         return step
@@ -191,19 +193,20 @@ class OuterSearch(Iterator[OuterStep]):
         inner.before = tuple(each.as_dict() for each in before)
         return _UnderWay(data, schedule, state, columns, inner)
 
-    def _take(self, now: _UnderWay) -> OuterStep:
+    def _take(self) -> OuterStep:
         """Take the outer step that has begun to its end."""
-        done = [Trajectory.from_dict(each) for each in now.inner.before]
-        done.append(self._train(now))
+        assert self._now is not None
+        done = [Trajectory.from_dict(each) for each in self._now.inner.before]
+        done.append(self._train(self._now))
         while len(done) < self.options.trajectories:
-            now = self._begin(done)
-            done.append(self._train(now))
-        return self._step(now, done)
+            self._now = None
+            self._now = self._begin(done)
+            done.append(self._train(self._now))
+        return self._step(self._now, done)
 
     def _train(self, now: _UnderWay) -> Trajectory:
         """Take a trajectory to its end, there and back."""
-        self._inner = inner = now.inner
-        data, schedule = now.data, now.schedule
+        data, schedule, inner = now.data, now.schedule, now.inner
         trainer, reverse = self.trainer, isinstance(inner, ReverseRun)
         with explaining(partial(MemoryNeed.of, data.problem, schedule, reverse=reverse)):
             seen = trainer.train(inner, data.validation)

@@ -1,10 +1,13 @@
 """Several trajectories an outer step: what they say together, what moves, and how they go on."""
 
 import contextlib
+import gc
 import math
 import statistics
+import weakref
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -23,14 +26,20 @@ from hypergrad.core.hyperparameters import Hyperparameter
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.losses import cross_entropy
 from hypergrad.core.outer_optimizer import OuterState, sign_descent, sign_of, step
+from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import seed_of
 from hypergrad.data.sources import TensorBatches
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.differentiation.options import ForwardOptions
 from hypergrad.differentiation.reverse import ReverseOptions
+from hypergrad.drivers.context import make_model
+from hypergrad.drivers.learn.driver import LearnDriver
+from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.reporting import run_report
 from hypergrad.runs.interrupt import Interrupt, Interrupted
-from hypergrad.training.outer_loop import Evaluation, OuterProgress, OuterStep
+from hypergrad.runs.run_log import RunLog
+from hypergrad.training.differentiated_run import ForwardRun, ReverseRun
+from hypergrad.training.outer_loop import Evaluation, OuterData, OuterProgress, OuterStep
 from hypergrad.training.trajectories import (
     Trajectory,
     diverged,
@@ -298,6 +307,43 @@ def test_a_search_goes_on_within_a_trajectory(options: object, tmp_path: Path) -
         assert taken + counted == 2 * COUNT * both  # no step twice
 
 
+def test_one_trajectory_is_let_go_before_the_next_begins() -> None:
+    search = Search(
+        seeded(5), cross_entropy, batches, validation, epochs=1, optimizer=OPTIMIZER,
+        outer_steps=1, options=ReverseOptions(), trajectories=COUNT,
+    )  # fmt: skip
+    begin, begun = search.problem.begin, []
+
+    def watched(data: OuterData, schedule: Schedule, number: int) -> ForwardRun | ReverseRun:
+        gc.collect()
+        assert not any(ref() for ref in begun)  # all states of a reverse run, for one
+        inner = begin(data, schedule, number)
+        begun.append(weakref.ref(inner))
+        return inner
+
+    search.problem = search.problem._replace(begin=watched)
+    search.run()
+    assert len(begun) == COUNT
+
+
+def test_a_search_saved_before_there_were_trajectories_goes_on() -> None:
+    def search(count: int) -> Search:
+        return Search(
+            seeded(5), cross_entropy, batches, validation, epochs=1, optimizer=OPTIMIZER,
+            outer_steps=2, options=ForwardOptions(), trajectories=count,
+        )  # fmt: skip
+
+    own = search(1)
+    next(own)
+    tensors, state = own._state()
+    del state["given"]["trajectories"]
+    again = search(1)
+    again._go_on_from(tensors, state)
+    assert again.progress.number == 1
+    with pytest.raises(ValueError, match=r"in trajectories \(saved: 1; given: 3"):
+        search(3)._go_on_from(tensors, state)
+
+
 def test_another_number_of_trajectories_is_another_search(tmp_path: Path) -> None:
     def search(count: int) -> Search:
         return Search(
@@ -319,6 +365,26 @@ def test_a_classifier_is_learned_from_several_splits() -> None:
         trajectories=2,
     )  # fmt: skip
     assert found.after.spent.trials == 2
+
+
+def test_trajectories_of_a_run_differ_in_weights_order_and_split(tmp_path: Path) -> None:
+    context, text = tiny_context("outer.trajectories=3", "repeats=1")
+    config, data, layout = context.config, context.data, context.plan
+    log = RunLog(new_run(context, text, tmp_path), [])
+    loop = RecordedInnerLoop(config, data, layout, log, Watcher(), Interrupt())
+    driver = LearnDriver(config, data, lambda seed: make_model(config, data, seed), layout, loop)
+    driver._prepare_model()
+    drawn = [driver._outer_data(0), *(driver._another(0, k) for k in (1, 2))]
+    drawn += [driver._another(1, 1)]
+    for own in (
+        [each.problem.theta for each in drawn],
+        [each.problem.minibatches.at(0)[0] for each in drawn],
+        [each.batches[0][0] for each in drawn],
+    ):
+        assert not any(torch.equal(a, b) for a, b in combinations(own, 2))
+    again = driver._another(0, 1).problem
+    assert torch.equal(again.theta, drawn[1].problem.theta)
+    assert torch.equal(again.minibatches.at(3)[0], drawn[1].problem.minibatches.at(3)[0])
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])

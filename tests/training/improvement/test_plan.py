@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -92,6 +93,29 @@ def test_it_goes_on_from_wherever_it_was(direction: str) -> None:
         random.Random(length).shuffle(records)  # whoever trained, in whatever order
         assert go(rest, options, records) == found
         assert rest.done == whole.done[length:]
+
+
+def test_who_ends_first_does_not_matter() -> None:
+    options = ImproveOptions(budget=Budget.parse("9000gradients"))
+    found = go(Bowl(), options)
+
+    def backwards(asked: Sequence[Training]) -> Iterator[Done]:
+        train = Bowl()
+        yield from ((training, train(training)) for training in reversed(asked))
+
+    assert follow(improvement(space(), options, CAP), backwards) == found
+
+
+def test_the_judgement_is_asked_for_at_once() -> None:
+    asked: list[int] = []
+
+    def each(given: Sequence[Training]) -> Iterator[Done]:
+        train = Bowl()
+        asked.extend([len(given)] if given[0].key.stage == "judge" else [])
+        yield from ((training, train(training)) for training in given)
+
+    follow(improvement(space(), ImproveOptions(judged=5), CAP), each)
+    assert asked == [10]
 
 
 def test_records_of_another_plan_are_refused() -> None:
