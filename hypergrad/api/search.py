@@ -271,7 +271,7 @@ class Search(OuterSearch):
         if state.get("format") != FORMAT:
             raise ValueError(f"a search of format {state.get('format')}: this reads {FORMAT}")
         # One trajectory was all there was in earlier versions.
-        _refuse_another(state["given"], self._library.given)
+        _refuse_another({"trajectories": 1, **state["given"]}, self._library.given)
         self.history = [step_from(kept) for kept in state["history"]]
         self._fingerprints = dict(state["fingerprints"])
         self._library.options = options_from(state["options"])
