@@ -128,7 +128,9 @@ def baselines(
     overrides: Overrides = None,
     search: Annotated[
         str | None,
-        typer.Option(help="grid, random, hd (hypergradient descent), tpe, hyperband, or ours."),
+        typer.Option(
+            help="grid, random, random_space, hd (online descent), tpe, hyperband, or ours."
+        ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, in processes.")] = None,
     ensemble: Annotated[

@@ -69,7 +69,8 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path, folder: Path | N
 
     Args:
         names: Figures; none for all that a run is drawn as.
-        run: Run directory; None for the newest run of each figure.
+        run: Run directory, or a folder of runs for a figure of many; None for the newest run of
+            each figure, and for all runs.
         outputs: Folder of all runs.
         folder: Where the files go; None for `figures/` in the run.
 
@@ -105,13 +106,15 @@ def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str,
             raise ValueError(
                 f"no run directory at {run}: `hypergrad runs` lists the runs there are"
             )
+        if names and all(FIGURES[name].many for name in names):
+            return dict.fromkeys(names, run)
         own = figures_of(RunDirectory(run).read_summary())
         if not names and "table1" in own:
             raise RunFailed(f"nothing drawn: `hypergrad table {run}` prints the table of this run")
         if not names and not own:
             raise RunFailed(f"nothing drawn: {run} is drawn as none of {', '.join(FIGURES)}")
         return dict.fromkeys(names or own, run)
-    newest: dict[str, Path] = {}
+    newest = {name: outputs for name in names if name in FIGURES and FIGURES[name].many}
     runs = _whole_runs(outputs)
     for path, summary in runs.items():
         for name in set(figures_of(summary)) & FIGURES.keys():

@@ -119,8 +119,9 @@ class MethodConfig:
 class OuterConfig:
     """The outer loop: sign descent from the hyperparameters' starting values.
 
-    The best outer step is selected by validation accuracy or loss. With `confirm` the so many best
-    are trained again, `confirmations` times each, and the best of those by mean loss is taken.
+    With `trajectories=K`, each trains K times, with other weights, order and split, and moves what
+    stands out. The best outer step is selected by validation accuracy or loss. With `confirm` the
+    so many best are trained again, `confirmations` times each, and the best by mean loss is taken.
     """
 
     steps: Count
@@ -130,6 +131,7 @@ class OuterConfig:
     select: Annotated[str, one_of("accuracy", "loss")] = "accuracy"
     confirm: Annotated[int, at_least(0)] = 0
     confirmations: Annotated[int, at_least(1)] = 3
+    trajectories: Annotated[int, at_least(1)] = 1
 
 
 @dataclass
@@ -289,12 +291,13 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             "method=unshared has a value for every inner step, so all outer steps need the same "
             "horizon: outer.first_horizons=[]"
         )
+    if config.outer.trajectories > 1:
+        yield from _trajectory_conflicts(config)
     if config.driver == "improve" and len(config.improve.gate) != 2:
         yield f"improve.gate={config.improve.gate}: give two, the lower one first"
-    alone = learns or config.driver == "improve"
-    if alone and config.jobs > 1 and not config.members:
+    if learns and config.jobs > 1 and not config.members:
         yield f"jobs={config.jobs}: this experiment's steps follow one another; use threads=N"
-    if alone and config.executor != "local" and not config.members:
+    if learns and config.executor != "local" and not config.members:
         yield f"executor={config.executor}: this experiment's steps follow one another; drop it"
     if config.hypervariance.windows > config.hypervariance.steps:
         yield (
@@ -325,3 +328,17 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             yield "search=tpe needs Optuna: pip install 'hypergrad[optuna]'"
         if search.kind == "hyperband" and search.min_epochs > config.epochs:
             yield f"search.min_epochs={search.min_epochs}: at most epochs={config.epochs}"
+
+
+def _trajectory_conflicts(config: RunConfig) -> Iterator[str]:
+    """What several trajectories an outer step do not go with."""
+    given = f"outer.trajectories={config.outer.trajectories}"
+    if config.driver == "improve":
+        yield f"{given}: hypergrad improve has a number of its own, improve.trajectories"
+    elif config.driver in ("hypervariance", "search") or config.method.name == "hd":
+        yield f"{given}: there are no outer steps here; drop it"
+    if config.trust.sign_agreement:
+        yield (
+            f"{given} with trust.sign_agreement={config.trust.sign_agreement}: trajectories differ "
+            "in more than rounding already; give one of the two"
+        )

@@ -22,7 +22,7 @@ __all__ = ["BaselineConfig", "HypergradientDescentConfig", "SearchConfig", "Tabl
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
 Momentum = Annotated[float, between(0, 1)]
-Search = Annotated[str, one_of("grid", "random", "hd", "tpe", "hyperband", "ours")]
+Search = Annotated[str, one_of("grid", "random", "random_space", "hd", "tpe", "hyperband", "ours")]
 Row = Annotated[str, one_of("grid", "random", "hd", "ours")]  # of Table 1
 
 
@@ -95,9 +95,9 @@ class SearchConfig:
 
     `kind` is `grid` (all combinations of `grid`, which maps settings of the group `baseline` to
     their values), `random` (schedules of windows, uniform over the ranges), `hd` (hypergradient
-    descent, begun anew with each of `hyper_learning_rates`), `tpe` or `hyperband` (the schedule of
-    the group `baseline` with numbers of `space`; Hyperband trains from `min_epochs` on and passes
-    on one setting in `reduction`), or `ours`, which learns instead.
+    descent, begun anew with each of `hyper_learning_rates`), `tpe`, `hyperband` or `random_space`
+    (the schedule of the group `baseline` with numbers of `space`; Hyperband trains from
+    `min_epochs` on and passes on one setting in `reduction`), or `ours`, which learns instead.
     `driver` is what the run's `driver` is when its experiment says nothing.
     """
 

@@ -128,7 +128,10 @@ def backtrack(state: OuterState, columns: Columns = ()) -> OuterState:
 
 
 def step(
-    state: OuterState, hypergradients: Sequence[float] | None, columns: Columns = ()
+    state: OuterState,
+    hypergradients: Sequence[float] | None,
+    columns: Columns = (),
+    still: Sequence[bool] = (),
 ) -> OuterState:
     """End an outer step: sign descent, or half a step back where there is nothing to descend along.
 
@@ -136,6 +139,7 @@ def step(
         state: The state whose values the inner run used.
         hypergradients: What it found, one a value; None if its weights did not stay finite.
         columns: As for `sign_descent`.
+        still: Which values stay, whatever the signs; none unless given.
 
     Returns:
         The state for the next outer step. Where hypergradients were lost and none is left to
@@ -143,6 +147,10 @@ def step(
     """
     if hypergradients is None or all_lost(hypergradients):
         return backtrack(state, columns)
+    if still:
+        hypergradients = [
+            0.0 if stays else h for h, stays in zip(hypergradients, still, strict=True)
+        ]
     return sign_descent(state, hypergradients, columns)
 
 

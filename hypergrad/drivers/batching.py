@@ -85,4 +85,5 @@ def outer_options(config: RunConfig) -> OuterOptions:
         config.allowance,
         config.trust.sign_agreement,
         outer.select,
+        outer.trajectories,
     )

@@ -26,6 +26,7 @@ TITLES = {
     "hd": "hypergradient descent",
     "tpe": "tree-structured Parzen estimators",
     "hyperband": "Hyperband",
+    "random_space": "random search on search.space",
 }
 
 

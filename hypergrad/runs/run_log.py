@@ -29,7 +29,7 @@ def columns(names: Sequence[str]) -> dict[str, list[str]]:
         "outer": (
             "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
             "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
-            "not_finite_step growth sign_agreement basis"
+            "not_finite_step growth sign_agreement t_statistic basis"
         ),
         "hd": f"seed step epoch {own} {hypergradients}",
     }

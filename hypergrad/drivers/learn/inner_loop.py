@@ -85,6 +85,11 @@ class RecordedInnerLoop(InnerLoop):
         """The seed of the repeat under way."""
         return self.config.seeds[self.progress.seed_index]
 
+    @property
+    def before(self) -> list[dict]:
+        """What trajectories came to before the one that is going to be gone on with."""
+        return (self.progress.inner or {}).get("before", []) if self._tensors is not None else []
+
     def resume(self) -> None:
         """Go to where the newest whole checkpoint is; to the start if there is none."""
         checkpoint, remarks = self.log.load()
@@ -107,6 +112,7 @@ class RecordedInnerLoop(InnerLoop):
     def begin(self, inner: InnerRun) -> None:
         """Go on from the checkpoint that was resumed, if it was taken in this run."""
         now = self.progress
+        goes_on = self._tensors is not None
         if self._tensors is not None and now.inner is not None:
             inner.restore(self._tensors, now.inner)
             self._seen = now.seen
@@ -114,13 +120,14 @@ class RecordedInnerLoop(InnerLoop):
             now.seconds, now.seen = 0.0, None
         self._tensors = None
         self._began = time.monotonic() - now.seconds
-        self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
+        if goes_on or not inner.before:
+            self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
         self._plan_of_run = self._planned()
 
     def after_step(self, inner: InnerRun, back: int = 0, others: int = 0) -> None:
         """Tell how far the run has come."""
         planned, before = self._plan_of_run
-        if not (back or others):
+        if inner.before or not (back or others):
             self.progress.seconds = self.seconds
         on_way = planned.gradients * inner.step + planned.backward * back
         self.watch.step(inner, before + planned.cost * others + on_way)
@@ -141,10 +148,15 @@ class RecordedInnerLoop(InnerLoop):
         before = now.seed_index * self._plan.cost
         return planned, before + self._plan.cost_before(now.method, now.outer_step)
 
-    def look(self, inner: InnerRun, validation: Images | Sequence[Batch] | None) -> Evaluation:
-        """Evaluate, and write a row of it."""
+    def look(
+        self, inner: InnerRun, validation: Images | Sequence[Batch] | None
+    ) -> Evaluation | None:
+        """Evaluate, and write a row of it; of further trajectories only the end is evaluated."""
         assert validation is None or isinstance(validation, Images), "data of a run are images"
         now = self.progress
+        if inner.before:
+            now.seen = self._evaluate(inner, validation) if inner.done else None
+            return now.seen
         loss, accuracy = inner.take_means()
         seen = self._evaluate(inner, validation)
         row: dict[str, int | float | str | None] = {

@@ -332,7 +332,7 @@ def test_a_search_that_cannot_be(tmp_path: Path) -> None:
         ("search.grid.momentum=[1.5]", "search.grid.momentum=1.5: must be in"),
         ("search.ensemble=0", "use auto, or how many"),
         ("executor=slurm", "use one of local, ray"),
-        ("search.kind=lattice", "use one of grid, random, hd, tpe, hyperband, ours"),
+        ("search.kind=lattice", "use one of grid, random, random_space, hd, tpe, hyperband, ours"),
         ("budget=2h", "a grid is searched whole"),
         ("budget=soon", "'soon' is no budget"),
         ("search.momentum_range=[1,0]", "the lower one first"),
