@@ -10,7 +10,14 @@ from pathlib import Path
 
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["finish_session", "first_recorded", "provenance", "record_session"]
+__all__ = [
+    "finish_session",
+    "first_recorded",
+    "is_of_another_version",
+    "made_by",
+    "provenance",
+    "record_session",
+]
 
 _FILE = "provenance.json"
 _PACKAGES = ("torch", "torchvision", "numpy")
@@ -76,6 +83,28 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
     """
     found = (session.get(name) for session in run.read_json(_FILE).get("sessions", []))
     return next((value for value in found if value is not None), None)
+
+
+def is_of_another_version(run: RunDirectory) -> bool:
+    """Say whether another version, or commit, began a run than this is."""
+    try:
+        record = run.read_json(_FILE)
+    except (ValueError, OSError):
+        return False
+    here = _version("hypergrad"), _git_state(Path(__file__).resolve().parents[2])[0]
+    return bool(record) and (record.get("hypergrad"), record.get("git_commit")) != here
+
+
+def made_by(run: RunDirectory) -> str:
+    """Return which version began a run, in words for people."""
+    try:
+        record = run.read_json(_FILE)
+    except (ValueError, OSError):
+        record = {}
+    version, commit = record.get("hypergrad"), record.get("git_commit")
+    words = [f"hypergrad {version}"] if version else []
+    words += [f"commit {commit[:12]}"] if isinstance(commit, str) else []
+    return f"an older version ({', '.join(words) or 'not known which'})"
 
 
 def finish_session(run: RunDirectory, wall_seconds: float) -> None:

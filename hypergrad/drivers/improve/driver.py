@@ -10,6 +10,7 @@ from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.improve.subjects import subject_of
 from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.ground import fixed_digest
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.improvement.follow import follow
 from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
@@ -51,7 +52,7 @@ class ImproveDriver:
         Raises:
             Interrupted: When asked to stop.
         """
-        records = Records(self._run.path / "trainings.csv")
+        records = Records(self._run.path / "trainings.csv", fixed_digest(self._run))
         try:
             before = sum(len(records.of(seed)) for seed in self._config.seeds)
             self._count = before

@@ -1,10 +1,17 @@
-"""`trainings.csv`: one row a training, from which an interrupted improvement goes on."""
+"""`trainings.csv`: one row a training, from which an interrupted improvement goes on.
+
+Each row carries a checksum of itself and of all rows before it, so that none can be changed, moved
+or taken out.
+"""
 
 import csv
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from hypergrad.core.budget import Spent
 from hypergrad.core.move_space import Candidate
+from hypergrad.runs.records import checksum
 from hypergrad.runs.run_log import CsvLog
 from hypergrad.training.improvement.follow import Done
 from hypergrad.training.improvement.trainings import Key, Outcome, Training
@@ -13,7 +20,7 @@ __all__ = ["Records"]
 
 COLUMNS = (
     "seed stage iteration candidate key margin factor loss accuracy diverged gradients products "
-    "seconds differentiated moves hypergradients"
+    "seconds differentiated moves hypergradients checksum"
 ).split()
 
 
@@ -22,30 +29,40 @@ class Records:
 
     Args:
         path: The file.
+        ground: Stands for all that its results depend on; rows of another are refused.
+
+    Raises:
+        ValueError: If the file is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ground: str | None = None) -> None:
         if path.exists():
             whole = path.read_bytes()
             _cut(path, whole.rfind(b"\n") + 1, len(whole))
         self._path = path
         self._log = CsvLog(path, COLUMNS)
+        self._chain = checksum(ground)
+        self._rows: list[tuple[int, Done]] = []
+        self._read()
 
     def of(self, seed: int) -> list[Done]:
-        """Return what has been recorded of a seed.
+        """Return what has been recorded of a seed."""
+        return [done for own, done in self._rows if own == seed]
 
-        Raises:
-            ValueError: If the file is damaged.
-        """
+    def _read(self) -> None:
         if not self._path.exists():
-            return []
-        with self._path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["seed"] == str(seed)]
+            return
         try:
-            return [_done(row) for row in rows]
-        except (ValueError, TypeError, KeyError) as error:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                for number, row in enumerate(csv.DictReader(file), start=2):
+                    self._chain = _linked(self._chain, row)
+                    if row["checksum"] != self._chain:
+                        raise ValueError(f"line {number} is not what was written there")
+                    self._rows.append((int(row["seed"]), _done(row)))
+        except (ValueError, TypeError, KeyError, csv.Error) as error:
             raise ValueError(
-                f"{self._path} is damaged ({error}): delete the broken line, or start a new run"
+                f"{self._path} is damaged ({error}): delete that line and all after it, which are "
+                "trained again, or start a new run"
             ) from None
 
     def append(self, seed: int, training: Training, outcome: Outcome) -> None:
@@ -69,7 +86,10 @@ class Records:
             "moves": _text(training.candidate.moves),
             "hypergradients": None if found is None else _text(found),
         }
-        self._log.append([row])
+        chain = _linked(self._chain, {name: _cell(value) for name, value in row.items()})
+        self._log.append([{**row, "checksum": chain}])
+        self._chain = chain
+        self._rows.append((seed, (training, outcome)))
 
     def close(self) -> None:
         """Bring every row to the disk, and close the file."""
@@ -81,6 +101,17 @@ def _cut(path: Path, end: int, size: int) -> None:
     if end < size:
         with path.open("r+b") as file:
             file.truncate(end)
+
+
+def _linked(before: str, row: Mapping[str, str]) -> str:
+    """The checksum of a row and of all before it."""
+    own = [row[name] or "" for name in COLUMNS if name != "checksum"]
+    return checksum([before, own])[:16]
+
+
+def _cell(value: object) -> str:
+    """A value as the file has it."""
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)
 
 
 def _text(numbers: tuple[float, ...]) -> str:
@@ -105,4 +136,6 @@ def _done(row: dict[str, str]) -> Done:
     outcome = Outcome(
         float(row["loss"]), float(row["accuracy"]), row["diverged"] == "1", spent, found
     )
+    if not math.isnan(outcome.accuracy) and not 0 <= outcome.accuracy <= 1:
+        raise ValueError(f"accuracy={outcome.accuracy} is no share")
     return training, outcome
