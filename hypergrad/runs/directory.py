@@ -199,9 +199,11 @@ class RunDirectory:
             self.write_json(_HOLDER, _this_process())
             yield
         finally:
-            with contextlib.suppress(OSError):
-                (self.path / _HOLDER).unlink()
-            lock.release()
+            try:
+                with contextlib.suppress(OSError):
+                    (self.path / _HOLDER).unlink()
+            finally:  # whatever comes in between, Ctrl-C too
+                lock.release()
 
     def _holder(self) -> str:
         """Who holds the run, as far as that is known."""
