@@ -225,6 +225,16 @@ def runs(
 
 
 @app.command()
+def doctor(
+    run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
+) -> int:
+    """Say what is damaged in a run directory, and from where it can be resumed."""
+    from hypergrad.cli import doctor_command
+
+    return doctor_command.tell(run)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
     output: Annotated[

@@ -19,12 +19,21 @@ from hypergrad.runs.ground import GROUND_FILE, Ground, kept_ground, put_down
 from hypergrad.runs.provenance import made_by
 from hypergrad.runs.run_log import GROUND
 
-__all__ = ["GroundChanged", "check_ground", "check_settings", "ground_of", "settings_of", "take_up"]
+__all__ = [
+    "GroundChanged",
+    "check_ground",
+    "check_settings",
+    "ground_of",
+    "rounding_of",
+    "settings_of",
+    "take_up",
+]
 
 # What no number depends on; the data's content is in its fingerprint, wherever it lies.
 FREE = (
     *("experiment", "name", "scale", "figures", "table_column", "smoke_repeats", "selftest"),
     *("jobs", "executor", "gpus", "outputs", "checkpoint_seconds", "data.root", "data.path"),
+    "device",  # what it stands for is looked at
 )
 ROUNDS = ("threads", "replay")  # settings on which the last bits may depend, and nothing else
 LIBRARIES = ("torch", "numpy")
@@ -55,10 +64,15 @@ def ground_of(context: RunContext) -> Ground:
     config = context.config
     content = identity_of(config, context.data)._asdict()
     fixed = {**settings_of(config), **content, "device": context.device.type}
+    return Ground(fixed, rounding_of(config))
+
+
+def rounding_of(config: RunConfig) -> dict[str, object]:
+    """Return what the last bits of a run may depend on, and nothing else."""
     optional = ("optuna",) if config.driver == "search" and config.search.kind == "tpe" else ()
     versions = {name: _version(name) for name in (*LIBRARIES, *optional)}
     rounds = {name: getattr(config, name) for name in ROUNDS}
-    return Ground(fixed, {**rounds, **versions, "source of hypergrad": _source()})
+    return {**rounds, **versions, "source of hypergrad": _source()}
 
 
 def settings_of(config: RunConfig) -> dict[str, object]:

@@ -79,28 +79,22 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
         name: A key of an entry, for example `data_fingerprint`.
 
     Returns:
-        The value; None if no session recorded one.
+        The value; None if no session recorded one, or the file is damaged.
     """
-    found = (session.get(name) for session in run.read_json(_FILE).get("sessions", []))
+    found = (session.get(name) for session in _record(run).get("sessions", []))
     return next((value for value in found if value is not None), None)
 
 
 def is_of_another_version(run: RunDirectory) -> bool:
     """Say whether another version, or commit, began a run than this is."""
-    try:
-        record = run.read_json(_FILE)
-    except (ValueError, OSError):
-        return False
+    record = _record(run)
     here = _version("hypergrad"), _git_state(Path(__file__).resolve().parents[2])[0]
     return bool(record) and (record.get("hypergrad"), record.get("git_commit")) != here
 
 
 def made_by(run: RunDirectory) -> str:
     """Return which version began a run, in words for people."""
-    try:
-        record = run.read_json(_FILE)
-    except (ValueError, OSError):
-        record = {}
+    record = _record(run)
     version, commit = record.get("hypergrad"), record.get("git_commit")
     words = [f"hypergrad {version}"] if version else []
     words += [f"commit {commit[:12]}"] if isinstance(commit, str) else []
@@ -125,6 +119,14 @@ def finish_session(run: RunDirectory, wall_seconds: float) -> None:
     sessions[-1]["wall_seconds"] = wall_seconds
     total = sum(session.get("wall_seconds", 0.0) for session in sessions)
     run.write_json(_FILE, {**record, "wall_seconds": total, "sessions": sessions})
+
+
+def _record(run: RunDirectory) -> dict:
+    """What the file says; nothing if it is missing or damaged."""
+    try:
+        return run.read_json(_FILE)
+    except (ValueError, OSError):
+        return {}
 
 
 def _git_state(root: Path) -> tuple[str | None, bool | None]:

@@ -3,79 +3,21 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
+from broken import LEARN, SEARCH, STUDY, Broken, begun, broken_off, finish, stop_at_save
 from commands import Call, only_run
-from tiny import OVERRIDES, everything
+from tiny import everything
 
 from hypergrad.drivers import ground
-from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
 from hypergrad.runs.directory import RunDirectory
-
-LEARN = (
-    *("run", "from_zero", *OVERRIDES, "repeats=1", "threads=1", "figures=[]"),
-    "checkpoint_seconds=1000",
-)
-DIGITS = ("data.image_size=null", "model=mlp", "model.options.hidden=8", "scale=smoke", "threads=1")
-SEARCH = ("baselines", "digits", *DIGITS, "repeats=1", "search.grid.learning_rate=[0.1]",
-          "search.grid.factor=[0.2]", "search.grid.momentum=[0.9]", "search.ensemble=1",
-          "search.grid.weight_decay=[5e-4]", "figures=[]")  # fmt: skip
-STUDY = ("run", "fig2", "data=digits", "model=mlp", "model.options.hidden=8", "scale=smoke",
-         "data.image_size=null", "repeats=1", "hypervariance.steps=12", "threads=1", "jobs=1",
-         "hypervariance.perturbations=[train]", "figures=[]")  # fmt: skip
-
-
-class Broken(NamedTuple):
-    """A run that was broken off, and the command's answers to a resume."""
-
-    path: Path
-    call: Call
-
-    def edit(self, key: str, value: object) -> None:
-        file = self.path / ".hydra" / "config.yaml"
-        config = yaml.safe_load(file.read_text())
-        *groups, name = key.split(".")
-        place = config
-        for group in groups:
-            place = place[group]
-        place[name] = value
-        file.write_text(yaml.safe_dump(config))
-
-    def files(self) -> dict[str, bytes]:
-        own = (path for path in sorted(self.path.rglob("*")) if path.is_file())
-        return {str(p.relative_to(self.path)): p.read_bytes() for p in own if p.name != ".lock"}
 
 
 @pytest.fixture
-def broken(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
+def broken(call: Call, tmp_path: Path) -> Broken:
     """Broken off after its first outer step."""
-    with monkeypatch.context() as patch:
-        stop_at_save(patch, 2)
-        answer = call(*LEARN, f"outputs={tmp_path / 'outputs'}")
-    assert answer.code == 1, answer.err
-    return Broken(only_run(tmp_path / "outputs"), call)
-
-
-def stop_at_save(patch: pytest.MonkeyPatch, count: int) -> None:
-    saves = 0
-    save = RecordedInnerLoop.save
-
-    def stopping(loop: RecordedInnerLoop, inner: object) -> None:
-        nonlocal saves
-        save(loop, inner)  # pyright: ignore[reportArgumentType]
-        saves += 1
-        if saves == count:
-            raise RuntimeError("stopped here")
-
-    patch.setattr(RecordedInnerLoop, "save", stopping)
-
-
-def finish(run: Path) -> None:
-    """Make a finished run one that is to go on."""
-    summary = json.loads((run / "summary.json").read_text())
-    (run / "summary.json").write_text(json.dumps(summary | {"status": "interrupted"}))
+    return broken_off(call, tmp_path / "outputs")
 
 
 EDITS = [
@@ -206,10 +148,7 @@ def test_a_fork_that_does_not_fit_says_so(broken: Broken, monkeypatch: pytest.Mo
 def test_records_of_other_settings_are_not_gone_on_with(
     call: Call, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    answer = call(*command, f"outputs={tmp_path / 'outputs'}")
-    assert answer.code == 0, answer.err
-    run = Broken(only_run(tmp_path / "outputs"), call)
-    finish(run.path)
+    run = begun(call, tmp_path / "outputs", *command)
     size = yaml.safe_load((run.path / ".hydra" / "config.yaml").read_text())["method"]["batch_size"]
     run.edit("method.batch_size", 20)
     answer = call("run", "--resume", run.path)

@@ -16,7 +16,7 @@ from hypergrad.runs.run_log import CsvLog
 from hypergrad.training.improvement.follow import Done
 from hypergrad.training.improvement.trainings import Key, Outcome, Training
 
-__all__ = ["Records"]
+__all__ = ["Records", "read_rows"]
 
 COLUMNS = (
     "seed stage iteration candidate key margin factor loss accuracy diverged gradients products "
@@ -41,29 +41,11 @@ class Records:
             _cut(path, whole.rfind(b"\n") + 1, len(whole))
         self._path = path
         self._log = CsvLog(path, COLUMNS)
-        self._chain = checksum(ground)
-        self._rows: list[tuple[int, Done]] = []
-        self._read()
+        self._rows, self._chain = read_rows(path, ground)
 
     def of(self, seed: int) -> list[Done]:
         """Return what has been recorded of a seed."""
         return [done for own, done in self._rows if own == seed]
-
-    def _read(self) -> None:
-        if not self._path.exists():
-            return
-        try:
-            with self._path.open(newline="", encoding="utf-8") as file:
-                for number, row in enumerate(csv.DictReader(file), start=2):
-                    self._chain = _linked(self._chain, row)
-                    if row["checksum"] != self._chain:
-                        raise ValueError(f"line {number} is not what was written there")
-                    self._rows.append((int(row["seed"]), _done(row)))
-        except (ValueError, TypeError, KeyError, csv.Error) as error:
-            raise ValueError(
-                f"{self._path} is damaged ({error}): delete that line and all after it, which are "
-                "trained again, or start a new run"
-            ) from None
 
     def append(self, seed: int, training: Training, outcome: Outcome) -> None:
         """Add a training, so that it outlives a kill of this process."""
@@ -95,6 +77,33 @@ class Records:
         """Bring every row to the disk, and close the file."""
         self._log.sync()
         self._log.close()
+
+
+def read_rows(path: Path, ground: str | None = None) -> tuple[list[tuple[int, Done]], str]:
+    """Return the trainings in a file, each with its seed, and the last one's checksum.
+
+    Args:
+        path: The file; may be missing. A row at its end that is not finished is passed over.
+        ground: As for `Records`.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    rows, chain = [], checksum(ground)
+    whole = path.read_bytes() if path.exists() else b""
+    try:
+        lines = whole[: whole.rfind(b"\n") + 1].decode("utf-8").splitlines()
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            chain = _linked(chain, row)
+            if row["checksum"] != chain:
+                raise ValueError(f"line {number} is not what was written there")
+            rows.append((int(row["seed"]), _done(row)))
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete that line and all after it, which are trained "
+            "again, or start a new run"
+        ) from None
+    return rows, chain
 
 
 def _cut(path: Path, end: int, size: int) -> None:
