@@ -15,7 +15,9 @@ from torch import Tensor
 
 from hypergrad.runs.atomic import remove_leftovers, write_bytes_atomically, write_text_atomically
 
-__all__ = ["Checkpoint", "CheckpointStore"]
+__all__ = ["CUT_OFF", "Checkpoint", "CheckpointStore"]
+
+CUT_OFF = "it is missing (its save was cut off)"  # what any kill may leave: no damage
 
 _FORMAT = 1
 # What reading a damaged one raises; of safetensors, whose errors are no ValueErrors, too.
@@ -136,7 +138,7 @@ class CheckpointStore:
         """Read and verify one checkpoint; a ValueError or OSError says what is wrong with it."""
         path = self._path(number, "json")
         if not path.exists():
-            raise ValueError("it is missing (its save was cut off)")
+            raise ValueError(CUT_OFF)
         document = _parse(path.read_bytes())
         body = document.get("body")
         if not isinstance(body, dict) or document.get("sha256") != _body_sha256(body):

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from hypergrad.runs.atomic import sync_folder
-from hypergrad.runs.checkpoint import Checkpoint, CheckpointStore
+from hypergrad.runs.checkpoint import CUT_OFF, Checkpoint, CheckpointStore
 from hypergrad.runs.directory import RunDirectory
 
 __all__ = ["CsvLog", "RunLog", "columns"]
@@ -99,7 +99,7 @@ class RunLog:
             ValueError: If there is nothing left to go on from.
         """
         checkpoint = self._store.load(self._check)
-        skipped = self._store.skipped
+        skipped = (why for why in self._store.skipped if not why.endswith(CUT_OFF))
         return checkpoint, [f"passed over a damaged checkpoint: {why}" for why in skipped]
 
     def _check(self, checkpoint: Checkpoint) -> None:

