@@ -44,6 +44,15 @@ RunDir = Annotated[
     Path | None,
     typer.Option(help="The run's directory; go on if this command has begun a run there."),
 ]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Resume with other threads or versions: last bits may differ."
+    ),
+]
+Fork = Annotated[
+    bool, typer.Option("--fork", help="With --resume: begin a new run from its checkpoint.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
 ]
@@ -84,6 +93,8 @@ def run(
     overrides: Overrides = None,
     resume: Resume = None,
     run_dir: RunDir = None,
+    accept_changes: AcceptChanges = False,
+    fork: Fork = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
@@ -91,7 +102,7 @@ def run(
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir, accept_changes, fork)
     example = "the experiment first, as in: hypergrad run quickstart seed=1"
     return run_commands.start(experiment, list(overrides or []), mode, context.obj, example)
 
@@ -105,6 +116,7 @@ def improve(
     ] = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
@@ -112,7 +124,7 @@ def improve(
     """Improve a usual schedule, and confirm it on fresh seeds: hypergrad improve improve_digits."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, None, accept_changes)
     given = list(overrides or []) if resume else ["driver=improve", *(overrides or [])]
     example = "the experiment first, as in: hypergrad improve improve_digits seed=1"
     return run_commands.start(experiment, given, mode, context.obj, example)
@@ -144,6 +156,7 @@ def baselines(
         typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
     ] = None,
     run_dir: RunDir = None,
+    accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Annotated[
@@ -162,7 +175,7 @@ def baselines(
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir, accept_changes)
     example = "the data set first, as in: hypergrad baselines mnist seed=1"
     return run_commands.start(named, given, mode, context.obj, example)
 
@@ -211,6 +224,16 @@ def runs(
     from hypergrad.cli import list_commands as listing
 
     listing.list_runs(outputs)
+
+
+@app.command()
+def doctor(
+    run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
+) -> int:
+    """Say what is damaged in a run directory, and from where it can be resumed."""
+    from hypergrad.cli import doctor_command
+
+    return doctor_command.tell(run)
 
 
 @app.command()
@@ -349,6 +372,8 @@ def _complain(error: Exception) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
     code, text = FAILED, " ".join(str(error).split())
+    if lines := getattr(error, "lines", None):  # what has changed since a run began
+        text = "\n  ".join([getattr(error, "text", text), *lines])
     if hasattr(error, "format_message"):  # of Typer, which may or may not bring its own click
         return _complain_of_usage(error)
     if isinstance(error, ValueError):

@@ -34,11 +34,13 @@ def confirm_schedule(
         OSError: If the file cannot be written.
     """
     run = RunDirectory.open(path)
-    begun = configs.load(run.config_text())
+    begun = configs.load_run(run)
     from hypergrad.drivers.confirm import confirm, rival_of, stretched, with_confirmation
     from hypergrad.drivers.context import computing, prepare
     from hypergrad.drivers.export import exported
+    from hypergrad.drivers.ground import check_settings
 
+    check_settings(run, begun)
     schedule = exported(run, seed)
     epochs = stretched(begun.epochs, horizon)
     typed = [*run.overrides(), *overrides, f"epochs={epochs}"]

@@ -32,6 +32,8 @@ class Mode(NamedTuple):
     cfg: str | None
     multirun: bool
     place: Path | None = None
+    accept_changes: bool = False
+    fork: bool = False
 
 
 def start(
@@ -66,7 +68,11 @@ def start(
             raise ValueError("--resume names the run's directory already: drop --run-dir")
         if experiment is not None and "=" in experiment:
             experiment, overrides = None, [experiment, *overrides]
-        return _resume(experiment, overrides, mode.resume, command)
+        if mode.fork:
+            return _fork(overrides, mode.resume, command)
+        return _resume(experiment, overrides, mode.resume, command, accept=mode.accept_changes)
+    if mode.fork or (mode.accept_changes and mode.place is None):
+        raise ValueError("--fork and --accept-changes are of a run that goes on: --resume RUN")
     if experiment is None or "=" in experiment:
         raise ValueError(f"name {example}")
     if mode.cfg == "job":
@@ -76,7 +82,7 @@ def start(
         return 0
     if mode.place is not None and not mode.dry_run and is_run(mode.place):
         _check_same(mode.place, experiment, overrides, sweep=mode.multirun)
-        return _resume(None, [], mode.place, command)
+        return _resume(None, [], mode.place, command, accept=mode.accept_changes)
     if mode.multirun:
         return _sweep(experiment, overrides, command, mode)
     if mode.dry_run:
@@ -104,7 +110,7 @@ def _check_same(path: Path, experiment: str, overrides: Sequence[str], *, sweep:
         ConfigError: For other overrides, another experiment, or a sweep where there is none.
     """
     run = RunDirectory.open(path)
-    begun = configs.load(run.config_text()).experiment
+    begun = configs.load_run(run).experiment
     typed = run.overrides()
     is_sweep = bool(run.read_json("members.json").get("sweep"))
     if (begun, sorted(typed), is_sweep) != (experiment, sorted(overrides), sweep):
@@ -136,7 +142,12 @@ def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mo
 
 
 def _resume(
-    experiment: str | None, overrides: Sequence[str], path: Path, command: Sequence[str]
+    experiment: str | None,
+    overrides: Sequence[str],
+    path: Path,
+    command: Sequence[str],
+    *,
+    accept: bool,
 ) -> int:
     """Go on with a run.
 
@@ -144,7 +155,7 @@ def _resume(
     with other `jobs`, `executor` and `gpus`.
     """
     run = RunDirectory.open(path)
-    config = configs.load(run.config_text())
+    config = configs.load_run(run)
     if experiment not in (None, config.experiment):
         raise ConfigError(f"{path} is a run of {config.experiment}, not of {experiment}")
     from hypergrad.drivers.context import prepare
@@ -157,9 +168,11 @@ def _resume(
     if others and (multirun or config.driver != "search"):
         raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
     if multirun:
-        return MultiRun(run, command, pool).drive()
+        return MultiRun(run, command, pool, accept=accept).drive()
+    if config.is_multirun:
+        raise ConfigError(f"{path} lacks members.json, which says what it is made of: restore it")
     if others:
-        return _grow(run, config, others, command)
+        return _grow(run, config, others, command, accept=accept)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()
     if run.status() == "finished" and whole:
         from hypergrad.reporting.run_report import report
@@ -167,18 +180,27 @@ def _resume(
         print(f"{path} is finished already", file=sys.stderr)
         report(run, config)
         return 0
-    return execute(prepare(config), run, command, resume=True)
+    return execute(prepare(config), run, command, resume=True, accept=accept)
 
 
 def _grow(
-    run: RunDirectory, config: RunConfig, overrides: Sequence[str], command: Sequence[str]
+    run: RunDirectory,
+    config: RunConfig,
+    overrides: Sequence[str],
+    command: Sequence[str],
+    *,
+    accept: bool,
 ) -> int:
     """Go on with a search that has got more seeds, candidates, budget or processes."""
     typed = [*run.overrides(), *overrides]
     grown, text = configs.compose(config.experiment, typed)
-    settled = {"threads": grown.threads, "method.mode": grown.method.mode}
-    may = [*GROWING, *(key for key, value in settled.items() if value == "auto")]
-    if settings_without(grown, may) != settings_without(config, may):
+    became = {"threads": config.threads, "method.mode": config.method.mode}
+    was = {"threads": grown.threads, "method.mode": grown.method.mode}
+    settled = {key: value for key, value in became.items() if was[key] == "auto"}
+    if settled:  # what `auto` became when the search began
+        text = configs.with_settings(text, settled)
+        grown = configs.load(text)
+    if settings_without(grown, GROWING) != settings_without(config, GROWING):
         raise ConfigError(
             f"{' '.join(overrides)}: a search that has begun can change {', '.join(GROWING)} "
             "alone; start a new one"
@@ -190,7 +212,21 @@ def _grow(
     with run.hold():  # a process that leads the search as it was would finish it as it was
         run.write_config(text, typed)
         run.update_summary({"status": "interrupted"})
-    return execute(context, run, command, resume=True)
+    return execute(context, run, command, resume=True, accept=accept)
+
+
+def _fork(overrides: Sequence[str], path: Path, command: Sequence[str]) -> int:
+    """Begin a new run from the checkpoint of another, with what its file now says."""
+    run = RunDirectory.open(path)
+    config, text, typed = configs.load_run(run), run.config_text(), run.overrides()
+    if overrides:
+        typed = [*typed, *overrides]
+        config, text = configs.compose(config.experiment, typed)
+    from hypergrad.drivers.execute import execute
+    from hypergrad.drivers.fork import fork
+
+    context, new = fork(run, config, text, typed)
+    return execute(context, new, command, resume=True)
 
 
 def _show_cost(experiment: str, overrides: Sequence[str]) -> int:

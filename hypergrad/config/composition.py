@@ -7,8 +7,10 @@ from hypergrad.config import overrides as typed
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.machine import check_machine
 from hypergrad.config.schema import RunConfig
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.provenance import is_of_another_version, made_by
 
-__all__ = ["compose", "load", "with_settings"]
+__all__ = ["compose", "load", "load_run", "with_settings"]
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
@@ -91,6 +93,27 @@ def load(text: str) -> RunConfig:
         raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
     assert isinstance(config, RunConfig)
     return config
+
+
+def load_run(run: RunDirectory) -> RunConfig:
+    """Return the configuration of a run.
+
+    Args:
+        run: Its directory.
+
+    Raises:
+        ConfigError: As `load`; of a run of another version with which version that was.
+    """
+    try:
+        return load(run.config_text())
+    except ConfigError as error:
+        if not is_of_another_version(run):
+            raise
+        reason = str(error).removeprefix("the run's configuration: ").partition("; restore")[0]
+        raise ConfigError(
+            f"{run.path} was made by {made_by(run)}, whose settings were others ({reason}): go on "
+            "with that version, or start a new run"
+        ) from error
 
 
 def with_settings(text: str, settings: Mapping[str, object]) -> str:

@@ -15,6 +15,7 @@ from hypergrad.config.fingerprint import digest
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
+from hypergrad.drivers.ground import check_ground, ground_of, take_up
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.identity import check_unchanged, identity_of
 from hypergrad.drivers.improve.driver import ImproveDriver
@@ -31,6 +32,7 @@ from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed, in_one_line
+from hypergrad.runs.ground import kept_ground
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 from hypergrad.runs.provenance import finish_session, provenance, record_session
 from hypergrad.runs.run_log import RunLog
@@ -46,6 +48,7 @@ def execute(
     *,
     resume: bool = False,
     member: bool = False,
+    accept: bool = False,
 ) -> int:
     """Run to the end, or until interrupted; then draw the figures and print the tables.
 
@@ -55,29 +58,34 @@ def execute(
         command: The command line, for the record.
         resume: Go on from where it was.
         member: This is a member of a multi-run, which draws and says how to resume.
+        accept: Go on with other threads, or versions of libraries, than the run began with.
 
     Returns:
         Exit code: 0, or that of a signal: see `Interrupt.exit_code`.
 
     Raises:
-        ConfigError: If data or network are not those that the run began with; it is left as it was.
+        ConfigError: If settings, data or network are not those that the run began with; its results
+            are left as they were.
         RunFailed: For whatever goes wrong on the way.
     """
     began = time.monotonic()
     content = identity_of(context.config, context.data)
     check_unchanged(run, content)
     context = settle(context, run)
-    config = context.config
+    config, ground = context.config, ground_of(context)
+    accepted = check_ground(run, ground, accept=accept)
     if config.driver == "search" and run.is_held():
         with computing(config):
             code = _assist(context, run)
         if code or run.is_held() or run.status() == "finished":
             return code
     with computing(config), run.hold(), catch_signals() as interrupt:
+        take_up(run, ground, accepted)
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
-        record_session(run, {**about, **content._asdict()})
+        changes = {"accepted_changes": accepted} if accepted else {}
+        record_session(run, {**about, **content._asdict(), **changes})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
         settings = run_settings(config)
         if "setup" in settings:  # ties the seeds of a table's cell together
@@ -130,7 +138,8 @@ def _learning(
     hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
-    log = RunLog(run, logged_names(config))
+    stands_on = kept_ground(run)
+    log = RunLog(run, logged_names(config), None if stands_on is None else stands_on.digests)
     try:
         with RunProgress(total, config.outer.steps, config.epochs, hint, console) as display:
             loop = RecordedInnerLoop(config, context.data, context.plan, log, display, interrupt)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hypergrad.config.composition import load
+from hypergrad.config.composition import load_run
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.rules.learned_for import LearnedFor
 from hypergrad.core.schedule import Schedule, schedule_in
@@ -50,7 +50,7 @@ def exported(run: RunDirectory, seed: int | None = None) -> Schedule:
         commit = _text(first_recorded(run, "git_commit"))
         origin = Origin(**seen, network=run.read_summary()["settings"]["model"], commit=commit)
         return Schedule(schedule, schedule.bases, schedule.learned_for, origin)
-    config = load(run.config_text())
+    config = load_run(run)
     known = _learned_for(run, config, schedule.learned_for)
     return Schedule(schedule, schedule.bases, known, _origin(run, config, entry))
 

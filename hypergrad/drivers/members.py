@@ -6,12 +6,26 @@ from itertools import product
 from typing import NamedTuple
 
 from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.machine import check_machine
 from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.table1 import table_members
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.provenance import made_by
+from hypergrad.runs.records import checksum
 
-__all__ = ["Member", "as_entry", "compose_member", "compose_sweep", "from_entry", "split_pool"]
+__all__ = [
+    "Member",
+    "as_entry",
+    "compose_member",
+    "compose_sweep",
+    "from_entry",
+    "listed_in_file",
+    "members_of",
+    "split_pool",
+]
 
 POOL = ("jobs", "executor", "gpus")  # how members are run, not what they are
 LONGEST = 100  # characters in the name of a sweep's member: it names a folder
@@ -119,3 +133,28 @@ def from_entry(entry: dict) -> Member:
     text = entry["config"]
     members = tuple(from_entry(own) for own in entry["members"])
     return Member(entry["name"], entry["overrides"], configs.load(text), text, members)
+
+
+def listed_in_file(members: Sequence[Member], pool: Pool, sweep: bool) -> dict[str, object]:
+    """What `members.json` says."""
+    entries = [as_entry(member) for member in members]
+    listed = {"sweep": sweep, "pool": pool._asdict(), "members": entries}
+    return {**listed, "sha256": checksum(listed)}
+
+
+def members_of(run: RunDirectory) -> dict:
+    """Return what `members.json` says.
+
+    Raises:
+        ConfigError: If it is not what was written when the run began.
+    """
+    found = run.read_json("members.json")
+    kept = found.pop("sha256", None)
+    if kept is None:
+        raise ConfigError(f"{run.path} was made by {made_by(run)}: go on with that version")
+    if kept != checksum(found):
+        raise ConfigError(
+            f"{run.path / 'members.json'} has changed since the run began: restore it, or start a "
+            "new run"
+        )
+    return found

@@ -3,8 +3,11 @@
 import contextlib
 import errno
 import json
+import os
 import re
 import secrets
+import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +20,9 @@ __all__ = ["RunDirectory", "find_runs", "is_run", "newest_run"]
 _NAME = re.compile(r"\d{4}-\d{2}-\d{2}_\d{6}_[0-9a-f]{6}")
 # What there is of a run before its configuration is written.
 _BEFORE_CONFIG = {"checkpoints", "figures", ".hydra", "members.json"}
+# Where a process that was killed may have left half a file; `trials` has several writers.
+_OWN_FOLDERS = (".", ".hydra", "checkpoints", "figures", "repeats")
+_HOLDER = ".holder.json"
 # Listing runs takes each lock for an instant; a run that starts just then waits that long.
 _PATIENCE = 0.5  # seconds
 
@@ -177,7 +183,7 @@ class RunDirectory:
             lock.acquire(poll_interval=0.02)
         except filelock.Timeout:
             raise ValueError(
-                f"run {self.path} is being written by another process; wait until that one has "
+                f"run {self.path} is being written by {self._holder()}; wait until that one has "
                 "finished or stop it (Ctrl-C writes a checkpoint), then resume"
             ) from None
         except (NotImplementedError, OSError) as error:
@@ -188,11 +194,28 @@ class RunDirectory:
                 "without a lock service, Lustre mounted without flock); name a folder elsewhere"
             ) from error
         try:
-            for folder in (self.path, self.path / ".hydra"):
-                remove_leftovers(folder)
+            for folder in _OWN_FOLDERS:
+                remove_leftovers(self.path / folder)
+            self.write_json(_HOLDER, _this_process())
             yield
         finally:
-            lock.release()
+            try:
+                with contextlib.suppress(OSError):
+                    (self.path / _HOLDER).unlink()
+            finally:  # whatever comes in between, Ctrl-C too
+                lock.release()
+
+    def _holder(self) -> str:
+        """Who holds the run, as far as that is known."""
+        try:
+            found = self.read_json(_HOLDER)
+        except (ValueError, OSError):
+            found = {}
+        here = found.get("host") == socket.gethostname()
+        if not found or (here and not _is_alive(found["pid"])):  # left by one that was killed
+            return "another process"
+        where = "" if here else f" on {found['host']}"
+        return f"process {found['pid']}{where} (`{found['command']}`, since {found['since']})"
 
     def is_held(self) -> bool:
         """Say whether a live process writes this run; does not wait."""
@@ -249,8 +272,34 @@ class RunDirectory:
         self.write_json("summary.json", summary)
 
     def update_summary(self, fields: Mapping[str, object]) -> None:
-        """Replace fields of `summary.json`, and leave the others."""
+        """Replace fields of `summary.json`, and leave the others; of a damaged one begin anew."""
+        self.set_aside_damaged("summary.json")
         self.write_summary({**self.read_summary(), **fields})
+
+    def set_aside_damaged(self, name: str) -> str | None:
+        """Rename a JSON file that cannot be read, so that it is written anew.
+
+        Args:
+            name: Of a file that a run can rebuild.
+
+        Returns:
+            A line that says so; None if the file is whole, or missing.
+        """
+        try:
+            self.read_json(name)
+        except ValueError:
+            os.replace(self.path / name, self.path / f"{name}.damaged")
+            return f"{self.path / name} was damaged, and is rebuilt (kept as {name}.damaged)"
+        return None
+
+    def mend(self) -> list[str]:
+        """Set aside what is damaged and can be rebuilt; return a line for each.
+
+        Returns:
+            What is to be said of it.
+        """
+        found = (self.set_aside_damaged(name) for name in ("summary.json", "provenance.json"))
+        return [line for line in found if line is not None]
 
     def status(self) -> str:
         """Return the summary's status, or what became of a run that could not write one.
@@ -298,6 +347,24 @@ def newest_run(outputs: Path, experiment: str) -> RunDirectory | None:
     """
     runs = find_runs(outputs, experiment)
     return runs[-1] if runs else None
+
+
+def _this_process() -> dict[str, object]:
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "command": command}
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":  # where this would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _folders(path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from hypergrad.parallel.pool import spread
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.ground import fixed_digest
 from hypergrad.runs.interrupt import Interrupt, Interrupted
 from hypergrad.training.improvement.follow import Done, follow, one_by_one
 from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
@@ -53,7 +54,7 @@ class ImproveDriver:
         Raises:
             Interrupted: When asked to stop.
         """
-        records = Records(self._run.path / "trainings.csv")
+        records = Records(self._run.path / "trainings.csv", fixed_digest(self._run))
         try:
             before = sum(len(records.of(seed)) for seed in self._config.seeds)
             self._count = before

@@ -94,11 +94,17 @@ class RecordedInnerLoop(InnerLoop):
         """Go to where the newest whole checkpoint is; to the start if there is none."""
         checkpoint, remarks = self.log.load()
         for remark in remarks:
-            self.watch.note(f"passed over a damaged checkpoint: {remark}")
+            self.watch.note(remark)
         if checkpoint is None:
             return
         tensors = checkpoint.tensors
-        self.progress = Progress.from_dict(checkpoint.state["progress"])
+        try:
+            self.progress = Progress.from_dict(checkpoint.state["progress"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"the checkpoint keeps something else than this version does ({error!r}): go on "
+                "with the version that wrote it"
+            ) from error
         if "hd_schedule" in tensors:
             names = learned_of_rule(self.config)
             values = tensors["hd_schedule"].tolist()
@@ -114,7 +120,7 @@ class RecordedInnerLoop(InnerLoop):
         now = self.progress
         goes_on = self._tensors is not None
         if self._tensors is not None and now.inner is not None:
-            inner.restore(self._tensors, now.inner)
+            self._restore(inner, self._tensors, now.inner)
             self._seen = now.seen
         else:
             now.seconds, now.seen = 0.0, None
@@ -123,6 +129,23 @@ class RecordedInnerLoop(InnerLoop):
         if goes_on or not inner.before:
             self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
         self._plan_of_run = self._planned()
+
+    def _restore(self, inner: InnerRun, tensors: dict[str, Tensor], state: dict) -> None:
+        """Put an inner run where a checkpoint was taken.
+
+        Raises:
+            ValueError: For a checkpoint of another network, or of other hyperparameters.
+        """
+        fresh = inner.snapshot()[0]["theta"]
+        try:
+            if tensors["theta"].shape != fresh.shape or state["step"] > inner.horizon:
+                raise TypeError(f"{len(tensors['theta'])} weights at step {state['step']}")
+            inner.restore(tensors, state)
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the checkpoint does not fit these settings ({' '.join(str(error).split())}): "
+                "fork with the network, batches and hyperparameters that it was taken with"
+            ) from error
 
     def after_step(self, inner: InnerRun, back: int = 0, others: int = 0) -> None:
         """Tell how far the run has come."""
