@@ -343,10 +343,11 @@ def _check_started_once() -> None:
 
 def _complain(error: Exception) -> int:
     from hypergrad.runs.errors import RunFailed
+    from hypergrad.runs.shown import short
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    code, text = FAILED, " ".join(str(error).split())
+    code, text = FAILED, str(error)
     if hasattr(error, "format_message"):  # of Typer, which may or may not bring its own click
         return _complain_of_usage(error)
     if isinstance(error, ValueError):
@@ -358,7 +359,7 @@ def _complain(error: Exception) -> int:
         )
     elif not isinstance(error, RunFailed):
         text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
-    print(f"hypergrad: {text}", file=sys.stderr)
+    print(f"hypergrad: {short(text)}", file=sys.stderr)
     return code
 
 
@@ -376,6 +377,8 @@ def _explained(error: Exception) -> str:
 
 
 def _complain_of_usage(error: Exception) -> int:
+    from hypergrad.runs.shown import short
+
     text = getattr(error, "format_message", str)()
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -383,6 +386,6 @@ def _complain_of_usage(error: Exception) -> int:
             print(text, file=sys.stderr)
         return USAGE
     command = "hypergrad" if context is None else context.command_path
-    text = " ".join(text.split()).removesuffix(".")
+    text = short(text).removesuffix(".")
     print(f"hypergrad: {text}: `{command} -h` shows how", file=sys.stderr)
     return USAGE

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory, is_run
+from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
     from hypergrad.drivers.gradcheck import GradientCheck

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.figures import FIGURES, draw
@@ -14,6 +13,7 @@ from hypergrad.reporting.improve_report import print_improvement
 from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.tables import Table
 
 SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
 

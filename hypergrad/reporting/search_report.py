@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
     import numpy as np
