@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
+from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.runs.directory import RunDirectory
 
 __all__ = ["confirm_schedule"]
@@ -41,7 +42,7 @@ def confirm_schedule(
 
     schedule = exported(run, seed)
     epochs = stretched(begun.epochs, horizon)
-    typed = [*run.overrides(), *overrides, f"epochs={epochs}"]
+    typed = [*check_overrides_recorded(run.overrides()), *overrides, f"epochs={epochs}"]
     config, _ = configs.compose(begun.experiment, typed)
     if config.optimizer != begun.optimizer:
         raise ConfigError("optimizer: the schedule was learned for another one")

@@ -11,6 +11,7 @@ from rich.console import Console
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
+from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory, is_run
 from hypergrad.runs.tables import Table
@@ -174,7 +175,7 @@ def _grow(
     run: RunDirectory, config: RunConfig, overrides: Sequence[str], command: Sequence[str]
 ) -> int:
     """Go on with a search that has got more seeds, candidates, budget or processes."""
-    typed = [*run.overrides(), *overrides]
+    typed = [*check_overrides_recorded(run.overrides()), *overrides]
     grown, text = configs.compose(config.experiment, typed)
     settled = {"threads": grown.threads, "method.mode": grown.method.mode}
     may = [*GROWING, *(key for key, value in settled.items() if value == "auto")]

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from hypergrad.config import overrides as typed
 from hypergrad.config.checks import ConfigError
-from hypergrad.config.machine import check_machine
+from hypergrad.config.machine import check_absurd, check_machine
+from hypergrad.config.recorded import check_recorded
 from hypergrad.config.schema import RunConfig
 
 __all__ = ["compose", "load", "with_settings"]
@@ -60,7 +61,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     if not isinstance(config, RunConfig):
         raise ConfigError(f"{folder / 'config.yaml'} does not start from `schema`: restore it")
     check_machine(config.threads, config.jobs, config.executor)
-    return config, OmegaConf.to_yaml(composed)
+    return config, OmegaConf.to_yaml(composed, resolve=True)
 
 
 def load(text: str) -> RunConfig:
@@ -83,13 +84,17 @@ def load(text: str) -> RunConfig:
     if text.startswith("made_by:"):
         raise ConfigError("a script made this run, and goes on with it: Search.resume()")
     try:
+        check_recorded(text)
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
         if missing := sorted(OmegaConf.missing_keys(merged)):  # of a file that was cut short
             raise ConfigError(f"it lacks {missing[0]}")
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
+    except (RecursionError, AttributeError, TypeError, KeyError) as error:  # of their insides
+        raise ConfigError(f"the run's configuration cannot be read; {remedy}") from error
     assert isinstance(config, RunConfig)
+    check_absurd(config.threads, config.jobs)
     return config
 
 

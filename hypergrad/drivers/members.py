@@ -6,10 +6,12 @@ from itertools import product
 from typing import NamedTuple
 
 from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.machine import check_machine
 from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
 from hypergrad.drivers.table1 import table_members
+from hypergrad.runs.plain_files import check_member_name
 
 __all__ = ["Member", "as_entry", "compose_member", "compose_sweep", "from_entry", "split_pool"]
 
@@ -115,7 +117,16 @@ def as_entry(member: Member) -> dict[str, object]:
 
 
 def from_entry(entry: dict) -> Member:
-    """Return the member that `as_entry` wrote."""
-    text = entry["config"]
-    members = tuple(from_entry(own) for own in entry["members"])
-    return Member(entry["name"], entry["overrides"], configs.load(text), text, members)
+    """Return the member that `as_entry` wrote.
+
+    Raises:
+        ValueError: For an entry that it did not write, such as the name `../victim`.
+    """
+    try:
+        name, text, typed = check_member_name(entry["name"]), entry["config"], entry["overrides"]
+        if not (isinstance(text, str) and all(isinstance(own, str) for own in typed)):
+            raise TypeError
+        members = tuple(from_entry(own) for own in entry["members"])
+    except (KeyError, TypeError, RecursionError):
+        raise ConfigError("members.json is damaged: restore it, or start a new run") from None
+    return Member(name, list(typed), configs.load(text), text, members)

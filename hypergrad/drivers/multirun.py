@@ -18,6 +18,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import prepare
@@ -113,9 +114,13 @@ class MultiRun:
         listed = run.read_json("members.json")
         self._run = run
         self._config = configs.load(run.config_text())
-        self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
-        self._sweep: bool = listed["sweep"]
-        self._pool = Pool(**listed["pool"]).having(pool)
+        try:
+            members = [from_entry(entry) for entry in listed["members"]]
+            self._sweep = bool(listed["sweep"])
+            self._pool = Pool(**listed["pool"]).having(pool)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{run.path / 'members.json'} is damaged ({error!r})") from error
+        self._members = {member.name: member for member in members}
         if pool:
             self._pool.check(member.config.threads for member in self._members.values())
         self._command = list(command)

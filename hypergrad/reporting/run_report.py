@@ -1,5 +1,6 @@
 """What a finished run says on stdout: tables, figures, where it is."""
 
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from hypergrad.reporting.improve_report import print_improvement
 from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import read_csv_bytes
 from hypergrad.runs.tables import Table
 
 SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
@@ -84,7 +86,7 @@ def print_diagnostics(path: Path) -> None:
 
     from hypergrad.figures.run_data import floats, where
 
-    outer = pd.read_csv(path / "outer.csv")
+    outer = pd.read_csv(io.BytesIO(read_csv_bytes(path / "outer.csv")))
     if outer.empty:
         return
     names = "signal_to_noise growth clipped_gradients clipped_products sign_agreement".split()

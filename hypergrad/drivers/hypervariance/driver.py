@@ -21,6 +21,7 @@ from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.runs.plain_files import read_json
 
 __all__ = ["COLUMNS", "HypervarianceDriver"]
 
@@ -134,7 +135,9 @@ class HypervarianceDriver:
         if not path.exists():
             return None
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = read_json(path)
+            if not isinstance(kept, dict):
+                raise TypeError("no object")
             lists = {name: tuple(float(value) for value in kept[name]) for name in METHODS}
             return Measurement(**lists, train_loss=float(kept["train_loss"]))
         except (ValueError, TypeError, KeyError) as error:

@@ -19,6 +19,7 @@ from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.trial import Trial, TrialResult
 from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import read_json
 from hypergrad.runs.provenance import first_recorded
 
 __all__ = ["COLUMNS", "TrialStore", "row_of"]
@@ -111,7 +112,9 @@ class TrialStore:
 
     def _read(self, path: Path) -> TrialResult:
         try:
-            record: Mapping = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
+            if not isinstance(record, Mapping):
+                raise TypeError("no object")
             fields = {name: record[name] for name in TrialResult._fields}
             for key in _NUMBERS:
                 fields[key] = None if fields[key] is None else float(fields[key])
