@@ -50,6 +50,10 @@ DryRun = Annotated[
 Cfg = Annotated[
     str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
 ]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Import the run's own network, whoever made the run."),
+]
 Multirun = Annotated[
     bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
 ]
@@ -87,11 +91,12 @@ def run(
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
+    trust_model: TrustModel = False,
 ) -> int:
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir, trust_model)
     example = "the experiment first, as in: hypergrad run quickstart seed=1"
     return run_commands.start(experiment, list(overrides or []), mode, context.obj, example)
 
@@ -108,11 +113,12 @@ def improve(
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
+    trust_model: TrustModel = False,
 ) -> int:
     """Improve a usual schedule, and confirm it on fresh seeds: hypergrad improve improve_digits."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, None, trust_model)
     given = list(overrides or []) if resume else ["driver=improve", *(overrides or [])]
     example = "the experiment first, as in: hypergrad improve improve_digits seed=1"
     return run_commands.start(experiment, given, mode, context.obj, example)
@@ -147,6 +153,7 @@ def baselines(
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep.")
     ] = False,
+    trust_model: TrustModel = False,
 ) -> int:
     """Search hand-set or random schedules: hypergrad baselines mnist --search random --jobs 2."""
     from hypergrad.cli import run_commands
@@ -160,7 +167,7 @@ def baselines(
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir, trust_model)
     example = "the data set first, as in: hypergrad baselines mnist seed=1"
     return run_commands.start(named, given, mode, context.obj, example)
 
@@ -241,11 +248,12 @@ def confirm(
     seed: Annotated[
         int | None, typer.Option(help="Which seed's; default: the best by validation accuracy.")
     ] = None,
+    trust_model: TrustModel = False,
 ) -> None:
     """Train with a run's schedule on fresh seeds, longer or elsewhere: confirm RUN --horizon 5x."""
     from hypergrad.cli import confirm_command
 
-    given = run, list(overrides or []), horizon, trainings, output, seed
+    given = run, list(overrides or []), horizon, trainings, output, seed, trust_model
     confirm_command.confirm_schedule(*given)
 
 

@@ -8,6 +8,7 @@ from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.provenance import sessions
 
 __all__ = ["confirm_schedule"]
 
@@ -19,6 +20,7 @@ def confirm_schedule(
     trainings: int,
     output: Path | None,
     seed: int | None,
+    trust: bool,
 ) -> None:
     """Train with a schedule on fresh seeds, print what came of it, and write it to a file.
 
@@ -29,6 +31,7 @@ def confirm_schedule(
         trainings: With the schedule, and with what it is set beside.
         output: File of the schedule with what was seen; None for none.
         seed: Which of the run's seeds; None for the best by validation accuracy.
+        trust: The run's own network may be imported, whoever made the run.
 
     Raises:
         ValueError: As `hypergrad export`; for overrides that change what is learned.
@@ -39,6 +42,7 @@ def confirm_schedule(
     from hypergrad.drivers.confirm import confirm, rival_of, stretched, with_confirmation
     from hypergrad.drivers.context import computing, prepare
     from hypergrad.drivers.export import exported
+    from hypergrad.drivers.own_network import check_trusted
 
     schedule = exported(run, seed)
     epochs = stretched(begun.epochs, horizon)
@@ -46,6 +50,8 @@ def confirm_schedule(
     config, _ = configs.compose(begun.experiment, typed)
     if config.optimizer != begun.optimizer:
         raise ConfigError("optimizer: the schedule was learned for another one")
+    typed_here = any(text.startswith(("model=", "model.name=")) for text in overrides)
+    check_trusted(run, config, sessions(run), trust=trust or typed_here)
     assert schedule.origin is not None
     own = schedule.origin.seed if schedule.origin.seed is not None else begun.seed
     context = prepare(config)

@@ -14,6 +14,7 @@ from hypergrad.config.fingerprint import GROWING, settings_without
 from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory, is_run
+from hypergrad.runs.provenance import sessions
 from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Mode(NamedTuple):
     cfg: str | None
     multirun: bool
     place: Path | None = None
+    trust: bool = False
 
 
 def start(
@@ -67,7 +69,7 @@ def start(
             raise ValueError("--resume names the run's directory already: drop --run-dir")
         if experiment is not None and "=" in experiment:
             experiment, overrides = None, [experiment, *overrides]
-        return _resume(experiment, overrides, mode.resume, command)
+        return _resume(experiment, overrides, mode.resume, command, trust=mode.trust)
     if experiment is None or "=" in experiment:
         raise ValueError(f"name {example}")
     if mode.cfg == "job":
@@ -77,7 +79,8 @@ def start(
         return 0
     if mode.place is not None and not mode.dry_run and is_run(mode.place):
         _check_same(mode.place, experiment, overrides, sweep=mode.multirun)
-        return _resume(None, [], mode.place, command)
+        trust = mode.trust or _names_network(mode.place, overrides)
+        return _resume(None, [], mode.place, command, trust=trust)
     if mode.multirun:
         return _sweep(experiment, overrides, command, mode)
     if mode.dry_run:
@@ -116,6 +119,12 @@ def _check_same(path: Path, experiment: str, overrides: Sequence[str], *, sweep:
         )
 
 
+def _names_network(path: Path, overrides: Sequence[str]) -> bool:
+    """Whether the network of a run is one that was typed just now."""
+    name = configs.load(RunDirectory.open(path).config_text()).model.name
+    return f"model.name={name}" in overrides
+
+
 def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mode: Mode) -> int:
     """Run every member of a sweep, `jobs=N` of them at once, or only show what each costs."""
     from hypergrad.drivers.member_pool import Pool
@@ -137,7 +146,12 @@ def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mo
 
 
 def _resume(
-    experiment: str | None, overrides: Sequence[str], path: Path, command: Sequence[str]
+    experiment: str | None,
+    overrides: Sequence[str],
+    path: Path,
+    command: Sequence[str],
+    *,
+    trust: bool,
 ) -> int:
     """Go on with a run.
 
@@ -152,13 +166,17 @@ def _resume(
     from hypergrad.drivers.execute import execute
     from hypergrad.drivers.members import split_pool
     from hypergrad.drivers.multirun import MultiRun, is_multirun
+    from hypergrad.drivers.own_network import check_trusted
 
     multirun = is_multirun(run)
     pool, others = split_pool(overrides) if multirun else ({}, list(overrides))
     if others and (multirun or config.driver != "search"):
         raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
     if multirun:
-        return MultiRun(run, command, pool).drive()
+        whole = MultiRun(run, command, pool)
+        whole.check_trusted(trust=trust)
+        return whole.drive()
+    check_trusted(run, config, sessions(run), trust=trust)
     if others:
         return _grow(run, config, others, command)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()

@@ -21,6 +21,7 @@ from hypergrad.drivers.improve.driver import ImproveDriver
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
+from hypergrad.drivers.own_network import origin_of
 from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
@@ -77,7 +78,7 @@ def execute(
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
-        record_session(run, {**about, **content._asdict()})
+        record_session(run, {**about, **content._asdict(), **origin_of(config)._asdict()})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
         settings = run_settings(config)
         if "setup" in settings:  # ties the seeds of a table's cell together

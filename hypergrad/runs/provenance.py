@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["finish_session", "first_recorded", "provenance", "record_session"]
+__all__ = ["finish_session", "first_recorded", "provenance", "record_session", "sessions"]
 
 _FILE = "provenance.json"
 _PACKAGES = ("torch", "torchvision", "numpy")
@@ -64,6 +64,18 @@ def record_session(run: RunDirectory, entry: Mapping[str, object]) -> None:
     run.write_json(_FILE, {**record, "sessions": sessions})
 
 
+def sessions(run: RunDirectory) -> list[dict]:
+    """Return what each session of a run recorded, the first one first.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    found = run.read_json(_FILE).get("sessions", [])
+    if not (isinstance(found, list) and all(isinstance(each, dict) for each in found)):
+        raise ValueError(f"{run.path / _FILE} is damaged (sessions); restore it")
+    return found
+
+
 def first_recorded(run: RunDirectory, name: str) -> object | None:
     """Return what the first session that recorded something said of it.
 
@@ -74,7 +86,7 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
     Returns:
         The value; None if no session recorded one.
     """
-    found = (session.get(name) for session in run.read_json(_FILE).get("sessions", []))
+    found = (session.get(name) for session in sessions(run))
     return next((value for value in found if value is not None), None)
 
 

@@ -2,6 +2,7 @@
 
 from rich import table
 from rich.console import RenderableType
+from rich.style import StyleType
 from rich.text import Text
 
 from hypergrad.runs.shown import short
@@ -12,10 +13,15 @@ __all__ = ["Table"]
 class Table(table.Table):
     """A table of rich, whose cells may hold what somebody else has written."""
 
-    def add_row(self, *cells: RenderableType | None, style: str | None = None) -> None:
+    def add_row(
+        self,
+        *renderables: RenderableType | None,
+        style: StyleType | None = None,
+        end_section: bool = False,
+    ) -> None:
         """Add a row; a text among its cells is printable and has no markup."""
-        plain = (_plain(cell) if isinstance(cell, str) else cell for cell in cells)
-        super().add_row(*plain, style=style)
+        cells = (_plain(cell) if isinstance(cell, str) else cell for cell in renderables)
+        super().add_row(*cells, style=style, end_section=end_section)
 
 
 def _plain(cell: str) -> Text:
