@@ -342,7 +342,9 @@ def main() -> None:
 def _check_started_once() -> None:
     """Refuse what torchrun starts several times: each process would do the same."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    if processes.isdecimal() and int(processes) > 1:
+    if processes and not (processes.isdecimal() and processes.isascii()):
+        raise ValueError(f"WORLD_SIZE={processes}: no number of processes; unset it")
+    if processes and int(processes[:9]) > 1:
         raise ValueError(
             f"WORLD_SIZE={processes}: each of {processes} processes would do the same: start it "
             "once, without torchrun; jobs=N shares trials and members among processes"
@@ -367,7 +369,7 @@ def _complain(error: Exception) -> int:
         )
     elif not isinstance(error, RunFailed):
         text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
-    print(f"hypergrad: {short(text)}", file=sys.stderr)
+    print(short(f"hypergrad: {text}"), file=sys.stderr)
     return code
 
 
@@ -385,7 +387,7 @@ def _explained(error: Exception) -> str:
 
 
 def _complain_of_usage(error: Exception) -> int:
-    from hypergrad.runs.shown import short
+    from hypergrad.runs.shown import printable, short
 
     text = getattr(error, "format_message", str)()
     context = getattr(error, "ctx", None)
@@ -394,6 +396,6 @@ def _complain_of_usage(error: Exception) -> int:
             print(text, file=sys.stderr)
         return USAGE
     command = "hypergrad" if context is None else context.command_path
-    text = short(text).removesuffix(".")
-    print(f"hypergrad: {text}: `{command} -h` shows how", file=sys.stderr)
+    text = printable(text).removesuffix(".")
+    print(short(f"hypergrad: {text}: `{command} -h` shows how"), file=sys.stderr)
     return USAGE

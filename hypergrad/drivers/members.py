@@ -64,6 +64,8 @@ def compose_member(name: str, experiment: str, overrides: Sequence[str]) -> Memb
         Member(own, typed, *configs.compose(experiment, typed)) for own, experiment, typed in listed
     )
     for own in members:
+        if own.config.driver == "table":
+            raise ConfigError("driver=table: `hypergrad run table1` is the table; drop it")
         check_machine(own.config.threads, config.jobs, config.executor)
     return Member(name, list(overrides), config, text, members)
 
