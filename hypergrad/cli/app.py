@@ -4,7 +4,6 @@ PyTorch, Hydra, pandas and matplotlib are imported by the commands that need the
 answers at once.
 """
 
-import io
 import os
 import sys
 from pathlib import Path
@@ -12,11 +11,14 @@ from typing import Annotated
 
 import typer
 
+from hypergrad.cli.errors import complain
 from hypergrad.cli.malloc import keep_freed_memory
+from hypergrad.cli.streams import Lost, OwnProcess
 
 __all__ = ["app", "main"]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130  # the exit codes of runs come from their drivers
+FAILED, INTERRUPTED = 1, 130  # the exit codes of runs come from their drivers
+RUNS = ("run", "improve", "baselines")  # what they print is on the disk as well
 
 app = typer.Typer(
     name="hypergrad",
@@ -321,22 +323,26 @@ def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack what tables hold: ±, †
-            stream.reconfigure(errors="replace")
+    process = OwnProcess.of_this()
     try:
         _check_started_once()
         code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
-        sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout has seen enough, as `head` does; Python would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
-    except Exception as error:
-        code = _complain(error)
-    sys.exit(code or 0)
+    except Exception as error:  # a library may have made one of its own of Ctrl-C
+        code = INTERRUPTED if process.stopped else complain(error)
+    process.end()
+    sys.exit(_code_of_output(code or 0, process.lost))
+
+
+def _code_of_output(code: int, lost: Lost) -> int:
+    """The exit code, where stdout could not take everything; a run is on the disk all the same."""
+    if code or lost.error is None or lost.by_reader:
+        return code
+    what = f"hypergrad: stdout cannot be written ({lost.error.strerror})"
+    print(what, file=sys.stderr)
+    shows = any(text == "--dry-run" or text.startswith("--cfg") for text in sys.argv)
+    return 0 if sys.argv[1:2] and sys.argv[1] in RUNS and not shows else FAILED
 
 
 def _check_started_once() -> None:
@@ -349,53 +355,3 @@ def _check_started_once() -> None:
             f"WORLD_SIZE={processes}: each of {processes} processes would do the same: start it "
             "once, without torchrun; jobs=N shares trials and members among processes"
         )
-
-
-def _complain(error: Exception) -> int:
-    from hypergrad.runs.errors import RunFailed
-    from hypergrad.runs.shown import short
-
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        raise error
-    code, text = FAILED, str(error)
-    if hasattr(error, "format_message"):  # of Typer, which may or may not bring its own click
-        return _complain_of_usage(error)
-    if isinstance(error, ValueError):
-        code = USAGE
-    elif "torchvision::nms" in text:
-        text = (
-            "torch and torchvision do not fit together: install them as a pair, "
-            "`pip install --force-reinstall torch torchvision`"
-        )
-    elif not isinstance(error, RunFailed):
-        text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
-    print(short(f"hypergrad: {text}"), file=sys.stderr)
-    return code
-
-
-def _explained(error: Exception) -> str:
-    """What an error says; where memory ran out before there was a run, what would need less."""
-    from hypergrad.runs.errors import in_one_line
-
-    if "torch" not in sys.modules:  # nothing has been computed
-        return in_one_line(error)
-    from hypergrad.config.wording import in_settings
-    from hypergrad.training.out_of_memory import explain
-
-    explain(error)
-    return in_settings(in_one_line(error))
-
-
-def _complain_of_usage(error: Exception) -> int:
-    from hypergrad.runs.shown import printable, short
-
-    text = getattr(error, "format_message", str)()
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        if text:
-            print(text, file=sys.stderr)
-        return USAGE
-    command = "hypergrad" if context is None else context.command_path
-    text = printable(text).removesuffix(".")
-    print(short(f"hypergrad: {text}: `{command} -h` shows how"), file=sys.stderr)
-    return USAGE

@@ -87,11 +87,12 @@ def execute(
         try:
             with DRIVERS[config.driver](context, run, interrupt, resume) as drive:
                 drive()
-        except Interrupted:
-            run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
+        except (Interrupted, KeyboardInterrupt):  # the second is Ctrl-C, pressed again
+            message = str(interrupt.requested or "SIGINT")
+            run.update_summary({"status": "interrupted", "message": message})
             if not member:
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
-            return interrupt.exit_code
+            return interrupt.exit_code or 130
         except Exception as error:
             explain(error, partial(_memory_need, context))
             text = in_settings(in_one_line(error))

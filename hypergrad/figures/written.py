@@ -50,6 +50,7 @@ def _safe(value: object) -> object:
 
 def _plain_texts(figure: object) -> None:
     """Let no text be taken for a formula that is none, or hold what no font has."""
+    from matplotlib.cbook import is_math_text
     from matplotlib.figure import Figure
     from matplotlib.mathtext import MathTextParser
     from matplotlib.text import Text
@@ -61,8 +62,9 @@ def _plain_texts(figure: object) -> None:
         text = each.get_text()
         if (plain := in_a_figure(text)) != text:
             each.set_text(plain)
-        if "$" in plain:
-            try:
-                parser.parse(plain)
-            except (ValueError, RecursionError):
-                each.set_parse_math(False)
+        try:
+            for line in plain.split("\n"):
+                if is_math_text(line):
+                    parser.parse(line)
+        except (ValueError, RecursionError):
+            each.set_parse_math(False)
