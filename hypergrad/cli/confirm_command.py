@@ -43,6 +43,7 @@ def confirm_schedule(
     from hypergrad.drivers.context import computing, prepare
     from hypergrad.drivers.export import exported
     from hypergrad.drivers.own_network import check_trusted
+    from hypergrad.drivers.recorded_data import check_data_there
 
     schedule = exported(run, seed)
     epochs = stretched(begun.epochs, horizon)
@@ -52,6 +53,8 @@ def confirm_schedule(
         raise ConfigError("optimizer: the schedule was learned for another one")
     typed_here = any(text.startswith(("model=", "model.name=")) for text in overrides)
     check_trusted(run, config, sessions(run), trust=trust or typed_here)
+    if config.data.root == begun.data.root and not any(t.startswith("data") for t in overrides):
+        check_data_there(config)
     assert schedule.origin is not None
     own = schedule.origin.seed if schedule.origin.seed is not None else begun.seed
     context = prepare(config)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hypergrad.reporting.results import DIVERGED
 from hypergrad.runs.directory import RunDirectory, find_runs
 from hypergrad.runs.errors import RunFailed, in_one_line
 from hypergrad.runs.shown import printable, short
@@ -45,6 +46,8 @@ def _state(run: RunDirectory) -> tuple[str, str, str]:
         status, summary = run.status(), run.read_summary()
     except (ValueError, OSError) as error:
         return "damaged", "-", str(error)
+    if status == "finished" and summary.get("message") == DIVERGED:
+        status = "finished, diverged"
     fraction = summary.get("progress", {}).get("fraction")
     done = "-" if fraction is None else f"{100 * fraction:.0f} %"
     return status, done, summary.get("headline") or summary.get("message") or "-"

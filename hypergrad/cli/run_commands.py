@@ -167,6 +167,7 @@ def _resume(
     from hypergrad.drivers.members import split_pool
     from hypergrad.drivers.multirun import MultiRun, is_multirun
     from hypergrad.drivers.own_network import check_trusted
+    from hypergrad.drivers.recorded_data import check_data_there
 
     multirun = is_multirun(run)
     pool, others = split_pool(overrides) if multirun else ({}, list(overrides))
@@ -177,6 +178,7 @@ def _resume(
         whole.check_trusted(trust=trust)
         return whole.drive()
     check_trusted(run, config, sessions(run), trust=trust)
+    check_data_there(config)
     if others:
         return _grow(run, config, others, command)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()

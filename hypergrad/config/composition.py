@@ -12,6 +12,8 @@ from hypergrad.runs.shown import short
 
 __all__ = ["compose", "load", "with_settings"]
 
+# What a library raises of its own where it did not expect what it was given.
+_INSIDES = (RecursionError, AttributeError, TypeError, LookupError, AssertionError, ArithmeticError)
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -59,7 +61,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_one_line(error)) from error
-    except (RecursionError, AttributeError, TypeError, KeyError) as error:  # of their insides
+    except _INSIDES as error:
         given = short(" ".join(overrides), SHOWN) or experiment
         raise ConfigError(f"{given} cannot be composed: try with fewer overrides") from error
     if not isinstance(config, RunConfig):
@@ -95,7 +97,7 @@ def load(text: str) -> RunConfig:
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
-    except (RecursionError, AttributeError, TypeError, KeyError) as error:  # of their insides
+    except _INSIDES as error:
         raise ConfigError(f"the run's configuration cannot be read; {remedy}") from error
     assert isinstance(config, RunConfig)
     check_absurd(config.threads, config.jobs)

@@ -31,10 +31,14 @@ def check_recorded(text: str) -> None:
     if len(text) > LONGEST:
         raise ConfigError(f"longer than {LONGEST // 1024} KiB")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    depth = 0
+    depth, documents = 0, 0
     for event in yaml.parse(text, loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError("it has aliases (& and *), which no run writes")
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        elif depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent):
+            raise ConfigError("it is no mapping of settings")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
@@ -44,6 +48,8 @@ def check_recorded(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent) and "${" in event.value:
             if not _REFERENCE.fullmatch(event.value.strip()):
                 raise ConfigError(f"{event.value!r:.60} would be computed: write its value there")
+    if documents != 1:
+        raise ConfigError("it is not one YAML document")
 
 
 def check_overrides_recorded(overrides: Sequence[str]) -> list[str]:

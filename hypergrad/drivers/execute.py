@@ -27,7 +27,7 @@ from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
 from hypergrad.reporting.improve_report import improve_headline
 from hypergrad.reporting.progress import RunProgress, TaskProgress
-from hypergrad.reporting.results import headline
+from hypergrad.reporting.results import DIVERGED, all_diverged, headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
 from hypergrad.runs.directory import RunDirectory
@@ -100,7 +100,10 @@ def execute(
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:
             finish_session(run, time.monotonic() - began)
-        run.update_summary({"status": "finished"})
+        lost = all_diverged(run.read_summary().get("results", []))
+        run.update_summary({"status": "finished", "message": DIVERGED if lost else ""})
+        if lost:
+            print(f"{run.path}: {DIVERGED}", file=sys.stderr)
     if not member:
         report(run, config)
     return 0

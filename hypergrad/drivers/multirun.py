@@ -27,6 +27,7 @@ from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one
 from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member, as_entry, from_entry
 from hypergrad.drivers.own_network import check_trusted
+from hypergrad.drivers.recorded_data import check_data_there
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
@@ -130,19 +131,21 @@ class MultiRun:
         self._costs: dict[str, float] = {}  # of members that can begin
 
     def check_trusted(self, *, trust: bool) -> None:
-        """Refuse to import a network that a member names, and that none of them began with here.
+        """Refuse a network that a member names and none of them began with here, and data likewise.
 
         Args:
             trust: The user has said that it may be imported.
 
         Raises:
-            ConfigError: As of `own_network.check_trusted`.
+            ConfigError: As of `own_network.check_trusted` and `check_data_there`.
         """
         begun = [one for name in self._members for one in sessions(self._directory(name))]
         for member in self._members.values():
+            check_data_there(member.config)
             check_trusted(self._run, member.config, begun, trust=trust)
             for own in member.members:
                 inner = sessions(RunDirectory(self._run.path / member.name / own.name))
+                check_data_there(own.config)
                 check_trusted(self._run, own.config, [*begun, *inner], trust=trust)
 
     def drive(self, look: FirstLook | None = None) -> int:

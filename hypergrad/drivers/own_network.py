@@ -15,10 +15,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from hypergrad.config.checks import ConfigError
+from hypergrad.config.checks import SHOWN, ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.models import Network, resolve
 from hypergrad.runs.directory import RunDirectory, is_run
+from hypergrad.runs.shown import short
 
 __all__ = ["Origin", "check_trusted", "network_of", "origin_of"]
 
@@ -87,7 +88,6 @@ def check_trusted(run: RunDirectory, config: RunConfig, begun: list[dict], *, tr
     if trust:
         return
     now = origin_of(config)
-    where = "which is not found here" if file is None else f"which is {file} here"
     if file is not None and _came_with(run.path, Path(now.model_folder or file.parent), file):
         why = "it came with the run"
     elif now.model_code is None:
@@ -101,8 +101,9 @@ def check_trusted(run: RunDirectory, config: RunConfig, begun: list[dict], *, tr
         if not known:
             why = "the run does not say where it began"
     raise ConfigError(
-        f"{run.path} would import its network {name}, {where}, and run its code; {why}: "
-        "--trust-model if you know it"
+        f"{short(name, SHOWN)}: the run's own network is not imported, because {why} "
+        f"({'it is not here' if file is None else short(file, 100)}): --trust-model if you know "
+        "what its code does"
     )
 
 
@@ -110,8 +111,8 @@ def _check_not_in_a_run(name: str, file: Path | None) -> None:
     inside = [] if file is None else [folder for folder in file.parents if is_run(folder)]
     if inside:
         raise ConfigError(
-            f"model.name={name}: {file} lies in the run directory {inside[0]}, and nothing there "
-            "is imported: move it to where you keep your code"
+            f"model.name={short(name, SHOWN)} lies in the run directory {inside[0]}: nothing there "
+            "is imported; move it to where you keep your code"
         )
 
 

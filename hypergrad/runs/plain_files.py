@@ -105,10 +105,11 @@ def read_plain(path: Path, limit: int) -> bytes:
         if error.errno in (errno.ELOOP, errno.EMLINK):  # of a link; FreeBSD has the second
             raise ValueError(f"{path} is a link: put the file itself there") from None
         raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise _not_plain(path, mode)
     with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise _not_plain(path, mode)
         content = file.read(limit + 1)
     return _bounded(path, content, limit)
 
