@@ -43,7 +43,7 @@ def confirm_schedule(
     from hypergrad.drivers.context import computing, prepare
     from hypergrad.drivers.export import exported
     from hypergrad.drivers.own_network import check_trusted
-    from hypergrad.drivers.recorded_data import check_data_there
+    from hypergrad.drivers.recorded import check_data_there
 
     schedule = exported(run, seed)
     epochs = stretched(begun.epochs, horizon)

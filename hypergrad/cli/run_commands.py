@@ -14,7 +14,6 @@ from hypergrad.config.fingerprint import GROWING, settings_without
 from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory, is_run
-from hypergrad.runs.provenance import sessions
 from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
@@ -166,8 +165,7 @@ def _resume(
     from hypergrad.drivers.execute import execute
     from hypergrad.drivers.members import split_pool
     from hypergrad.drivers.multirun import MultiRun, is_multirun
-    from hypergrad.drivers.own_network import check_trusted
-    from hypergrad.drivers.recorded_data import check_data_there
+    from hypergrad.drivers.recorded import check_members, check_run
 
     multirun = is_multirun(run)
     pool, others = split_pool(overrides) if multirun else ({}, list(overrides))
@@ -175,10 +173,9 @@ def _resume(
         raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
     if multirun:
         whole = MultiRun(run, command, pool)
-        whole.check_trusted(trust=trust)
+        check_members(run, whole.members, trust=trust)
         return whole.drive()
-    check_trusted(run, config, sessions(run), trust=trust)
-    check_data_there(config)
+    check_run(run, config, trust=trust)
     if others:
         return _grow(run, config, others, command)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()

@@ -26,8 +26,6 @@ from hypergrad.drivers.execute import again, execute, new_run
 from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one_line
 from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.members import Member, as_entry, from_entry
-from hypergrad.drivers.own_network import check_trusted
-from hypergrad.drivers.recorded_data import check_data_there
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
@@ -43,7 +41,6 @@ from hypergrad.reporting.run_report import report
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
-from hypergrad.runs.provenance import sessions
 
 __all__ = ["MultiRun", "is_multirun", "start_multirun"]
 
@@ -130,23 +127,10 @@ class MultiRun:
         self._member = member
         self._costs: dict[str, float] = {}  # of members that can begin
 
-    def check_trusted(self, *, trust: bool) -> None:
-        """Refuse a network that a member names and none of them began with here, and data likewise.
-
-        Args:
-            trust: The user has said that it may be imported.
-
-        Raises:
-            ConfigError: As of `own_network.check_trusted` and `check_data_there`.
-        """
-        begun = [one for name in self._members for one in sessions(self._directory(name))]
-        for member in self._members.values():
-            check_data_there(member.config)
-            check_trusted(self._run, member.config, begun, trust=trust)
-            for own in member.members:
-                inner = sessions(RunDirectory(self._run.path / member.name / own.name))
-                check_data_there(own.config)
-                check_trusted(self._run, own.config, [*begun, *inner], trust=trust)
+    @property
+    def members(self) -> list[Member]:
+        """Its members, in order."""
+        return list(self._members.values())
 
     def drive(self, look: FirstLook | None = None) -> int:
         """Take all members that are left to their end, then report.
