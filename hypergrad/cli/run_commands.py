@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
+from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory, is_run
+from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
     from hypergrad.drivers.gradcheck import GradientCheck
@@ -34,6 +35,7 @@ class Mode(NamedTuple):
     place: Path | None = None
     accept_changes: bool = False
     fork: bool = False
+    trust: bool = False
 
 
 def start(
@@ -69,8 +71,9 @@ def start(
         if experiment is not None and "=" in experiment:
             experiment, overrides = None, [experiment, *overrides]
         if mode.fork:
-            return _fork(overrides, mode.resume, command)
-        return _resume(experiment, overrides, mode.resume, command, accept=mode.accept_changes)
+            return _fork(overrides, mode.resume, command, trust=mode.trust)
+        accept, trust = mode.accept_changes, mode.trust
+        return _resume(experiment, overrides, mode.resume, command, accept=accept, trust=trust)
     if mode.fork or (mode.accept_changes and mode.place is None):
         raise ValueError("--fork and --accept-changes are of a run that goes on: --resume RUN")
     if experiment is None or "=" in experiment:
@@ -82,7 +85,9 @@ def start(
         return 0
     if mode.place is not None and not mode.dry_run and is_run(mode.place):
         _check_same(mode.place, experiment, overrides, sweep=mode.multirun)
-        return _resume(None, [], mode.place, command, accept=mode.accept_changes)
+        trust = mode.trust or _names_network(mode.place, overrides)
+        accept = mode.accept_changes
+        return _resume(None, [], mode.place, command, accept=accept, trust=trust)
     if mode.multirun:
         return _sweep(experiment, overrides, command, mode)
     if mode.dry_run:
@@ -121,6 +126,12 @@ def _check_same(path: Path, experiment: str, overrides: Sequence[str], *, sweep:
         )
 
 
+def _names_network(path: Path, overrides: Sequence[str]) -> bool:
+    """Whether the network of a run is one that was typed just now."""
+    name = configs.load(RunDirectory.open(path).config_text()).model.name
+    return f"model.name={name}" in overrides
+
+
 def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mode: Mode) -> int:
     """Run every member of a sweep, `jobs=N` of them at once, or only show what each costs."""
     from hypergrad.drivers.member_pool import Pool
@@ -148,6 +159,7 @@ def _resume(
     command: Sequence[str],
     *,
     accept: bool,
+    trust: bool,
 ) -> int:
     """Go on with a run.
 
@@ -162,15 +174,19 @@ def _resume(
     from hypergrad.drivers.execute import execute
     from hypergrad.drivers.members import split_pool
     from hypergrad.drivers.multirun import MultiRun, is_multirun
+    from hypergrad.drivers.recorded import check_members, check_run
 
     multirun = is_multirun(run)
     pool, others = split_pool(overrides) if multirun else ({}, list(overrides))
     if others and (multirun or config.driver != "search"):
         raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
     if multirun:
-        return MultiRun(run, command, pool, accept=accept).drive()
+        whole = MultiRun(run, command, pool, accept=accept)
+        check_members(run, whole.members, trust=trust)
+        return whole.drive()
     if config.is_multirun:
         raise ConfigError(f"{path} lacks members.json, which says what it is made of: restore it")
+    check_run(run, config, trust=trust)
     if others:
         return _grow(run, config, others, command, accept=accept)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()
@@ -192,7 +208,7 @@ def _grow(
     accept: bool,
 ) -> int:
     """Go on with a search that has got more seeds, candidates, budget or processes."""
-    typed = [*run.overrides(), *overrides]
+    typed = [*check_overrides_recorded(run.overrides()), *overrides]
     grown, text = configs.compose(config.experiment, typed)
     became = {"threads": config.threads, "method.mode": config.method.mode}
     was = {"threads": grown.threads, "method.mode": grown.method.mode}
@@ -215,12 +231,15 @@ def _grow(
     return execute(context, run, command, resume=True, accept=accept)
 
 
-def _fork(overrides: Sequence[str], path: Path, command: Sequence[str]) -> int:
+def _fork(overrides: Sequence[str], path: Path, command: Sequence[str], *, trust: bool) -> int:
     """Begin a new run from the checkpoint of another, with what its file now says."""
     run = RunDirectory.open(path)
     config, text, typed = configs.load_run(run), run.config_text(), run.overrides()
+    from hypergrad.drivers.recorded import check_run
+
+    check_run(run, config, trust=trust)
     if overrides:
-        typed = [*typed, *overrides]
+        typed = [*check_overrides_recorded(typed), *overrides]
         config, text = configs.compose(config.experiment, typed)
     from hypergrad.drivers.execute import execute
     from hypergrad.drivers.fork import fork

@@ -12,6 +12,7 @@ from hypergrad.config.checks import (
     ConfigError,
     a_budget,
     at_least,
+    at_most,
     between,
     check,
     distinct,
@@ -45,7 +46,12 @@ __all__ = [
     "TrustConfig",
 ]
 
-Count = Annotated[int, at_least(1)]
+Count = Annotated[int, at_least(1), at_most(10**9)]
+# Each is laid out, or written down, before the first step: none of them may be without end.
+Repeats = Annotated[int, at_least(1), at_most(10_000)]
+OuterSteps = Annotated[int, at_least(1), at_most(100_000)]
+Pixels = Annotated[int, at_least(1), at_most(4096)]
+Few = Annotated[int, at_least(0), at_most(1000)]
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
 Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused")]
@@ -55,7 +61,9 @@ Figure = Annotated[
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
 Threads = Annotated[str, matches(r"auto|[1-9]\d*", "use auto, or a number of threads")]
 Device = Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?", "use auto, cpu, mps, cuda or cuda:N")]
-Folder = Annotated[str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")]
+Folder = Annotated[
+    str, matches(r"\w[\w.-]{0,199}", "it names a folder; use letters, digits, - and _")
+]
 
 
 @dataclass
@@ -67,7 +75,7 @@ class DataConfig:
     path: str | None
     train_size: Count | None
     test_size: Count | None
-    image_size: Count | None
+    image_size: Pixels | None
     augment: bool
 
 
@@ -124,14 +132,14 @@ class OuterConfig:
     so many best are trained again, `confirmations` times each, and the best by mean loss is taken.
     """
 
-    steps: Count
+    steps: OuterSteps
     first_horizons: list[Count]
     tolerance: Annotated[float, between(0, 1)]
     patience: Count | None
     select: Annotated[str, one_of("accuracy", "loss")] = "accuracy"
-    confirm: Annotated[int, at_least(0)] = 0
-    confirmations: Annotated[int, at_least(1)] = 3
-    trajectories: Annotated[int, at_least(1)] = 1
+    confirm: Few = 0
+    confirmations: Annotated[int, at_least(1), at_most(1000)] = 3
+    trajectories: Annotated[int, at_least(1), at_most(1000)] = 1
 
 
 @dataclass
@@ -141,7 +149,7 @@ class TrustConfig:
     `sign_agreement` trains so many further trajectories an outer step, which differ in rounding.
     """
 
-    sign_agreement: Annotated[int, at_least(0)]
+    sign_agreement: Few
 
 
 @dataclass
@@ -160,8 +168,8 @@ class HypervarianceConfig:
 
     perturbations: Annotated[list[Perturbation], distinct]
     size: Annotated[float, between(0, 1)]
-    steps: Count
-    windows: Count
+    steps: Annotated[int, at_least(1), at_most(10**6)]
+    windows: Annotated[int, at_least(1), at_most(10**6)]
     learning_rate: NotNegative
     momentum: NotNegative
     weight_decay: NotNegative
@@ -184,9 +192,9 @@ class RunConfig:
     table_column: str | None
     driver: Annotated[str, one_of("learn", "improve", "hypervariance", "search", "table")]
     members: dict[str, list[str]]
-    seed: Annotated[int, at_least(0)]
-    repeats: Count
-    smoke_repeats: Count
+    seed: Annotated[int, at_least(0), at_most(2**62)]
+    repeats: Repeats
+    smoke_repeats: Repeats
     epochs: Count
     rows_per_epoch: Count
     device: Device

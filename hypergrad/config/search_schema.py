@@ -8,6 +8,7 @@ from typing import Annotated, get_type_hints
 from hypergrad.config.checks import (
     a_budget,
     at_least,
+    at_most,
     between,
     check,
     distinct,
@@ -104,14 +105,14 @@ class SearchConfig:
     kind: Search
     driver: Annotated[str, one_of("learn", "search")]
     grid: Annotated[dict[str, list[float]], _a_grid]
-    trials: Annotated[int, at_least(1)] | None
+    trials: Annotated[int, at_least(1), at_most(10**6)] | None
     learning_rate_range: Range
     momentum_range: Range
     weight_decay_range: Range
     hyper_learning_rates: Annotated[list[Positive], distinct]
     space: Annotated[dict[str, list[float]], _a_space]
-    reduction: Annotated[int, at_least(2)]
-    min_epochs: Annotated[int, at_least(1)]
+    reduction: Annotated[int, at_least(2), at_most(10**6)]
+    min_epochs: Annotated[int, at_least(1), at_most(10**9)]
     ensemble: Annotated[
         str, matches(r"auto|[1-9]\d*", "use auto, or how many trials train together")
     ]

@@ -22,12 +22,13 @@ from hypergrad.drivers.improve.driver import ImproveDriver
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
+from hypergrad.drivers.own_network import origin_of
 from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
 from hypergrad.reporting.improve_report import improve_headline
 from hypergrad.reporting.progress import RunProgress, TaskProgress
-from hypergrad.reporting.results import headline
+from hypergrad.reporting.results import DIVERGED, all_diverged, headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
 from hypergrad.runs.directory import RunDirectory
@@ -85,7 +86,8 @@ def execute(
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
         changes = {"accepted_changes": accepted} if accepted else {}
-        record_session(run, {**about, **content._asdict(), **changes})
+        origin = origin_of(config)._asdict()
+        record_session(run, {**about, **content._asdict(), **origin, **changes})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
         settings = run_settings(config)
         if "setup" in settings:  # ties the seeds of a table's cell together
@@ -94,11 +96,12 @@ def execute(
         try:
             with DRIVERS[config.driver](context, run, interrupt, resume) as drive:
                 drive()
-        except Interrupted:
-            run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
+        except (Interrupted, KeyboardInterrupt):  # the second is Ctrl-C, pressed again
+            message = str(interrupt.requested or "SIGINT")
+            run.update_summary({"status": "interrupted", "message": message})
             if not member:
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
-            return interrupt.exit_code
+            return interrupt.exit_code or 130
         except Exception as error:
             explain(error, partial(_memory_need, context))
             text = in_settings(in_one_line(error))
@@ -106,7 +109,10 @@ def execute(
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:
             finish_session(run, time.monotonic() - began)
-        run.update_summary({"status": "finished"})
+        lost = all_diverged(run.read_summary().get("results", []))
+        run.update_summary({"status": "finished", "message": DIVERGED if lost else ""})
+        if lost:
+            print(f"{run.path}: {DIVERGED}", file=sys.stderr)
     if not member:
         report(run, config)
     return 0

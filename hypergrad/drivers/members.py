@@ -13,6 +13,7 @@ from hypergrad.config.schema import RunConfig
 from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.table1 import table_members
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import check_member_name
 from hypergrad.runs.provenance import made_by
 from hypergrad.runs.records import checksum
 
@@ -76,6 +77,8 @@ def compose_member(name: str, experiment: str, overrides: Sequence[str]) -> Memb
         Member(own, typed, *configs.compose(experiment, typed)) for own, experiment, typed in listed
     )
     for own in members:
+        if own.config.driver == "table":
+            raise ConfigError("driver=table: `hypergrad run table1` is the table; drop it")
         check_machine(own.config.threads, config.jobs, config.executor)
     return Member(name, list(overrides), config, text, members)
 
@@ -129,10 +132,19 @@ def as_entry(member: Member) -> dict[str, object]:
 
 
 def from_entry(entry: dict) -> Member:
-    """Return the member that `as_entry` wrote."""
-    text = entry["config"]
-    members = tuple(from_entry(own) for own in entry["members"])
-    return Member(entry["name"], entry["overrides"], configs.load(text), text, members)
+    """Return the member that `as_entry` wrote.
+
+    Raises:
+        ValueError: For an entry that it did not write, such as the name `../victim`.
+    """
+    try:
+        name, text, typed = check_member_name(entry["name"]), entry["config"], entry["overrides"]
+        if not (isinstance(text, str) and all(isinstance(own, str) for own in typed)):
+            raise TypeError
+        members = tuple(from_entry(own) for own in entry["members"])
+    except (KeyError, TypeError, RecursionError):
+        raise ConfigError("members.json is damaged: restore it, or start a new run") from None
+    return Member(name, list(typed), configs.load(text), text, members)
 
 
 def listed_in_file(members: Sequence[Member], pool: Pool, sweep: bool) -> dict[str, object]:

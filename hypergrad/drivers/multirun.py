@@ -18,6 +18,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import prepare
@@ -117,14 +118,23 @@ class MultiRun:
         self._accept = accept
         self._ground = Ground(settings_of(self._config), {})
         check_ground(run, self._ground)
-        self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
-        self._sweep: bool = listed["sweep"]
-        self._pool = Pool(**listed["pool"]).having(pool)
+        try:
+            members = [from_entry(entry) for entry in listed["members"]]
+            self._sweep = bool(listed["sweep"])
+            self._pool = Pool(**listed["pool"]).having(pool)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{run.path / 'members.json'} is damaged ({error!r})") from error
+        self._members = {member.name: member for member in members}
         if pool:
             self._pool.check(member.config.threads for member in self._members.values())
         self._command = list(command)
         self._member = member
         self._costs: dict[str, float] = {}  # of members that can begin
+
+    @property
+    def members(self) -> list[Member]:
+        """Its members, in order."""
+        return list(self._members.values())
 
     def drive(self, look: FirstLook | None = None) -> int:
         """Take all members that are left to their end, then report.

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from hypergrad.runs.plain_files import check_tree
+
 
 @dataclass(frozen=True)
 class FigureSpec:
@@ -70,14 +72,16 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
         The paths of the PNG, the PDF and the CSV holding the very data drawn.
 
     Raises:
-        ValueError: unknown figure, no such run, or a run without the figure's data.
+        ValueError: unknown figure, no such run, a run without the figure's data, or with links.
     """
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
     from hypergrad.figures import run_data, style
+    from hypergrad.figures.written import write_csv, write_figure
 
     source: run_data.RunRecord | Path = run
     if not FIGURES[name].many:
+        check_tree(run)
         source = record = run_data.read_run(run)
         if name not in record.figures:
             own = f"it is drawn as {', '.join(record.figures)}"
@@ -88,8 +92,7 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
         target = run / "figures" if folder is None else folder
         target.mkdir(parents=True, exist_ok=True)
         png, pdf, csv = (target / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
-        # No time stamp: a redrawn figure differs only when its data do.
-        figure.savefig(png, metadata={"Software": None})
-        figure.savefig(pdf, metadata={"CreationDate": None})
-    data.to_csv(csv, index=False, lineterminator="\n")
+        write_figure(figure, png)
+        write_figure(figure, pdf)
+    write_csv(data, csv)
     return [png, pdf, csv]

@@ -1,12 +1,12 @@
 """What a finished run says on stdout: tables, figures, where it is."""
 
+import io
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.figures import FIGURES, draw
@@ -14,6 +14,8 @@ from hypergrad.reporting.improve_report import print_improvement
 from hypergrad.reporting.results import summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import read_csv_bytes
+from hypergrad.runs.tables import Table
 
 ON_SPACE = ("tpe", "hyperband", "random_space")  # what has no Figure 5
 SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
@@ -85,7 +87,7 @@ def print_diagnostics(path: Path) -> None:
 
     from hypergrad.figures.run_data import floats, where
 
-    outer = pd.read_csv(path / "outer.csv")
+    outer = pd.read_csv(io.BytesIO(read_csv_bytes(path / "outer.csv")))
     if outer.empty:
         return
     names = [

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import secrets
@@ -14,6 +15,14 @@ from datetime import datetime
 from pathlib import Path
 
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
+from hypergrad.runs.plain_files import (
+    YAML_LIMIT,
+    check_member_name,
+    check_plain,
+    check_tree,
+    read_json,
+    read_plain,
+)
 
 __all__ = ["RunDirectory", "find_runs", "is_run", "newest_run"]
 
@@ -25,6 +34,13 @@ _OWN_FOLDERS = (".", ".hydra", "checkpoints", "figures", "repeats")
 _HOLDER = ".holder.json"
 # Listing runs takes each lock for an instant; a run that starts just then waits that long.
 _PATIENCE = 0.5  # seconds
+# What the entries of a summary are, as far as all commands rely on it.
+_SUMMARY: dict[str, type] = {
+    **dict.fromkeys(("status", "experiment", "headline", "message"), str),
+    **dict.fromkeys(("progress", "costs", "settings"), dict),
+    **dict.fromkeys(("results", "spent"), list),
+}
+_KINDS = {str: "text", dict: "object", list: "list"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,7 @@ class RunDirectory:
         others = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp~")}
         if (others := sorted(others - _BEFORE_CONFIG)) and not is_run(path):  # begun just now
             raise ValueError(f"{path} is no run and holds {others[0]}: name an empty directory")
+        check_tree(path)
         return cls._furnished(path)
 
     def member(self, name: str) -> "RunDirectory":
@@ -100,8 +117,13 @@ class RunDirectory:
 
         Returns:
             The member.
+
+        Raises:
+            ValueError: For another name, and if a link or no folder lies there.
         """
-        path = self.path / name
+        path = self.path / check_member_name(name)
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ValueError(f"{path} is no folder, where a run has a member: take it away")
         path.mkdir(exist_ok=True)
         return self._furnished(path)
 
@@ -119,7 +141,7 @@ class RunDirectory:
             path: A directory that `create` and `write_config` made.
 
         Raises:
-            ValueError: If `path` is no run directory.
+            ValueError: If `path` is no run directory, or one with links, pipes or devices in it.
         """
         path = Path(path)
         if not is_run(path):
@@ -128,6 +150,7 @@ class RunDirectory:
                 f"{path} {what}, so it is no run directory; give one from `hypergrad runs`, "
                 "such as outputs/fig1/2025-01-31_120000_0a1b2c"
             )
+        check_tree(path)
         return cls(path)
 
     def write_config(self, config_yaml: str, overrides: Sequence[str]) -> None:
@@ -147,8 +170,12 @@ class RunDirectory:
         write_text_atomically(folder / "config.yaml", config_yaml)
 
     def config_text(self) -> str:
-        """Return the composed configuration as YAML."""
-        return (self.path / ".hydra" / "config.yaml").read_text(encoding="utf-8")
+        """Return the composed configuration as YAML.
+
+        Raises:
+            ValueError: If it is no ordinary file of that size, or no UTF-8 text.
+        """
+        return _text(self.path / ".hydra" / "config.yaml")
 
     def overrides(self) -> list[str]:
         """Return what the user typed; empty if that was not recorded.
@@ -162,8 +189,8 @@ class RunDirectory:
         if not path.exists():
             return []
         try:
-            listing = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError:
+            listing = yaml.safe_load(_text(path))
+        except (yaml.YAMLError, RecursionError):
             listing = None
         if not isinstance(listing, list):
             raise ValueError(f"{path} is not a YAML list of overrides; restore it or delete it")
@@ -174,10 +201,11 @@ class RunDirectory:
         """Be the only process that writes this run, until the block ends or the process dies.
 
         Raises:
-            ValueError: If another process writes it.
+            ValueError: If another process writes it; if its lock is a link.
         """
         import filelock  # here, because most commands never lock
 
+        check_plain(self.path / ".lock")
         lock = filelock.FileLock(self.path / ".lock", timeout=_PATIENCE)
         try:
             lock.acquire(poll_interval=0.02)
@@ -221,6 +249,10 @@ class RunDirectory:
         """Say whether a live process writes this run; does not wait."""
         import filelock
 
+        try:
+            check_plain(self.path / ".lock")
+        except ValueError:  # of a stranger: not to be opened
+            return False
         if not (self.path / ".lock").exists():
             return False
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
@@ -244,7 +276,7 @@ class RunDirectory:
         """
         path = self.path / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError as error:
@@ -264,8 +296,20 @@ class RunDirectory:
         write_text_atomically(self.path / name, text)
 
     def read_summary(self) -> dict:
-        """Return `summary.json`, or an empty dictionary before the first one is written."""
-        return self.read_json("summary.json")
+        """Return `summary.json`, or an empty dictionary before the first one is written.
+
+        Raises:
+            ValueError: If the file is damaged, or an entry is not of its kind.
+        """
+        summary = self.read_json("summary.json")
+        for name, kind in _SUMMARY.items():
+            if not isinstance(summary.get(name, kind()), kind):
+                path = self.path / "summary.json"
+                raise ValueError(f"{path} is damaged ({name} is no {_KINDS[kind]}); restore it")
+        fraction = summary.get("progress", {}).get("fraction")
+        if not (fraction is None or _is_finite(fraction)):
+            raise ValueError(f"{self.path / 'summary.json'} is damaged (fraction); restore it")
+        return summary
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Replace `summary.json` as a whole."""
@@ -365,6 +409,17 @@ def _is_alive(pid: int) -> bool:
     except OSError:  # somebody else's
         return True
     return True
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_plain(path, YAML_LIMIT).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text; restore it") from None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def _folders(path: Path) -> list[Path]:

@@ -17,6 +17,7 @@ __all__ = [
     "made_by",
     "provenance",
     "record_session",
+    "sessions",
 ]
 
 _FILE = "provenance.json"
@@ -71,6 +72,18 @@ def record_session(run: RunDirectory, entry: Mapping[str, object]) -> None:
     run.write_json(_FILE, {**record, "sessions": sessions})
 
 
+def sessions(run: RunDirectory) -> list[dict]:
+    """Return what each session of a run recorded, the first one first.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    found = run.read_json(_FILE).get("sessions", [])
+    if not (isinstance(found, list) and all(isinstance(each, dict) for each in found)):
+        raise ValueError(f"{run.path / _FILE} is damaged (sessions); restore it")
+    return found
+
+
 def first_recorded(run: RunDirectory, name: str) -> object | None:
     """Return what the first session that recorded something said of it.
 
@@ -81,7 +94,7 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
     Returns:
         The value; None if no session recorded one, or the file is damaged.
     """
-    found = (session.get(name) for session in _record(run).get("sessions", []))
+    found = (session.get(name) for session in sessions(run))
     return next((value for value in found if value is not None), None)
 
 

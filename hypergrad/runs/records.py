@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hypergrad.runs.atomic import write_text_atomically
+from hypergrad.runs.plain_files import read_json
 
 __all__ = ["checksum", "read_record", "write_record"]
 
@@ -46,7 +47,7 @@ def read_record(path: Path) -> dict:
         FileNotFoundError: If it is missing.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except ValueError as error:
         raise ValueError(f"no JSON: {error}") from None
     if not isinstance(record, dict) or CHECKSUM not in record:

@@ -79,6 +79,7 @@ class RecordedInnerLoop(InnerLoop):
         self._plan = plan
         self._interrupt = interrupt
         self._tensors: dict[str, Tensor] | None = None
+        self._stepped = time.monotonic()
 
     @property
     def seed(self) -> int:
@@ -149,6 +150,8 @@ class RecordedInnerLoop(InnerLoop):
 
     def after_step(self, inner: InnerRun, back: int = 0, others: int = 0) -> None:
         """Tell how far the run has come."""
+        now = time.monotonic()
+        self._interrupt.step_seconds, self._stepped = now - self._stepped, now
         planned, before = self._plan_of_run
         if inner.before or not (back or others):
             self.progress.seconds = self.seconds
