@@ -79,6 +79,7 @@ def learn(
     history: Sequence[OuterStep] | None = None,
     sign_agreement: int = 0,
     trajectories: int = 1,
+    descent: str = "signs",
 ) -> list[OuterStep]:
     """Learn the hyperparameters of one's own training, whatever it is.
 
@@ -119,6 +120,7 @@ def learn(
             and a warning); each costs what the first did.
         trajectories: Trainings of every outer step, which differ in weights, order and split; more
             than one: only what stands out from their scatter moves. See `Search`.
+        descent: `signs`, or `averaged` for many values: see `Search`.
 
     Returns:
         The outer steps in order, those of `history` first; `best` picks one. The last one may be
@@ -146,6 +148,7 @@ def learn(
         budget=budget,
         sign_agreement=sign_agreement,
         trajectories=trajectories,
+        descent=descent,
     )
     for step in search.goes_on_after(history or ()):
         on_step(step)
@@ -175,6 +178,7 @@ def learn_schedule(
     history: Sequence[OuterStep] | None = None,
     sign_agreement: int = 0,
     trajectories: int = 1,
+    descent: str = "signs",
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier: `learn`, with splits drawn anew each outer step.
 
@@ -202,6 +206,7 @@ def learn_schedule(
         history: As for `learn`.
         sign_agreement: As for `learn`.
         trajectories: As for `learn`.
+        descent: As for `learn`.
 
     Returns:
         As `learn`.
@@ -240,4 +245,5 @@ def learn_schedule(
         history=history,
         sign_agreement=sign_agreement,
         trajectories=trajectories,
+        descent=descent,
     )

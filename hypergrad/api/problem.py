@@ -219,6 +219,7 @@ class LibraryProblem:
             "epochs": self._outer.epochs,
             "first_horizons": list(self._outer.first_horizons),
             "trajectories": self._outer.trajectories,
+            "descent": self._outer.descent,
         }
 
 

@@ -90,6 +90,10 @@ class Search(OuterSearch):
             validation are asked for with a further number each; it moves by the mean of their
             hypergradients, and a coefficient stays whose mean is below its standard error
             (`HypergradientDiagnostics.t_statistic`).
+        descent: `signs`: every value moves by its step size, which halves when its hypergradient's
+            sign flips. `averaged`: along averages of the hypergradients over the outer steps, by
+            its first move where they agree; better with many values, whose signs are mostly
+            noise, and steps of half the size do there.
         log: What the search writes through; nothing unless given. `RunFolder` keeps a run
             directory, which `hypergrad runs` and `hypergrad plot` read.
         show_progress: Draw a bar on stderr while an outer step is under way.
@@ -123,12 +127,13 @@ class Search(OuterSearch):
         budget: str | None = None,
         sign_agreement: int = 0,
         trajectories: int = 1,
+        descent: str = "signs",
         log: SearchLog | None = None,
         show_progress: bool = False,
     ) -> None:
         outer = _outer_options(
             *(epochs, outer_steps, first_horizons, tolerance, patience, budget),
-            *(sign_agreement, trajectories),
+            *(sign_agreement, trajectories, descent),
         )
         self._library = LibraryProblem(
             module, objective, batches, validation, optimizer, outer, shared, options, replay
@@ -271,7 +276,9 @@ class Search(OuterSearch):
         if state.get("format") != FORMAT:
             raise ValueError(f"a search of format {state.get('format')}: this reads {FORMAT}")
         # One trajectory was all there was in earlier versions.
-        _refuse_another({"trajectories": 1, **state["given"]}, self._library.given)
+        _refuse_another(
+            {"trajectories": 1, "descent": "signs", **state["given"]}, self._library.given
+        )
         self.history = [step_from(kept) for kept in state["history"]]
         self._fingerprints = dict(state["fingerprints"])
         self._library.options = options_from(state["options"])
@@ -413,6 +420,7 @@ def _outer_options(
     budget: str | None,
     sign_agreement: int,
     trajectories: int,
+    descent: str,
 ) -> OuterOptions:
     """How the outer loop goes, or what is wrong with it."""
     if epochs < 1 or outer_steps < 1:
@@ -427,4 +435,5 @@ def _outer_options(
     return OuterOptions(
         *(outer_steps, epochs, first_horizons, tolerance, patience, limit, sign_agreement),
         trajectories=trajectories,
+        descent=descent,
     )

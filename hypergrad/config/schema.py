@@ -125,7 +125,7 @@ class MethodConfig:
 
 @dataclass
 class OuterConfig:
-    """The outer loop: sign descent from the hyperparameters' starting values.
+    """The outer loop: a descent (`signs`, `averaged`) from the starting values.
 
     With `trajectories=K`, each trains K times, with other weights, order and split, and moves what
     stands out. The best outer step is selected by validation accuracy or loss. With `confirm` the
@@ -140,6 +140,7 @@ class OuterConfig:
     confirm: Few = 0
     confirmations: Annotated[int, at_least(1), at_most(1000)] = 3
     trajectories: Annotated[int, at_least(1), at_most(1000)] = 1
+    descent: Annotated[str, one_of("signs", "averaged")] = "signs"
 
 
 @dataclass

@@ -86,4 +86,5 @@ def outer_options(config: RunConfig) -> OuterOptions:
         config.trust.sign_agreement,
         outer.select,
         outer.trajectories,
+        outer.descent,
     )

@@ -52,9 +52,11 @@ class OuterOptions:
         trajectories: `K` trainings of every outer step, which differ in initial weights, order and
             split. It moves by the mean of their hypergradients; a coefficient whose mean is below
             its standard error stays.
+        descent: How values move: by `signs`, whose steps halve when they flip; or `averaged`, along
+            averages over the outer steps, for many values.
 
     Raises:
-        ValueError: For no trajectory, or several beside a sign agreement.
+        ValueError: For no trajectory, several beside a sign agreement, or another descent.
     """
 
     steps: int
@@ -66,8 +68,12 @@ class OuterOptions:
     sign_agreement: int = 0
     select: str = "accuracy"
     trajectories: int = 1
+    descent: str = "signs"
 
     def __post_init__(self) -> None:
+        if self.descent not in outer_optimizer.DESCENTS:
+            known = " or ".join(outer_optimizer.DESCENTS)
+            raise ValueError(f"descent={self.descent!r}: use {known}")
         if self.trajectories < 1:
             raise ValueError(f"trajectories={self.trajectories}: must be at least 1")
         if self.trajectories > 1 and self.sign_agreement:
@@ -97,7 +103,9 @@ class OuterOptions:
         """
         number, best = progress.number, progress.best
         assert progress.state is not None
-        if outer_optimizer.has_converged(progress.state, self.tolerance, columns):
+        if self.descent == "signs" and outer_optimizer.has_converged(
+            progress.state, self.tolerance, columns
+        ):
             return f"converged after {number} outer steps"
         stale = 0 if best is None else number - 1 - best.number
         if self.patience is not None and stale >= self.patience:

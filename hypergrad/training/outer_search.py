@@ -237,7 +237,7 @@ class OuterSearch(Iterator[OuterStep]):
         still = stands_still(found.diagnostics)
         after = OuterProgress(
             number + 1,
-            outer_optimizer.step(state, values, columns, still),
+            outer_optimizer.step(state, values, columns, still, options.descent),
             best,
             self.progress.spent.plus(cost),
         )

@@ -19,6 +19,7 @@ BASE = (
 )  # fmt: skip
 COMMANDS = {
     "runs": ("runs", "--outputs", "{outputs}"),
+    "doctor": ("doctor", "{run}"),
     "plot": ("plot", "--run", "{run}"),
     "plot all": ("plot", "--outputs", "{outputs}"),
     "table": ("table", "{run}"),
