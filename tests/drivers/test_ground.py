@@ -181,6 +181,11 @@ def test_a_member_on_other_ground_fails_alone_and_changed_members_are_refused(
     member.edit("threads", "2")
     assert call("run", "--resume", run).code == 3
     assert call("run", "--resume", run, "--accept-changes").code == 0
+    whole = Broken(run, call)
+    whole.edit("epochs", 3)
+    answer = call("run", "--resume", run)
+    assert (answer.code, "  epochs: 1 when it began, 3 now" in answer.err.splitlines()) == (2, True)
+    whole.edit("epochs", 1)
     members = run / "members.json"
     members.write_text(members.read_text().replace("seed: 1", "seed: 2"))
     answer = call("run", "--resume", run)

@@ -50,7 +50,7 @@ class TrialStore:
         for path in (self._trials, self._claims):
             path.mkdir(exist_ok=True)
         self._known: dict[str, TrialResult] = {}
-        run = RunDirectory(folder)
+        self._run = run = RunDirectory(folder)
         self._content = {name: first_recorded(run, name) for name in _CONTENT}
         self._content["ground"] = fixed_digest(run)
 
@@ -74,6 +74,8 @@ class TrialStore:
 
     def write(self, trial: Trial, result: TrialResult) -> None:
         """Keep what a trial came to; it is on the disk when this returns."""
+        if self._content["ground"] is None:  # the process that leads has only just begun
+            self._content["ground"] = fixed_digest(self._run)
         name = name_of(trial)
         found = {**result._asdict(), "spent": result.spent._asdict()}
         for key in _NUMBERS:
