@@ -153,7 +153,7 @@ def oracle(account: Account, seed: int) -> Schedule:
 
 
 def averaged(account: Account, seed: int) -> Schedule:
-    """The library's search along averages over the outer steps, with first moves of half the size."""
+    """The library's search along averages over the outer steps, with half the first moves."""
     space = account.problem.space
     halved = tuple(
         replace(each, first_move=each.first_move / 2) for each in space.optimizer.hyperparameters
