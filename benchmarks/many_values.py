@@ -15,6 +15,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -151,7 +152,20 @@ def oracle(account: Account, seed: int) -> Schedule:
     return account.at([FAR if each < 0.5 else -FAR for each in share.tolist()])
 
 
-def hypergradients(account: Account, seed: int) -> Schedule:
+def averaged(account: Account, seed: int) -> Schedule:
+    """The library's search along averages over the outer steps, with half the first moves."""
+    space = account.problem.space
+    halved = tuple(
+        replace(each, first_move=each.first_move / 2) for each in space.optimizer.hyperparameters
+    )
+    return hypergradients(
+        account, seed, replace(space.optimizer, hyperparameters=halved), "averaged"
+    )
+
+
+def hypergradients(
+    account: Account, seed: int, optimizer: InnerOptimizer | None = None, descent: str = "signs"
+) -> Schedule:
     """The library's own search, as anyone would call it."""
     own = account.problem
     torch.manual_seed(seed)
@@ -164,8 +178,9 @@ def hypergradients(account: Account, seed: int) -> Schedule:
         lambda number: TensorBatches(own.train, BATCH, ("search", seed, number)),
         [own.held_out],
         epochs=own.epochs,
-        optimizer=own.space.optimizer,
+        optimizer=optimizer or own.space.optimizer,
         outer_steps=left,
+        descent=descent,
         budget=f"{left * own.horizon}gradients",
         options=ReverseOptions(),
     )
@@ -212,8 +227,10 @@ def random_directions(account: Account, seed: int) -> Schedule:
 
 
 SEARCHES = {
-    each.__name__: each for each in (uniform, hypergradients, tpe, random_directions, oracle)
+    each.__name__: each
+    for each in (uniform, hypergradients, tpe, random_directions, oracle, averaged)
 }
+FIRST_STUDY = tuple(name for name in SEARCHES if name != "averaged")
 
 
 def problem_of(task: str, data: str, optimizer: str, values: int, seed: int, root: str) -> Problem:
@@ -312,7 +329,8 @@ def study(arguments: argparse.Namespace) -> None:
     for seed in range(arguments.first, arguments.end):
         for values in arguments.values:
             setting = arguments.task, arguments.data, arguments.optimizer, values, seed
-            for name, search in SEARCHES.items():
+            for name in arguments.searches:
+                search = SEARCHES[name]
                 if (*map(str, setting), name) in done:
                     continue
                 problem = problem_of(*setting, arguments.root)
@@ -363,5 +381,6 @@ if __name__ == "__main__":
     parser.add_argument("file", type=Path)
     parser.add_argument("--values", type=int, nargs="+", default=(7, 16, 64))
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
+    parser.add_argument("--searches", nargs="+", choices=tuple(SEARCHES), default=FIRST_STUDY)
     parser.add_argument("--root", default="../shared/data")
     study(parser.parse_args())
