@@ -30,7 +30,7 @@ COMMANDS = {
     "resume": ("run", "--resume", "{run}"),
 }
 QUICK = ("runs", "export", "table", "markdown")
-# The others take about a second each: each attack meets two of them, or all where that is asked for.
+# The others take about a second each: an attack meets two of them, or all where that is asked for.
 SLOW = [name for name in COMMANDS if name not in QUICK]
 EVERY = "HYPERGRAD_ATTACKS" in os.environ
 PAIRS = [
