@@ -96,10 +96,12 @@ def check_trusted(run: RunDirectory, config: RunConfig, begun: list[dict], *, tr
         known = [session for session in begun if session.get("model_code") is not None]
         if any(Origin(s.get("model_folder"), s["model_code"]) == now for s in known):
             return
-        same = any(session["model_code"] == now.model_code for session in known)
-        why = "the run began in another folder" if same else "the run began with other source"
-        if not known:
-            why = "the run does not say where it began"
+        if known and all(session["model_code"] != now.model_code for session in known):
+            raise ConfigError(
+                f"{short(name, SHOWN)}: the source of its network is another ({short(file, 100)}) "
+                "than when the run began: bring back the one that it began with, or start a new run"
+            )
+        why = "the run began in another folder" if known else "the run does not say where it began"
     raise ConfigError(
         f"{short(name, SHOWN)}: the run's own network is not imported, because {why} "
         f"({'it is not here' if file is None else short(file, 100)}): --trust-model if you know "

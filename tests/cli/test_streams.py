@@ -73,7 +73,8 @@ def test_a_finished_run_is_one_whatever_becomes_of_its_output(tmp_path: Path) ->
     assert reader.stdout is not None
     reader.stdout.close()
     assert reader.stderr is not None
-    assert "Traceback" not in reader.stderr.read()
+    with reader.stderr as errors:
+        assert "Traceback" not in errors.read()
     assert reader.wait(timeout=120) == 0
 
 

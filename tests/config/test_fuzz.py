@@ -1,6 +1,6 @@
 """Whatever is typed or lies in a file, it is composed or refused in a line; nothing is run.
 
-HYPERGRAD_FUZZ is how many cases there are of each kind; CI takes 1,000.
+HYPERGRAD_FUZZ is how many cases there are of each kind.
 """
 
 import os
