@@ -4,7 +4,7 @@ import platform
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,19 @@ def test_git_state_of_a_source_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert module._git_state(tmp_path) == (commit, True)
     # Installed inside another project's repository: its commit is not ours.
     assert module._git_state(package) == (None, None)
+
+
+def test_the_version_is_the_source_s_whatever_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.importlib.metadata, "version", nothing)
+    run = RunDirectory.create(tmp_path, "fig1")
+    record_session(run, provenance("cpu", [0], []))
+    assert run.read_json("provenance.json")["hypergrad"] == hypergrad.__version__
+    assert not module.is_of_another_version(run)
 
 
 def test_sessions_add_up(tmp_path: Path) -> None:
