@@ -171,24 +171,29 @@ def plot(
         list[str] | None, typer.Argument(help="fig1, fig4, ...; default: every one with a run.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run directory; default: the newest that fits.")
+        Path | None,
+        typer.Option(help="Run directory; default: the newest finished one of the largest scale."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the drawn files; default: the run's figures/.")
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="png, pdf, svg, csv, or several: png,csv [png,pdf,csv]"),
+    ] = None,
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
     """Draw figures from logged runs."""
-    from hypergrad.cli import list_commands as listing
+    from hypergrad.cli import plot_commands
 
-    listing.plot(figures or [], run, outputs, output)
+    plot_commands.plot(figures or [], run, outputs, output, formats or [])
 
 
 @app.command()
 def table(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Runs of table1 or of its cells; default: the newest table1."),
+        typer.Argument(help="Runs of table1 or of its cells; default: as of plot."),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv or latex.")
@@ -196,9 +201,9 @@ def table(
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
     """Print Table 1 from finished runs."""
-    from hypergrad.cli import list_commands as listing
+    from hypergrad.cli import plot_commands
 
-    listing.table(runs or [], outputs, form)
+    plot_commands.table(runs or [], outputs, form)
 
 
 @app.command()

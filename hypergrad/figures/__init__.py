@@ -5,10 +5,20 @@ Imports runs, core. Importing this module is light: the first figure drawn loads
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
+
+FORMATS = ("png", "pdf", "svg", "csv")
+USUAL_FORMATS = ("png", "pdf", "csv")
+# No time stamp: a redrawn figure differs only when its data do.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
 
 
 @dataclass(frozen=True)
@@ -55,20 +65,47 @@ def figures_of(summary: Mapping[str, object]) -> tuple[str, ...]:
     return (*names, *more)
 
 
-def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats that are named, each once; the usual ones for none.
+
+    Raises:
+        ValueError: For one that no figure is drawn in.
+    """
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"unknown format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(names)) or USUAL_FORMATS
+
+
+def draw(
+    name: str, run: Path, folder: Path | None = None, formats: Sequence[str] = USUAL_FORMATS
+) -> list[Path]:
     """Draw one figure from a run directory; the same data gives the same bytes.
 
     Args:
         name: a key of `FIGURES`.
         run: the run directory, finished or not.
         folder: where the files go; `run/figures` when not given.
+        formats: of `FORMATS`, without a repetition.
 
     Returns:
-        The paths of the PNG, the PDF and the CSV holding the very data drawn.
+        The paths of the files, one a format: a picture, or as CSV the very data drawn.
 
     Raises:
         ValueError: unknown figure, no such run, or a run without the figure's data.
+        OSError: the folder cannot be written.
     """
+    drawn = pictures(name, run, formats)
+    target = run / "figures" if folder is None else folder
+    target.mkdir(parents=True, exist_ok=True)
+    paths = [target / f"{name}.{suffix}" for suffix in drawn]
+    for path, content in zip(paths, drawn.values(), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def pictures(name: str, run: Path, formats: Sequence[str]) -> dict[str, bytes]:
+    """Draw one figure as `draw` does, and write nothing: the content of a file a format."""
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
     from hypergrad.figures import run_data, style
@@ -79,13 +116,14 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
             f"it is drawn as {', '.join(record.figures)}" if record.figures else "it has no figure"
         )
         raise ValueError(f"{name} cannot be drawn from {run}: {own}; choose another run")
+    drawn = {}
     with style.house_style():
         figure, data = import_module(f"hypergrad.figures.{name}").draw(record)
-        target = run / "figures" if folder is None else folder
-        target.mkdir(parents=True, exist_ok=True)
-        png, pdf, csv = (target / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
-        # No time stamp: a redrawn figure differs only when its data do.
-        figure.savefig(png, metadata={"Software": None})
-        figure.savefig(pdf, metadata={"CreationDate": None})
-    data.to_csv(csv, index=False, lineterminator="\n")
-    return [png, pdf, csv]
+        for suffix in formats:
+            file = BytesIO()
+            if suffix == "csv":
+                data.to_csv(file, index=False, lineterminator="\n")
+            else:
+                figure.savefig(file, format=suffix, metadata=_METADATA[suffix])
+            drawn[suffix] = file.getvalue()
+    return drawn

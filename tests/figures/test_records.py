@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hypergrad.cli import list_commands
+from hypergrad.cli import plot_commands
 from hypergrad.figures import FIGURES
 from hypergrad.figures.run_data import read_run
 from hypergrad.figures.table1 import write
@@ -41,7 +41,7 @@ def test_a_record_is_drawn_with_the_data_kept_beside_it(
 ) -> None:
     run = EXPERIMENTS / record
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    list_commands.plot([name], run, tmp_path, tmp_path / "figures")
+    plot_commands.plot([name], run, tmp_path, tmp_path / "figures")
     kept = next(run.glob(f"{name}.csv*"))
     drawn = pd.read_csv(tmp_path / "figures" / f"{name}.csv")
     # Another numpy may sum in another order.
