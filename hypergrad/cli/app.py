@@ -217,6 +217,26 @@ def runs(
 
 
 @app.command()
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run directories; default: the finished ones.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File; default: report.html in outputs.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Rewrite it every few seconds while a run goes on.")
+    ] = False,
+    last: Annotated[int, typer.Option(min=1, help="So many of the newest, if none is named.")] = 10,
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """Write an HTML page on runs that needs nothing else: hypergrad report RUN."""
+    from hypergrad.cli import report_command
+
+    report_command.report(runs or [], outputs, output, last, follow=follow)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
     output: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ _ROW, _AROUND = 1.75, 1.35  # inches: a row of panels; legend, axis label and ca
 _TITLE_PAD = 13.0  # points: room for a note under the title
 _LEAST = 1e-3  # what is smaller is drawn no further down
 _TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-_LINES = {  # column: name, colour, style
+_LINES: dict[str, tuple[str, str, Any]] = {  # column: name, colour, style
     "error": ("mean squared error (band: 95 %)", style.METHOD_COLOURS["shared"], "-"),
     "variance": ("variance", style.METHOD_COLOURS["unshared"], "-"),
     "bias": ("bias, squared", style.METHOD_COLOURS["hd"], "-"),

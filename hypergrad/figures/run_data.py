@@ -297,7 +297,7 @@ def read_json(path: Path) -> object:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 
 

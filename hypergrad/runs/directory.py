@@ -224,7 +224,7 @@ class RunDirectory:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}); restore it or delete it") from None
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds no JSON object; restore it or delete it")
