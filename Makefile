@@ -50,6 +50,7 @@ smoke: install  ## every figure at smoke scale, on the embedded digits, and ever
 	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
+	$(BIN)/hypergrad report --last 3
 	for each in $(EXAMPLES); do OMP_NUM_THREADS=1 $(BIN)/python examples/$$each.py --quick || exit 1; done
 
 bench: install  ## speed and memory, beside TorchOpt, higher and code written plainly (about an hour)

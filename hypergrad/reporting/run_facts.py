@@ -115,6 +115,8 @@ def read_facts(path: Path, *, drawn: bool = True) -> RunFacts:
         path: Its directory, or that of a record.
         drawn: Whether its figures are drawn, which takes seconds.
     """
+    # First: what has ended by now is whole in all that is read below.
+    status = RunDirectory(path).status()
     damage: list[str] = []
 
     def content(name: str) -> dict[str, object]:
@@ -137,7 +139,7 @@ def read_facts(path: Path, *, drawn: bool = True) -> RunFacts:
     return RunFacts(
         path,
         experiment=_text(summary.get("experiment")),
-        status="damaged" if damage and not summary else RunDirectory(path).status(),
+        status=status,
         headline=_text(summary.get("headline")),
         message=_text(summary.get("message")),
         fraction=_number(fraction),

@@ -13,6 +13,7 @@ from markup import HOSTILE, Reader
 
 from hypergrad.reporting.page import page
 from hypergrad.reporting.run_facts import Picture, RunFacts, read_facts
+from hypergrad.runs.directory import RunDirectory
 
 NOW = datetime(2026, 1, 31, 12, 0, 5)
 RECORDS = Path(__file__).parents[2] / "experiments"
@@ -185,6 +186,22 @@ def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
     assert [row.test for row in facts.results] == [None] * len(odd) + [0.25]
     assert (facts.seconds, facts.command, facts.origin) == (None, "", {"seeds": "a: …"})
     assert "25.00" in page([facts], NOW)
+
+
+def test_what_has_ended_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory(small(tmp_path / "run", status="running", headline="early"))
+    status = RunDirectory.status
+
+    def ends_meanwhile(self: RunDirectory) -> str:
+        told = status(self)
+        run.update_summary({"status": "finished", "headline": "late"})
+        return told
+
+    monkeypatch.setattr(RunDirectory, "status", ends_meanwhile)
+    with run.hold():
+        facts = read_facts(run.path)
+    # It is looked at again, or it is whole: never an early result that is taken for the last.
+    assert (facts.status, facts.headline) == ("running", "late")
 
 
 def test_a_figure_that_cannot_be_drawn_is_told(tmp_path: Path) -> None:
