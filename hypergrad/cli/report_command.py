@@ -70,7 +70,8 @@ class _Page:
             # What goes on may have died without a trace in its files.
             known = self._read.get(path)
             if known is None or known[0] != seen or not known[1].has_ended:
-                print(f"reading {path}", file=sys.stderr)
+                if known is None:
+                    print(f"reading {path}", file=sys.stderr)
                 self._read[path] = seen, read_facts(path)
         facts = [self._read[path][1] for path in self._paths]
         self.has_ended = all(each.has_ended for each in facts)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from hypergrad.cli import report_command
+from hypergrad.reporting import run_facts
+from hypergrad.reporting.run_facts import read_facts
 from hypergrad.runs.directory import RunDirectory
 
 Capture = pytest.CaptureFixture[str]
@@ -73,6 +75,13 @@ def test_a_page_is_rewritten_while_a_run_goes_on(
         status = "running" if len(seen) == 1 else "finished"
         RunDirectory(run).update_summary({"status": status, "headline": f"look {len(seen)}"})
 
+    reads = []
+
+    def counted(path: Path) -> run_facts.RunFacts:
+        reads.append(path)
+        return read_facts(path)
+
+    monkeypatch.setattr(run_facts, "read_facts", counted)
     monkeypatch.setattr(time, "sleep", meanwhile)
     with RunDirectory(run).hold():
         report_command.report([], tmp_path, None, 10, follow=True)
@@ -81,8 +90,9 @@ def test_a_page_is_rewritten_while_a_run_goes_on(
     assert ['http-equiv="refresh"' in text for text in seen] == [True, True, False]
     for text, headline in zip(seen, ("at first", "look 1", "look 2"), strict=True):
         assert f'<p class="verdict">{headline}</p>' in text
-    # What has ended is read once.
-    assert capsys.readouterr().err.count(str(done)) == 1
+    # What has ended is read once, and what is read is said once.
+    assert (reads.count(done), reads.count(run)) == (1, 3)
+    assert capsys.readouterr().err == f"reading {run}\nreading {done}\n"
 
 
 def test_a_page_that_is_left_asks_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

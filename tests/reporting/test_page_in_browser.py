@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +13,8 @@ from browser import CHROMIUM, Browser
 from markup import HOSTILE
 
 from hypergrad.reporting.page import page
-from hypergrad.reporting.run_facts import read_facts
+from hypergrad.reporting.run_facts import RunFacts, read_facts
+from hypergrad.runs.atomic import write_text_atomically
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,3 +98,22 @@ def test_a_script_that_is_not_the_pages_own_does_not_run(browser: Browser, tmp_p
     assert browser.value("document.querySelector('#end') !== null")
     assert browser.value("window.hit") is None
     assert browser.complaints()
+
+
+def test_a_page_that_is_followed_loads_itself_until_the_run_has_ended(
+    browser: Browser, tmp_path: Path
+) -> None:
+    file, now = tmp_path / "page.html", datetime(2026, 1, 31)
+    run = RunFacts(tmp_path, status="running", headline="early")
+    file.write_text(page([run], now, refresh=1), encoding="utf-8")
+    browser.open(file.as_uri(), 390)
+    write_text_atomically(file, page([replace(run, status="finished", headline="late")], now))
+    verdict = "document.querySelector('.verdict')?.textContent"
+    until = time.monotonic() + 60
+    while browser.value(verdict) != "late":
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    loads = browser.requests().count(file.as_uri())
+    time.sleep(1.5)
+    assert browser.requests().count(file.as_uri()) == loads == 2
+    assert browser.complaints() == []
