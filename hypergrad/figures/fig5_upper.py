@@ -49,10 +49,11 @@ def accuracy_colours(data: Figure5Data, axis: AccuracyAxis) -> dict[int, str]:
 
 def accuracy_scale(axis: AccuracyAxis) -> ScalarMappable:
     """The colours of accuracies."""
-    ends = {"vmin": axis.low, "vmax": axis.high}
-    norm = Normalize(**ends)
+    low, high = axis.low, axis.high
+    norm = Normalize(vmin=low, vmax=high)
     if axis.log:
-        norm = FuncNorm((partial(height, axis), partial(value_at, axis)), **ends)
+        scale = partial(height, axis), partial(value_at, axis)
+        norm = FuncNorm(scale, vmin=low, vmax=high)
     return ScalarMappable(norm, ListedColormap(style.sequence_colours(256)[::-1]))
 
 

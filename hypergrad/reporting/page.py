@@ -86,14 +86,14 @@ def _as_of(now: datetime, refresh: int) -> str:
 
 
 def _overview(runs: Sequence[RunFacts], places: dict[Path, str]) -> Html:
-    heads = ("run", "status", "data", "scale", "result", "seconds")
+    heads = ("run", "result", "status", "data", "scale", "seconds")
     rows = [
         [
             element("a", _name(run), href=f"#{places[run.path]}"),
+            Cell(run.headline or run.message or "-", wide=True),
             _status(run),
             run.settings.get("data", run.settings.get("columns", "-")),
             run.settings.get("scale", "-"),
-            Cell(run.headline or run.message or "-", wide=True),
             number_cell(run.seconds, "{:,.0f}"),
         ]
         for run in runs
@@ -214,20 +214,22 @@ def _table1(run: RunFacts) -> Iterator[Html]:
 
 def _members(run: RunFacts) -> Iterator[Html]:
     yield element("h3", f"{len(run.members)} members")
-    heads = ("member", "status", "result", "seconds")
+    heads = ("member", "result", "status", "seconds")
     rows = [
         [
             member.path.name,
-            _status(member),
             Cell(member.headline or member.message or "-", wide=True),
+            _status(member),
             number_cell(member.seconds, "{:,.0f}"),
         ]
         for member in run.members
     ]
     yield sortable("Members of the run", heads, rows)
-    for member in run.members:
-        name = element("summary", f"More of {member.path.name}")
-        yield element("details", name, *_content(member))
+    each = (
+        element("details", element("summary", member.path.name), *_content(member))
+        for member in run.members
+    )
+    yield element("details", element("summary", "More of each member"), *each)
 
 
 def _repeat(run: RunFacts) -> Iterator[Html]:
