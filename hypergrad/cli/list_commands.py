@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from hypergrad.reporting.results import DIVERGED
 from hypergrad.runs.directory import RunDirectory, find_runs
+from hypergrad.runs.shown import printable
+from hypergrad.runs.tables import Table
 
 __all__ = ["list_data", "list_runs"]
 
@@ -24,19 +26,25 @@ def list_runs(outputs: Path) -> None:
     table.columns[0].no_wrap = True  # to be copied: never cut short
     table.columns[0].min_width = max(len(_name(run)) for run in runs)
     for run in runs:
-        summary = {} if run.status() == "damaged" else run.read_summary()
-        fraction = summary.get("progress", {}).get("fraction")
-        table.add_row(
-            _name(run),
-            run.status(),
-            "-" if fraction is None else f"{100 * fraction:.0f} %",
-            summary.get("headline") or summary.get("message") or "-",
-        )
+        table.add_row(_name(run), *_state(run))
     Console().print(table)
 
 
 def _name(run: RunDirectory) -> str:
-    return f"{run.path.parent.name}/{run.path.name}"
+    return printable(f"{run.path.parent.name}/{run.path.name}")
+
+
+def _state(run: RunDirectory) -> tuple[str, str, str]:
+    """Status, progress and result of a run, of a damaged one what is wrong with it."""
+    try:
+        status, summary = run.status(), run.read_summary()
+    except (ValueError, OSError) as error:
+        return "damaged", "-", str(error)
+    if status == "finished" and summary.get("message") == DIVERGED:
+        status = "finished, diverged"
+    fraction = summary.get("progress", {}).get("fraction")
+    done = "-" if fraction is None else f"{100 * fraction:.0f} %"
+    return status, done, summary.get("headline") or summary.get("message") or "-"
 
 
 def list_data(root: Path | None) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypergrad.runs.directory import RunDirectory, find_runs
-from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.errors import RunFailed, in_one_line
+from hypergrad.runs.shown import short
 
 __all__ = ["plot", "table"]
 
+# What comes of a file of a run that is well-formed, and holds what no run writes.
+DAMAGE = (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError)
 _SMALL = ("smoke", "cpu")  # scales below the whole one, the smallest first
 
 
@@ -31,7 +34,8 @@ def plot(
 
     Args:
         names: Figures; none for all that a run is drawn as.
-        run: Run directory; None for the best run of each figure, which is then named.
+        run: Run directory, or a folder of runs for a figure of many; None for the best run of
+            each figure, which is then named, and for all runs.
         outputs: Folder of all runs.
         folder: Where the files go; None for `figures/` in the run.
         formats: Of `png`, `pdf`, `svg`, `csv`, each possibly several joined by commas; none for
@@ -58,10 +62,12 @@ def plot(
             failures.append(f"{name}: not drawn: {error}")
         except OSError as error:
             failures.append(f"{name}: not drawn: {error}: name a folder with --output")
+        except DAMAGE as error:
+            failures.append(f"{name}: not drawn: {source.path} is damaged ({in_one_line(error)})")
     if failures and (names or not drawn):
         raise RunFailed("; ".join(failures))
     for failure in failures:
-        print(failure, file=sys.stderr)
+        print(short(failure), file=sys.stderr)
 
 
 def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str, Source]:
@@ -77,8 +83,9 @@ def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str,
     def has_data(name: str) -> Callable[[Path], bool]:
         return lambda path: name in figures_of(runs[path]) and any(path.glob(FIGURES[name].files))
 
-    found = {name: best_run(runs, has_data(name)) for name in FIGURES}
-    sources = {name: source for name, source in found.items() if source is not None}
+    sources = {name: Source(outputs) for name in names if FIGURES[name].many}
+    found = {name: best_run(runs, has_data(name)) for name in FIGURES.keys() - sources.keys()}
+    sources |= {name: source for name, source in found.items() if source is not None}
     for name in names:
         if name not in sources:
             raise ValueError(
@@ -96,6 +103,8 @@ def _figures_of_run(names: Sequence[str], run: Path) -> Sequence[str]:
 
     if not run.is_dir():
         raise ValueError(f"no run directory at {run}: `hypergrad runs` lists the runs there are")
+    if names and all(FIGURES[name].many for name in names):
+        return names
     own = figures_of(RunDirectory(run).read_summary())
     if not names and "table1" in own:
         raise RunFailed(f"nothing drawn: `hypergrad table {run}` prints the table of this run")
@@ -161,7 +170,11 @@ def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
             )
         print(f"table1: {source.why}", file=sys.stderr)
         paths = [source.path]
-    print(render(read_cells(paths), form), end="")
+    try:
+        text = render(read_cells(paths), form)
+    except DAMAGE as error:
+        raise RunFailed(f"{', '.join(map(str, paths))}: damaged ({in_one_line(error)})") from error
+    print(text, end="")
 
 
 def _whole_runs(outputs: Path) -> dict[Path, dict]:

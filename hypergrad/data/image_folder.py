@@ -127,6 +127,8 @@ def _list_images(
         found = sorted(_images_in(folder, passed)) if folder.is_dir() else []
         if not found and split == "train":
             raise DataError(f"{folder} holds no images ({', '.join(sorted(_SUFFIXES))}): {_LAYOUT}")
+        if not found:
+            passed[f"{split}/{name}, which holds no images"] += 1
         files += found
         counts.append(len(found))
     if not files:
@@ -142,6 +144,9 @@ def _images_in(folder: Path, passed: Counter[str]) -> list[str]:
             if entry.name.startswith("."):
                 continue
             if os.path.splitext(entry.name)[1].lower() in _SUFFIXES and not entry.is_dir():
+                if not entry.is_file():  # to open a pipe would be to wait for its writer
+                    what = "is a link to nothing" if entry.is_symlink() else "is no file"
+                    raise DataError(f"{entry.path} {what}: replace or remove it")
                 found.append(entry.path)  # strings, not paths: with 60,000 files it is seconds
             else:
                 passed[_kind(entry)] += 1

@@ -8,28 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
+
+from hypergrad.runs.atomic import write_bytes_atomically
+from hypergrad.runs.plain_files import check_tree
 
 FORMATS = ("png", "pdf", "svg", "csv")
 USUAL_FORMATS = ("png", "pdf", "csv")
-# No time stamp: a redrawn figure differs only when its data do.
-_METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None},
-    "svg": {"Date": None},
-}
 
 
 @dataclass(frozen=True)
 class FigureSpec:
     """What a figure shows, and a pattern of files without which a run has nothing to draw.
 
-    The module of its name has `draw`, from a `RunRecord` to the figure and the very data drawn.
+    The module of its name has `draw`, from a `RunRecord` to the figure and the very data drawn; if
+    it is of `many` runs, from the folder that they are in.
     """
 
     title: str
     files: str
+    many: bool = False
 
 
 FIGURES = {
@@ -40,6 +38,7 @@ FIGURES = {
     "fig4": FigureSpec("Raw hypergradients per outer step", "outer.csv"),
     "fig5": FigureSpec("Settings searched and what they reached", "trials.csv"),
     "improve": FigureSpec("A schedule before and after", "improve.json"),
+    "spent": FigureSpec("Test score against trainings spent", "**/summary.json", many=True),
 }
 # Runs made before a summary had the key `figures` are known by the name of their experiment.
 _OF_EXPERIMENT = {
@@ -84,7 +83,7 @@ def draw(
 
     Args:
         name: a key of `FIGURES`.
-        run: the run directory, finished or not.
+        run: the run directory, finished or not; of a figure of many runs, a folder of them.
         folder: where the files go; `run/figures` when not given.
         formats: of `FORMATS`, without a repetition.
 
@@ -92,7 +91,7 @@ def draw(
         The paths of the files, one a format: a picture, or as CSV the very data drawn.
 
     Raises:
-        ValueError: unknown figure, no such run, or a run without the figure's data.
+        ValueError: unknown figure, no such run, a run without the figure's data, or with links.
         OSError: the folder cannot be written.
     """
     drawn = pictures(name, run, formats)
@@ -100,7 +99,7 @@ def draw(
     target.mkdir(parents=True, exist_ok=True)
     paths = [target / f"{name}.{suffix}" for suffix in drawn]
     for path, content in zip(paths, drawn.values(), strict=True):
-        path.write_bytes(content)
+        write_bytes_atomically(path, content)
     return paths
 
 
@@ -109,21 +108,21 @@ def pictures(name: str, run: Path, formats: Sequence[str]) -> dict[str, bytes]:
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
     from hypergrad.figures import run_data, style
+    from hypergrad.figures.written import csv_text, figure_bytes
 
-    record = run_data.read_run(run)
-    if name not in record.figures:
-        own = (
-            f"it is drawn as {', '.join(record.figures)}" if record.figures else "it has no figure"
-        )
-        raise ValueError(f"{name} cannot be drawn from {run}: {own}; choose another run")
-    drawn = {}
+    source: run_data.RunRecord | Path = run
+    if not FIGURES[name].many:
+        check_tree(run)
+        source = record = run_data.read_run(run)
+        if name not in record.figures:
+            own = f"it is drawn as {', '.join(record.figures)}"
+            own = own if record.figures else "it has no figure"
+            raise ValueError(f"{name} cannot be drawn from {run}: {own}; choose another run")
     with style.house_style():
-        figure, data = import_module(f"hypergrad.figures.{name}").draw(record)
-        for suffix in formats:
-            file = BytesIO()
-            if suffix == "csv":
-                data.to_csv(file, index=False, lineterminator="\n")
-            else:
-                figure.savefig(file, format=suffix, metadata=_METADATA[suffix])
-            drawn[suffix] = file.getvalue()
-    return drawn
+        figure, data = import_module(f"hypergrad.figures.{name}").draw(source)
+        return {
+            suffix: csv_text(data).encode("utf-8")
+            if suffix == "csv"
+            else figure_bytes(figure, suffix)
+            for suffix in formats
+        }

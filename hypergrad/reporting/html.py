@@ -4,6 +4,8 @@ import html
 import re
 from dataclasses import dataclass
 
+from hypergrad.runs.shown import in_a_figure
+
 __all__ = ["Html", "element", "joined", "plain_text"]
 
 LONGEST = 2000  # characters of a text; what is longer is cut, and says so
@@ -15,10 +17,6 @@ _TAGS = _VOID | {
     *("tr", "ul", "body", "html"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-# Controls would be no HTML, or turn the text around them: the reader sees that something was there.
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ def plain_text(text: str) -> str:
     r"""A text without controls, and not too long.
 
     >>> plain_text("a\x00b")
-    'a�b'
+    'a?b'
     """
-    cut = f"{text[:LONGEST]} … ({len(text):,} characters)" if len(text) > LONGEST else text
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", cut)
+    shown = in_a_figure(text[:LONGEST])
+    return shown if len(text) <= LONGEST else f"{shown} … ({len(text):,} characters)"
 
 
 def _attribute(text: str) -> str:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["MethodSummary", "headline", "summarise"]
+__all__ = ["DIVERGED", "MethodSummary", "all_diverged", "headline", "summarise"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
@@ -14,6 +14,10 @@ TITLES = {
     "sgd": "plain SGD, a common setting",
     "start": "starting values",
 }
+
+
+DIVERGED = "every training with what was learned diverged"
+_COMPARISONS = ("ours", "sgd", "start")
 
 
 class MethodSummary(NamedTuple):
@@ -55,6 +59,17 @@ def summarise(results: Sequence[Mapping]) -> list[MethodSummary]:
     return found
 
 
+def all_diverged(results: Sequence[Mapping]) -> bool:
+    """Whether all final trainings with what a run learned or chose diverged.
+
+    >>> all_diverged([{"method": "ours_retrained", "test_accuracy": 0.1, "diverged": True}])
+    True
+    """
+    learned = [each for each in results if each.get("method") == "ours_retrained"]
+    learned = learned or [each for each in results if each.get("method") not in _COMPARISONS]
+    return bool(learned) and all(each.get("diverged") is True for each in learned)
+
+
 def headline(results: Sequence[Mapping]) -> str:
     """Return the result in one line; HD counts by the better of its two figures.
 
@@ -74,5 +89,7 @@ def headline(results: Sequence[Mapping]) -> str:
         texts.append(f"starting values {by_method['start'].text}")
     if not texts:
         return ""
+    if all_diverged(results):
+        texts[0] = f"{DIVERGED}: {texts[0]}"
     seeds = max(len(summary.accuracies) for summary in by_method.values())
     return f"{' | '.join(texts)} (test accuracy, {seeds} seed{'s' if seeds > 1 else ''})"

@@ -8,7 +8,7 @@ from searches import trial, write_search
 from table1_runs import write_table
 
 from hypergrad.cli import plot_commands
-from hypergrad.cli.app import _complain
+from hypergrad.cli.errors import complain
 from hypergrad.runs.errors import RunFailed
 
 Capture = pytest.CaptureFixture[str]
@@ -27,7 +27,7 @@ def plot(*names: str, run: Path | None = None, outputs: Path = Path("nowhere")) 
     try:
         plot_commands.plot(names, run, outputs)
     except (ValueError, RunFailed) as error:
-        return _complain(error)
+        return complain(error)
     return 0
 
 

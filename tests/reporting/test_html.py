@@ -20,7 +20,7 @@ def test_joined_texts_are_escaped_and_elements_are_not() -> None:
 @pytest.mark.parametrize("character", "\x00\x08\x1b\x7f\x85\u202e\u2066\ud800\uffff")
 def test_what_is_no_text_is_shown_as_that(character: str) -> None:
     markup = element("p", f"a{character}b", title=character).markup
-    assert markup == '<p title="\N{REPLACEMENT CHARACTER}">a\N{REPLACEMENT CHARACTER}b</p>'
+    assert markup == '<p title="?">a?b</p>'
     assert markup.encode("utf-8")
 
 
