@@ -53,6 +53,7 @@ smoke: install  ## every figure at smoke scale, on the embedded digits, and ever
 	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
+	$(BIN)/hypergrad report --last 3
 	for each in $(EXAMPLES); do OMP_NUM_THREADS=1 $(BIN)/python examples/$$each.py --quick || exit 1; done
 
 docs: install  ## the site, into site/: its pages, links and anchors, strictly
