@@ -48,8 +48,10 @@ def list_data(root: Path | None) -> None:
     Args:
         root: Data root, or None for the default.
     """
-    from hypergrad.data import available
+    from hypergrad.data import DataError, available
 
+    if root is not None and not root.expanduser().is_dir():
+        raise DataError(f"--root {root}: no such folder")
     table = Table("name", "what", "train", "test", "state", "where")
     table.columns[-1].overflow = "fold"
     for source in available(root):
