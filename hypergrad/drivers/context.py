@@ -25,7 +25,7 @@ from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.drivers.modes import with_mode
 from hypergrad.drivers.threads import with_threads
-from hypergrad.models import build, resolve
+from hypergrad.models import build, check_outputs, resolve
 
 __all__ = ["RunContext", "computing", "make_model", "prepare"]
 
@@ -100,6 +100,7 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
         check_batch(config, len(data.train))
         data = data.to(device=device, dtype=getattr(torch, config.precision))
         model = make_model(config, data, config.seed)
+        check_outputs(config.model.name, model.module, data.train.images[:2], data.n_classes)
         train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
         batch = train.images[:size], train.labels[:size]
         optimizer = inner_optimizer(config)

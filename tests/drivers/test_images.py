@@ -83,7 +83,7 @@ def test_a_flat_folder_of_pictures_is_run(call: Call, tmp_path: Path) -> None:
     small = (*typed, "repeats=1", "threads=1", "figures=[]")
     answer = call("run", "from_zero", *small)
     assert answer.code == 2
-    assert "of 96 training images with method.batch_size=64, has 1 step, fewer" in answer.err
+    assert "of 96 training images with method.batch_size=32, has 2 steps, fewer" in answer.err
     answer = call("run", "from_zero", *small, "method.batch_size=8")
     assert answer.code == 0, answer.err
     said = [line for line in answer.err.splitlines() if "images" in line]
