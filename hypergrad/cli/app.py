@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from hypergrad.cli import completion
+from hypergrad.cli.hints import hint_of_usage
 from hypergrad.cli.malloc import keep_freed_memory
 
 __all__ = ["app", "main"]
@@ -22,7 +24,6 @@ app = typer.Typer(
     name="hypergrad",
     help="Learn learning-rate, momentum and weight-decay schedules by hypergradients.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -36,7 +37,8 @@ app.add_typer(data_app, name="data")
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ..."
+        help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ...",
+        autocompletion=completion.overrides,
     ),
 ]
 Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")]
@@ -45,7 +47,8 @@ RunDir = Annotated[
     typer.Option(help="The run's directory; go on if this command has begun a run there."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show minutes and memory, from a step tried here; run nothing."),
 ]
 Cfg = Annotated[
     str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
@@ -79,7 +82,11 @@ def _options(
 def run(
     context: typer.Context,
     experiment: Annotated[
-        str | None, typer.Argument(help="quickstart, fig1, ...: a name in conf/experiment.")
+        str | None,
+        typer.Argument(
+            help="quickstart, fig1, ...: a name in conf/experiment.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     overrides: Overrides = None,
     resume: Resume = None,
@@ -101,10 +108,14 @@ def improve(
     context: typer.Context,
     experiment: Annotated[
         str | None,
-        typer.Argument(help="improve_digits, improve_mnist, or any other in conf/experiment."),
+        typer.Argument(
+            help="improve_digits, improve_mnist, or any other in conf/experiment.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    run_dir: RunDir = None,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
@@ -112,7 +123,7 @@ def improve(
     """Improve a usual schedule, and confirm it on fresh seeds: hypergrad improve improve_digits."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun)
+    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
     given = list(overrides or []) if resume else ["driver=improve", *(overrides or [])]
     example = "the experiment first, as in: hypergrad improve improve_digits seed=1"
     return run_commands.start(experiment, given, mode, context.obj, example)
@@ -123,7 +134,11 @@ def baselines(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Argument(help="cifar10, mnist, svhn, digits, or mnist_cpu ...", metavar="DATA"),
+        typer.Argument(
+            help="cifar10, mnist, svhn, digits, or mnist_cpu ...",
+            metavar="DATA",
+            autocompletion=completion.data_sets,
+        ),
     ] = None,
     overrides: Overrides = None,
     search: Annotated[
@@ -204,11 +219,20 @@ def table(
 @app.command()
 def runs(
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many, the newest.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Only of this experiment.")] = None,
+    data: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only of this scale: full or smoke.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only finished, running, interrupted, failed, killed ...")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
 ) -> None:
-    """List runs with their status and headline result."""
-    from hypergrad.cli import list_commands as listing
+    """List runs: data, scale, what was typed, time, status and headline result."""
+    from hypergrad.cli import runs_command as listing
 
-    listing.list_runs(outputs)
+    only = listing.RunFilter(experiment, data, scale, status, last)
+    listing.list_runs(outputs, only, form)
 
 
 @app.command()
@@ -249,20 +273,32 @@ def confirm(
     confirm_command.confirm_schedule(*given)
 
 
+def _named(experiment: str, overrides: list[str] | None) -> tuple[str, list[str]]:
+    """The experiment and what is typed for it; the first word may be a setting already."""
+    if "=" in experiment:
+        return "from_zero", [experiment, *(overrides or [])]
+    return experiment, list(overrides or [])
+
+
 @app.command()
 def plan(
-    experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "from_zero",
+    experiment: Annotated[
+        str,
+        typer.Argument(help="A name in conf/experiment.", autocompletion=completion.experiments),
+    ] = "from_zero",
     overrides: Overrides = None,
 ) -> int:
     """Tell what a run takes in every mode: minutes, from a probe of seconds, and memory."""
     from hypergrad.cli import plan_command
 
-    return plan_command.show_plan(experiment, list(overrides or []))
+    return plan_command.show_plan(*_named(experiment, overrides))
 
 
 @app.command()
 def check(
-    experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "from_zero",
+    experiment: Annotated[
+        str, typer.Argument(help="Whose model and data.", autocompletion=completion.experiments)
+    ] = "from_zero",
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=2, help="Inner steps of every training.")] = 20,
 ) -> int:
@@ -274,7 +310,7 @@ def check(
     """
     from hypergrad.cli import run_commands
 
-    return run_commands.check(experiment, list(overrides or []), steps)
+    return run_commands.check(*_named(experiment, overrides), steps)
 
 
 @data_app.command("list")
@@ -384,5 +420,6 @@ def _complain_of_usage(error: Exception) -> int:
         return USAGE
     command = "hypergrad" if context is None else context.command_path
     text = " ".join(text.split()).removesuffix(".")
-    print(f"hypergrad: {text}: `{command} -h` shows how", file=sys.stderr)
+    hint = hint_of_usage(text, sys.argv[1:])
+    print(f"hypergrad: {text}{hint or f': `{command} -h` shows how'}", file=sys.stderr)
     return USAGE

@@ -1,4 +1,4 @@
-"""The commands that only read: list runs, list data sets, draw figures. None needs a GPU."""
+"""The commands that only read: list data sets, draw figures. None needs a GPU."""
 
 import sys
 from collections.abc import Sequence
@@ -10,36 +10,7 @@ from rich.table import Table
 from hypergrad.runs.directory import RunDirectory, find_runs
 from hypergrad.runs.errors import RunFailed
 
-__all__ = ["list_data", "list_runs", "plot", "table"]
-
-
-def list_runs(outputs: Path) -> None:
-    """Print all runs with status, progress and headline result.
-
-    Args:
-        outputs: Folder of all runs.
-    """
-    runs = find_runs(outputs)
-    if not runs:
-        print(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
-        return
-    table = Table("run", "status", "done", "result")
-    table.columns[0].no_wrap = True  # to be copied: never cut short
-    table.columns[0].min_width = max(len(_name(run)) for run in runs)
-    for run in runs:
-        summary = {} if run.status() == "damaged" else run.read_summary()
-        fraction = summary.get("progress", {}).get("fraction")
-        table.add_row(
-            _name(run),
-            run.status(),
-            "-" if fraction is None else f"{100 * fraction:.0f} %",
-            summary.get("headline") or summary.get("message") or "-",
-        )
-    Console().print(table)
-
-
-def _name(run: RunDirectory) -> str:
-    return f"{run.path.parent.name}/{run.path.name}"
+__all__ = ["list_data", "plot", "table"]
 
 
 def list_data(root: Path | None) -> None:

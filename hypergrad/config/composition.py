@@ -7,6 +7,7 @@ from hypergrad.config import overrides as typed
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.machine import check_machine
 from hypergrad.config.schema import RunConfig
+from hypergrad.config.wording import DRAWN_BY
 
 __all__ = ["compose", "load", "with_settings"]
 
@@ -40,7 +41,8 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     known = typed.choices(f"experiment/{group}")
     if name not in known:
         kind = group or "experiment"
-        raise ConfigError(f"unknown {kind} {name!r}{typed.suggest(name, known)}")
+        end = DRAWN_BY.get(name) or typed.suggest(name, known)
+        raise ConfigError(f"unknown {kind} {name!r}{end}")
     checked = typed.check_overrides(overrides)
     ConfigStore.instance().store(name="schema", node=RunConfig)
     folder = typed.conf_folder()

@@ -14,7 +14,15 @@ from hypergrad.config.schema import RunConfig
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
+__all__ = [
+    "check_overrides",
+    "choices",
+    "conf_folder",
+    "expand_sweep",
+    "groups",
+    "known_keys",
+    "suggest",
+]
 
 DECLARED = "hyperparameters."  # then a name that the experiment declares, and a field
 # What lies below is for the network, the optimiser, the search or the table to judge.
@@ -129,7 +137,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def _check_key(text: str, override: "Override") -> None:
-    key, groups = override.key_or_group, _groups()
+    key, choosable = override.key_or_group, groups()
     if key == "experiment":
         raise ConfigError(f"{text}: name the experiment first, as in `hypergrad run fig1`")
     free = key.startswith(FREE)
@@ -137,13 +145,13 @@ def _check_key(text: str, override: "Override") -> None:
         raise ConfigError(f"{text!r} has no key: write key=value, such as seed=1")
     if key.startswith(DECLARED):
         _check_field(key)
-    elif not (free or key in groups or key in known_keys()):
-        raise ConfigError(f"unknown key {key}{suggest(key, [*known_keys(), *groups])}")
+    elif not (free or key in choosable or key in known_keys()):
+        raise ConfigError(f"unknown key {key}{suggest(key, [*known_keys(), *choosable])}")
     if override.is_delete():
         raise ConfigError(f"{text}: nothing can be taken away; give {key} another value")
     if override.package is not None or (override.is_add() and not free):
         raise ConfigError(f"{text}: {key} is there already; write {key}=VALUE")
-    if key in groups and override.value() not in choices(key):
+    if key in choosable and override.value() not in choices(key):
         wanted = str(override.value())
         raise ConfigError(f"unknown {key} {wanted!r}{suggest(wanted, choices(key))}")
 
@@ -158,8 +166,8 @@ def _check_field(key: str) -> None:
         raise ConfigError(f"unknown key {key}{end}")
 
 
-def _groups() -> list[str]:
-    """Config groups with a choice for the user."""
+def groups() -> list[str]:
+    """Return the config groups with a choice for the user."""
     folders = (path.name for path in conf_folder().iterdir() if path.is_dir())
     return sorted(name for name in folders if name != "experiment" and choices(name))
 
