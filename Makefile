@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 EXAMPLES := own_cnn small_gpt tabular fine_tune loss_hyperparameters clean_data
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test slow lint format smoke bench clean
+.PHONY: help install run test slow test-faults lint format smoke bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP)  ## create .venv and install hypergrad into it
 
@@ -30,6 +30,9 @@ test: install  ## the quick tests, in two processes
 
 slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
+
+test-faults: install  ## those of the slow tests that kill, break off and resume (under 20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m fault
 
 lint: install  ## ruff, pyright, and who may import whom
 	$(BIN)/ruff check hypergrad tests benchmarks examples

@@ -26,7 +26,7 @@ from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.context import RunContext, make_model, prepare
 from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.improve.subjects import subject_of
-from hypergrad.training.improvement.follow import follow
+from hypergrad.training.improvement.follow import follow, one_by_one
 from hypergrad.training.improvement.interval import interval
 from hypergrad.training.improvement.plan import cap_of, improvement
 from hypergrad.training.improvement.trainer import outcome_of, untrained_loss
@@ -68,7 +68,9 @@ def improved(context: RunContext, seed: int, direction: str = "hypergradients") 
         return outcome_of(training, subject, space, ReverseOptions())
 
     first = subject_of(Key("ladder", 0), seed, config, context.data, space)
-    found = follow(improvement(space, options, cap_of(untrained_loss(first), options)), train)
+    found = follow(
+        improvement(space, options, cap_of(untrained_loss(first), options)), one_by_one(train)
+    )
     note = f"{found.name} x{found.chosen.factor:g} " + " ".join(
         f"{move:.2f}" for move in found.chosen.moves
     )
@@ -87,7 +89,9 @@ def ladder(context: RunContext, seed: int) -> Method:
         return outcome_of(training, subject, space, ReverseOptions())
 
     first = subject_of(Key("ladder", 0), seed, config, context.data, space)
-    found = follow(improvement(space, options, cap_of(untrained_loss(first), options)), train)
+    found = follow(
+        improvement(space, options, cap_of(untrained_loss(first), options)), one_by_one(train)
+    )
     note = f"{found.name} x{found.chosen.factor:g}"
     return Method(lambda horizon: space.schedule(found.chosen, horizon), found.spent, note)
 

@@ -1,6 +1,7 @@
 """Where hypergradients have no rival, and where they have: searches over N values at equal cost.
 
     python -m benchmarks.many_values weights digits 1100 1108 results.csv --values 7 16 64 256
+    python -m benchmarks.many_values results.csv    # its table
 
 Two tasks: `weights`, of N groups of training images with unlike shares of wrong labels, and
 `rates`, a learning rate for every layer and window of steps. Every search has the computing of
@@ -13,8 +14,10 @@ import argparse
 import csv
 import math
 import statistics
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +28,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from benchmarks.paired import Paired, holm, paired
 from hypergrad import (
     Hyperparameter,
     InnerOptimizer,
@@ -42,7 +46,6 @@ from hypergrad.core.losses import Values, cross_entropy
 from hypergrad.core.move_space import Candidate, MoveSpace
 from hypergrad.core.objective import Objective
 from hypergrad.data import TensorBatches
-from hypergrad.training.improvement.interval import interval
 from hypergrad.training.inner_problem import InnerProblem
 from hypergrad.training.inner_run import ScheduledRun, steps
 
@@ -58,6 +61,9 @@ HIDDEN = {"digits": (48,), "mnist": (64,)}
 DEEP = (48, 48, 48)  # of `rates`: four layers
 RATE = 0.003  # where those start: a tenth of what is usual with a momentum of 0.9
 COLUMNS = "task data optimizer values seed search cost seconds chosen accuracies".split()
+
+
+Setting = tuple[str, str, str, str]  # task, data, optimiser, values
 
 
 class Problem(NamedTuple):
@@ -151,7 +157,20 @@ def oracle(account: Account, seed: int) -> Schedule:
     return account.at([FAR if each < 0.5 else -FAR for each in share.tolist()])
 
 
-def hypergradients(account: Account, seed: int) -> Schedule:
+def averaged(account: Account, seed: int) -> Schedule:
+    """The library's search along averages over the outer steps, with half the first moves."""
+    space = account.problem.space
+    halved = tuple(
+        replace(each, first_move=each.first_move / 2) for each in space.optimizer.hyperparameters
+    )
+    return hypergradients(
+        account, seed, replace(space.optimizer, hyperparameters=halved), "averaged"
+    )
+
+
+def hypergradients(
+    account: Account, seed: int, optimizer: InnerOptimizer | None = None, descent: str = "signs"
+) -> Schedule:
     """The library's own search, as anyone would call it."""
     own = account.problem
     torch.manual_seed(seed)
@@ -164,8 +183,9 @@ def hypergradients(account: Account, seed: int) -> Schedule:
         lambda number: TensorBatches(own.train, BATCH, ("search", seed, number)),
         [own.held_out],
         epochs=own.epochs,
-        optimizer=own.space.optimizer,
+        optimizer=optimizer or own.space.optimizer,
         outer_steps=left,
+        descent=descent,
         budget=f"{left * own.horizon}gradients",
         options=ReverseOptions(),
     )
@@ -212,8 +232,10 @@ def random_directions(account: Account, seed: int) -> Schedule:
 
 
 SEARCHES = {
-    each.__name__: each for each in (uniform, hypergradients, tpe, random_directions, oracle)
+    each.__name__: each
+    for each in (uniform, hypergradients, tpe, random_directions, oracle, averaged)
 }
+FIRST_STUDY = tuple(name for name in SEARCHES if name != "averaged")
 
 
 def problem_of(task: str, data: str, optimizer: str, values: int, seed: int, root: str) -> Problem:
@@ -312,7 +334,8 @@ def study(arguments: argparse.Namespace) -> None:
     for seed in range(arguments.first, arguments.end):
         for values in arguments.values:
             setting = arguments.task, arguments.data, arguments.optimizer, values, seed
-            for name, search in SEARCHES.items():
+            for name in arguments.searches:
+                search = SEARCHES[name]
                 if (*map(str, setting), name) in done:
                     continue
                 problem = problem_of(*setting, arguments.root)
@@ -330,28 +353,45 @@ def study(arguments: argparse.Namespace) -> None:
                     )
 
 
-def summarised(path: Path) -> list[str]:
-    """Lines of a Markdown table: means, and the paired differences of hypergradients to each."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = []
-    for setting in dict.fromkeys(tuple(row[name] for name in COLUMNS[:4]) for row in rows):
-        own: dict[str, dict[str, float]] = {}
-        for row in rows:
-            if tuple(row[name] for name in COLUMNS[:4]) == setting:
-                scores = [100 * float(each) for each in row["accuracies"].split()]
-                own.setdefault(row["search"], {})[row["seed"]] = statistics.mean(scores)
-        ours = own["hypergradients"]
+def summarised(path: Path, ours: str = "hypergradients") -> list[str]:
+    """Lines of a Markdown table: means, and the paired differences of one search to each.
+
+    Holm's correction goes over all differences to what is no oracle, of eight seeds or more.
+    """
+    found = read(path)
+    tests: dict[tuple[Setting, str], float] = {}
+    for setting, own in found.items():
         for name, theirs in own.items():
-            common = [seed for seed in ours if seed in theirs]
-            against = ""
-            if name != "hypergradients" and len(common) > 1:
-                against = str(interval([ours[seed] - theirs[seed] for seed in common]))
-            mean = statistics.mean(theirs[seed] for seed in common)
-            lines.append(
-                f"| {' | '.join(setting)} | {name} | {len(common)} | {mean:.2f} | {against} |"
-            )
+            if name not in (ours, "oracle") and len(own[ours]) >= 8:
+                tests[setting, name] = _against(own[ours], theirs).different()
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    lines = []
+    for setting, own in found.items():
+        for name, theirs in own.items():
+            line = f"| {' | '.join(setting)} | {name} | {len(theirs)} | "
+            line += f"{statistics.mean(theirs.values()):.2f} | "
+            if name != ours and len(own[ours]) > 1:
+                line += str(_against(own[ours], theirs))
+            p = corrected.get((setting, name))
+            lines.append(line + (" | |" if p is None else f" | {p:.2g} |"))
     return lines
+
+
+def read(path: Path) -> dict[Setting, dict[str, dict[str, float]]]:
+    """Return mean test accuracies in %, by setting, search and seed."""
+    found: dict[Setting, dict[str, dict[str, float]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            setting = row["task"], row["data"], row["optimizer"], row["values"]
+            scores = [100 * float(each) for each in row["accuracies"].split()]
+            own = found.setdefault(setting, {}).setdefault(row["search"], {})
+            own[row["seed"]] = statistics.mean(scores)
+    return found
+
+
+def _against(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Paired:
+    seeds = [seed for seed in ours if seed in theirs]
+    return paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
 if __name__ == "__main__":
@@ -363,5 +403,9 @@ if __name__ == "__main__":
     parser.add_argument("file", type=Path)
     parser.add_argument("--values", type=int, nargs="+", default=(7, 16, 64))
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
+    parser.add_argument("--searches", nargs="+", choices=tuple(SEARCHES), default=FIRST_STUDY)
     parser.add_argument("--root", default="../shared/data")
-    study(parser.parse_args())
+    if len(sys.argv) <= 3:  # a record, and perhaps whose differences
+        print("\n".join(summarised(Path(sys.argv[1]), *sys.argv[2:])))
+    else:
+        study(parser.parse_args())

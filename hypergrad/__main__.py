@@ -1,6 +1,10 @@
 """`python -m hypergrad`: the same as the console script."""
 
-from hypergrad.cli import main
+import sys
 
 if __name__ == "__main__":
+    try:
+        from hypergrad.cli import main
+    except KeyboardInterrupt:  # before there is anything to stop
+        sys.exit(130)
     main()

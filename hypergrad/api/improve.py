@@ -1,13 +1,12 @@
 """Schedules that hold, in one call: a usual one is improved, and confirmed on fresh seeds."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
 from torch import nn
 
+from hypergrad.api.fresh_network import fresh
 from hypergrad.api.given_data import as_training, as_validation
 from hypergrad.core.base_schedules import base_schedule
 from hypergrad.core.functional_model import Batch, FlatModel
@@ -20,7 +19,7 @@ from hypergrad.core.schedule_file import Origin
 from hypergrad.core.seeding import seed_of
 from hypergrad.data import EVALUATION_BATCH, Batches, Images, in_batches
 from hypergrad.differentiation.reverse import ReverseOptions
-from hypergrad.training.improvement.follow import Done, follow
+from hypergrad.training.improvement.follow import Done, follow, one_by_one
 from hypergrad.training.improvement.interval import Interval
 from hypergrad.training.improvement.options import ImproveOptions
 from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
@@ -153,7 +152,7 @@ def improve(
     if options.direction == "hypergradients":
         check_goes_back(first.problem, space)
     cap = cap_of(untrained_loss(first), options)
-    found = follow(improvement(space, options, cap), train, history, note)
+    found = follow(improvement(space, options, cap), one_by_one(train), history, note)
     horizon, known = first.problem.horizon, optimizer.learned_for(first.problem.model)
 
     def schedule(candidate: Candidate, confirmed: str | None) -> Schedule:
@@ -169,25 +168,3 @@ def improve(
 
     chosen, kept = schedule(found.chosen, gain(found)), schedule(space.origin, None)
     return Improvement(chosen, kept, found, (*history, *done))
-
-
-def fresh(module: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return a network with the weights of a seed; random numbers elsewhere are left alone.
-
-    Raises:
-        ValueError: For a module with parameters that it cannot reset.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if not isinstance(module, nn.Module):
-            return module()
-        own = copy.deepcopy(module)
-        for name, each in own.named_modules():
-            if hasattr(each, "reset_parameters"):
-                each.reset_parameters()  # type: ignore[operator]
-            elif next(each.parameters(recurse=False), None) is not None:
-                raise ValueError(
-                    f"{name or type(each).__name__} has parameters and no reset_parameters: give a "
-                    "function that makes a fresh network"
-                )
-        return own

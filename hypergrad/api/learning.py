@@ -60,7 +60,7 @@ def load_schedule(path: str | Path, seed: int | None = None) -> Schedule:
 
 
 def learn(
-    module: nn.Module,
+    module: nn.Module | Callable[[], nn.Module],
     objective: Objective | Loss | Criterion,
     batches: GivenBatches,
     validation: GivenValidation,
@@ -78,13 +78,16 @@ def learn(
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
     sign_agreement: int = 0,
+    trajectories: int = 1,
+    descent: str = "signs",
 ) -> list[OuterStep]:
     """Learn the hyperparameters of one's own training, whatever it is.
 
     Every outer step trains anew from the module's present weights, which are left as they are.
 
     Args:
-        module: Any twice differentiable module, on the device and in the precision wanted.
+        module: Any twice differentiable module, on the device and in the precision wanted; or a
+            function that makes one with fresh weights.
         objective: Its loss, validation loss and metric; or the loss alone, of (module, batch,
             values); or a criterion, which maps (predictions, labels) to the mean loss of a batch.
         batches: The minibatch of every inner step (see `hypergrad.data.sources`), the same in
@@ -115,6 +118,9 @@ def learn(
         sign_agreement: So many further trajectories an outer step, which differ from it in
             rounding, tell which signs are reproducible (`HypergradientDiagnostics.sign_agreement`,
             and a warning); each costs what the first did.
+        trajectories: Trainings of every outer step, which differ in weights, order and split; more
+            than one: only what stands out from their scatter moves. See `Search`.
+        descent: `signs`, or `averaged` for many values: see `Search`.
 
     Returns:
         The outer steps in order, those of `history` first; `best` picks one. The last one may be
@@ -141,6 +147,8 @@ def learn(
         patience=patience,
         budget=budget,
         sign_agreement=sign_agreement,
+        trajectories=trajectories,
+        descent=descent,
     )
     for step in search.goes_on_after(history or ()):
         on_step(step)
@@ -148,7 +156,7 @@ def learn(
 
 
 def learn_schedule(
-    module: nn.Module,
+    module: nn.Module | Callable[[], nn.Module],
     inputs: Tensor,
     labels: Tensor,
     *,
@@ -169,11 +177,14 @@ def learn_schedule(
     budget: str | None = None,
     history: Sequence[OuterStep] | None = None,
     sign_agreement: int = 0,
+    trajectories: int = 1,
+    descent: str = "signs",
 ) -> list[OuterStep]:
     """Learn a schedule for one's own classifier: `learn`, with splits drawn anew each outer step.
 
     Args:
-        module: Any twice differentiable classifier, on the device and in the precision wanted.
+        module: Any twice differentiable classifier, on the device and in the precision wanted; or a
+            function that makes one with fresh weights.
         inputs: `(n, ...)` training inputs on that device; a validation share is taken from them.
         labels: `(n,)` int64 labels on that device.
         epochs: The horizon: how long each outer step trains.
@@ -194,6 +205,8 @@ def learn_schedule(
         budget: As for `learn`.
         history: As for `learn`.
         sign_agreement: As for `learn`.
+        trajectories: As for `learn`.
+        descent: As for `learn`.
 
     Returns:
         As `learn`.
@@ -231,4 +244,6 @@ def learn_schedule(
         budget=budget,
         history=history,
         sign_agreement=sign_agreement,
+        trajectories=trajectories,
+        descent=descent,
     )

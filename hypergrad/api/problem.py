@@ -5,9 +5,10 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from hypergrad.api.fresh_network import fresh
 from hypergrad.api.given_data import as_training, as_validation
 from hypergrad.core.basis import described
 from hypergrad.core.batches import tensors_in
@@ -15,6 +16,7 @@ from hypergrad.core.functional_model import Batch, FlatModel
 from hypergrad.core.inner_optimizer import InnerOptimizer
 from hypergrad.core.objective import Criterion, Loss, Objective
 from hypergrad.core.schedule import Schedule
+from hypergrad.core.seeding import seed_of
 from hypergrad.data import Batches, Images, in_even_batches
 from hypergrad.data.content_hash import content_hash
 from hypergrad.differentiation.mode import faster_options
@@ -46,7 +48,7 @@ class LibraryProblem:
     """Data, hyperparameters and inner runs of every outer step; settles what is left open, once.
 
     Args:
-        module: The network.
+        module: The network, or what makes one.
         objective: Its loss.
         batches: Of training data.
         validation: What is held out.
@@ -65,7 +67,7 @@ class LibraryProblem:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Callable[[], nn.Module],
         objective: Objective | Loss | Criterion,
         batches: GivenBatches,
         validation: GivenValidation,
@@ -87,14 +89,22 @@ class LibraryProblem:
                 "shared=False learns a value for every inner step: give "
                 "options=ReverseOptions(...) and first_horizons=()"
             )
+        # A class has what its objects have, and makes them.
+        ready = isinstance(batches, Batches) and not isinstance(batches, type)
+        self._anew = callable(batches) and not ready
+        if outer.trajectories > 1 and not self._anew:
+            raise ValueError(
+                f"trajectories={outer.trajectories} differ in the order of their data: give "
+                "batches as a function of a number: lambda n: as_batches(data, 32, key=(n,))"
+            )
+        self._module, self._objective = module, objective
+        if not isinstance(module, nn.Module):
+            module = fresh(module, 0)
         self.model = FlatModel(module, objective)
         self.theta = self.model.theta()
         self.optimizer, self.options = optimizer, options
         self._given_options = repr(options)
         device = self.theta.device
-        # A class has what its objects have, and makes them.
-        ready = isinstance(batches, Batches) and not isinstance(batches, type)
-        self._anew = callable(batches) and not ready
         self._batches = batches if self._anew else as_training(batches, device)
         self._validation = validation
         if not callable(validation):
@@ -108,8 +118,22 @@ class LibraryProblem:
         Raises:
             ValueError: For data that cannot begin again, or go back, where that is needed.
         """
+        return self._data(number, number, self.theta)
+
+    def another(self, number: int, k: int) -> OuterData:
+        """Return the same of a further trajectory: other weights, and data of another draw.
+
+        Raises:
+            ValueError: As `data_at`; and for a module with parameters that it cannot reset.
+        """
+        draw = 2**31 + seed_of("trajectory", number, k) % 2**31  # no outer step's number
+        theta = FlatModel(fresh(self._module, draw), self._objective).theta()
+        return self._data(number, draw, theta)
+
+    def _data(self, number: int, draw: int, theta: Tensor) -> OuterData:
+        """The data that are drawn with a number, for an outer step, and weights to begin with."""
         given = self._batches
-        made = cast("Callable", given)(number) if self._anew else given
+        made = cast("Callable", given)(draw) if self._anew else given
         minibatches = as_training(made, self.theta.device)
         name = type(minibatches).__name__
         begins_again = getattr(minibatches, "random_access", True)
@@ -125,12 +149,10 @@ class LibraryProblem:
                 "raise memory_gb, give a map-style data set or tensors, or use ForwardOptions"
             )
         horizon = self._outer.horizon(number)
-        problem = InnerProblem.over_epochs(
-            self.model, self.theta, minibatches, horizon, self.optimizer
-        )
+        problem = InnerProblem.over_epochs(self.model, theta, minibatches, horizon, self.optimizer)
         held_out = self._validation
         if callable(held_out):
-            held_out = held_out(number)
+            held_out = held_out(draw)
         held_out = as_validation(held_out, self.theta.device)
         if not isinstance(held_out, Images):
             return OuterData(problem, held_out, held_out)
@@ -196,6 +218,8 @@ class LibraryProblem:
             "shared": self._shared,
             "epochs": self._outer.epochs,
             "first_horizons": list(self._outer.first_horizons),
+            "trajectories": self._outer.trajectories,
+            "descent": self._outer.descent,
         }
 
 

@@ -9,7 +9,7 @@ schedule = search.best.schedule
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -54,7 +54,8 @@ class Search(OuterSearch):
     once, and then the outer step begins anew.
 
     Args:
-        module: Any twice differentiable module, on the device and in the precision wanted.
+        module: Any twice differentiable module, on the device and in the precision wanted; or a
+            function that makes one with fresh weights.
         objective: Its loss, validation loss and metric; or the loss alone, of (module, batch,
             values); or a criterion, which maps (predictions, labels) to the mean loss of a batch.
         batches: The minibatch of every inner step (see `hypergrad.data.sources`), the same in
@@ -84,6 +85,15 @@ class Search(OuterSearch):
         sign_agreement: So many further trajectories an outer step, which differ from it in
             rounding, tell which signs are reproducible (`HypergradientDiagnostics.sign_agreement`,
             and a warning); each costs what the first did.
+        trajectories: Trainings of every outer step. With more than one, the others begin with fresh
+            weights (the module's `reset_parameters`, or the function that makes it), and data and
+            validation are asked for with a further number each; it moves by the mean of their
+            hypergradients, and a coefficient stays whose mean is below its standard error
+            (`HypergradientDiagnostics.t_statistic`).
+        descent: `signs`: every value moves by its step size, which halves when its hypergradient's
+            sign flips. `averaged`: along averages of the hypergradients over the outer steps, by
+            its first move where they agree; better with many values, whose signs are mostly
+            noise, and steps of half the size do there.
         log: What the search writes through; nothing unless given. `RunFolder` keeps a run
             directory, which `hypergrad runs` and `hypergrad plot` read.
         show_progress: Draw a bar on stderr while an outer step is under way.
@@ -100,7 +110,7 @@ class Search(OuterSearch):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Callable[[], nn.Module],
         objective: Objective | Loss | Criterion,
         batches: GivenBatches,
         validation: GivenValidation,
@@ -116,11 +126,14 @@ class Search(OuterSearch):
         patience: int | None = None,
         budget: str | None = None,
         sign_agreement: int = 0,
+        trajectories: int = 1,
+        descent: str = "signs",
         log: SearchLog | None = None,
         show_progress: bool = False,
     ) -> None:
         outer = _outer_options(
-            epochs, outer_steps, first_horizons, tolerance, patience, budget, sign_agreement
+            *(epochs, outer_steps, first_horizons, tolerance, patience, budget),
+            *(sign_agreement, trajectories, descent),
         )
         self._library = LibraryProblem(
             module, objective, batches, validation, optimizer, outer, shared, options, replay
@@ -135,7 +148,8 @@ class Search(OuterSearch):
         self._told = False
         display = SearchDisplay() if show_progress else None
         self._loop = WatchedLoop(self.log, display, outer.steps, self._number, self._keep)
-        problem = OuterProblem(self._data_at, self._library.learned_at, self._library.begin)
+        library = self._library
+        problem = OuterProblem(self._data_at, library.learned_at, library.begin, library.another)
         super().__init__(problem, outer, self._loop)
 
     @property
@@ -261,7 +275,10 @@ class Search(OuterSearch):
         """Be where a checkpoint was taken."""
         if state.get("format") != FORMAT:
             raise ValueError(f"a search of format {state.get('format')}: this reads {FORMAT}")
-        _refuse_another(state["given"], self._library.given)
+        # One trajectory was all there was in earlier versions.
+        _refuse_another(
+            {"trajectories": 1, "descent": "signs", **state["given"]}, self._library.given
+        )
         self.history = [step_from(kept) for kept in state["history"]]
         self._fingerprints = dict(state["fingerprints"])
         self._library.options = options_from(state["options"])
@@ -402,6 +419,8 @@ def _outer_options(
     patience: int | None,
     budget: str | None,
     sign_agreement: int,
+    trajectories: int,
+    descent: str,
 ) -> OuterOptions:
     """How the outer loop goes, or what is wrong with it."""
     if epochs < 1 or outer_steps < 1:
@@ -414,5 +433,7 @@ def _outer_options(
         raise ValueError(f"{sign_agreement=}: must be 0 or more trajectories")
     limit = None if budget is None else Budget.parse(budget)
     return OuterOptions(
-        outer_steps, epochs, first_horizons, tolerance, patience, limit, sign_agreement
+        *(outer_steps, epochs, first_horizons, tolerance, patience, limit, sign_agreement),
+        trajectories=trajectories,
+        descent=descent,
     )

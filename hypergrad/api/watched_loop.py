@@ -66,7 +66,7 @@ class WatchedLoop(InnerLoop):
 
     def look(self, inner: InnerRun, validation: Validation | None) -> Evaluation | None:
         """Tell the log how the run stands, if it wants to know."""
-        if not self._log.rows_per_epoch:
+        if not self._log.rows_per_epoch or inner.before:
             return None
         assert validation is not None
         train_loss, train_accuracy = inner.take_means()

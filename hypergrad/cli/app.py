@@ -4,7 +4,6 @@ PyTorch, Hydra, pandas and matplotlib are imported by the commands that need the
 answers at once.
 """
 
-import io
 import os
 import sys
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Annotated
 import typer
 
 from hypergrad.cli import completion
-from hypergrad.cli.hints import hint_of_usage
+from hypergrad.cli.errors import complain
 from hypergrad.cli.malloc import keep_freed_memory
+from hypergrad.cli.streams import Lost, OwnProcess
 
 __all__ = ["app", "main"]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130  # the exit codes of runs come from their drivers
+FAILED, INTERRUPTED = 1, 130  # the exit codes of runs come from their drivers
+RUNS = ("run", "improve", "baselines")  # what they print is on the disk as well
 
 app = typer.Typer(
     name="hypergrad",
@@ -46,12 +47,25 @@ RunDir = Annotated[
     Path | None,
     typer.Option(help="The run's directory; go on if this command has begun a run there."),
 ]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Resume with other threads or versions: last bits may differ."
+    ),
+]
+Fork = Annotated[
+    bool, typer.Option("--fork", help="With --resume: begin a new run from its checkpoint.")
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show minutes and memory, from a step tried here; run nothing."),
 ]
 Cfg = Annotated[
     str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Import the run's own network, whoever made the run."),
 ]
 Multirun = Annotated[
     bool, typer.Option("-m", "--multirun", help="Run every member of a sweep: seed=0,1,2.")
@@ -91,14 +105,19 @@ def run(
     overrides: Overrides = None,
     resume: Resume = None,
     run_dir: RunDir = None,
+    accept_changes: AcceptChanges = False,
+    fork: Fork = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
+    trust_model: TrustModel = False,
 ) -> int:
     """Run an experiment: hypergrad run fig1_mnist seed=1."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(
+        resume, dry_run, cfg, multirun, run_dir, accept_changes, fork, trust_model
+    )
     example = "the experiment first, as in: hypergrad run quickstart seed=1"
     return run_commands.start(experiment, list(overrides or []), mode, context.obj, example)
 
@@ -116,14 +135,18 @@ def improve(
     overrides: Overrides = None,
     resume: Resume = None,
     run_dir: RunDir = None,
+    accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Multirun = False,
+    trust_model: TrustModel = False,
 ) -> int:
     """Improve a usual schedule, and confirm it on fresh seeds: hypergrad improve improve_digits."""
     from hypergrad.cli import run_commands
 
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(
+        resume, dry_run, cfg, multirun, run_dir, accept_changes, trust=trust_model
+    )
     given = list(overrides or []) if resume else ["driver=improve", *(overrides or [])]
     example = "the experiment first, as in: hypergrad improve improve_digits seed=1"
     return run_commands.start(experiment, given, mode, context.obj, example)
@@ -143,7 +166,9 @@ def baselines(
     overrides: Overrides = None,
     search: Annotated[
         str | None,
-        typer.Option(help="grid, random, hd (hypergradient descent), tpe, hyperband, or ours."),
+        typer.Option(
+            help="grid, random, random_space, hd (online descent), tpe, hyperband, or ours."
+        ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, in processes.")] = None,
     ensemble: Annotated[
@@ -157,11 +182,13 @@ def baselines(
         typer.Option(help="Go on with, or help, the search in this directory; it may grow."),
     ] = None,
     run_dir: RunDir = None,
+    accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="Run every member of a sweep.")
     ] = False,
+    trust_model: TrustModel = False,
 ) -> int:
     """Search hand-set or random schedules: hypergrad baselines mnist --search random --jobs 2."""
     from hypergrad.cli import run_commands
@@ -175,7 +202,9 @@ def baselines(
     }
     given += [f"{key}={value}" for key, value in options.items() if value is not None]
     named = data if data is None or "=" in data else f"baselines/{data}"
-    mode = run_commands.Mode(resume, dry_run, cfg, multirun, run_dir)
+    mode = run_commands.Mode(
+        resume, dry_run, cfg, multirun, run_dir, accept_changes, trust=trust_model
+    )
     example = "the data set first, as in: hypergrad baselines mnist seed=1"
     return run_commands.start(named, given, mode, context.obj, example)
 
@@ -236,6 +265,16 @@ def runs(
 
 
 @app.command()
+def doctor(
+    run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
+) -> int:
+    """Say what is damaged in a run directory, and from where it can be resumed."""
+    from hypergrad.cli import doctor_command
+
+    return doctor_command.tell(run)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory, as `hypergrad runs` lists them.")],
     output: Annotated[
@@ -265,11 +304,12 @@ def confirm(
     seed: Annotated[
         int | None, typer.Option(help="Which seed's; default: the best by validation accuracy.")
     ] = None,
+    trust_model: TrustModel = False,
 ) -> None:
     """Train with a run's schedule on fresh seeds, longer or elsewhere: confirm RUN --horizon 5x."""
     from hypergrad.cli import confirm_command
 
-    given = run, list(overrides or []), horizon, trainings, output, seed
+    given = run, list(overrides or []), horizon, trainings, output, seed, trust_model
     confirm_command.confirm_schedule(*given)
 
 
@@ -349,77 +389,35 @@ def main() -> None:
     """Run the command line; an error is one line on stderr (HYDRA_FULL_ERROR=1 shows it all)."""
     if os.environ.get("HYPERGRAD_KEEP_MEMORY") != "0":
         keep_freed_memory()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whose encoding may lack what tables hold: ±, †
-            stream.reconfigure(errors="replace")
+    process = OwnProcess.of_this()
     try:
         _check_started_once()
         code = app(sys.argv[1:], "hypergrad", obj=sys.argv, standalone_mode=False)
-        sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout has seen enough, as `head` does; Python would complain at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
-    except Exception as error:
-        code = _complain(error)
-    sys.exit(code or 0)
+    except Exception as error:  # a library may have made one of its own of Ctrl-C
+        code = INTERRUPTED if process.stopped else complain(error)
+    process.end()
+    sys.exit(_code_of_output(code or 0, process.lost))
+
+
+def _code_of_output(code: int, lost: Lost) -> int:
+    """The exit code, where stdout could not take everything; a run is on the disk all the same."""
+    if code or lost.error is None or lost.by_reader:
+        return code
+    what = f"hypergrad: stdout cannot be written ({lost.error.strerror})"
+    print(what, file=sys.stderr)
+    shows = any(text == "--dry-run" or text.startswith("--cfg") for text in sys.argv)
+    return 0 if sys.argv[1:2] and sys.argv[1] in RUNS and not shows else FAILED
 
 
 def _check_started_once() -> None:
     """Refuse what torchrun starts several times: each process would do the same."""
     processes = os.environ.get("WORLD_SIZE", "1")
-    if processes.isdecimal() and int(processes) > 1:
+    if processes and not (processes.isdecimal() and processes.isascii()):
+        raise ValueError(f"WORLD_SIZE={processes}: no number of processes; unset it")
+    if processes and int(processes[:9]) > 1:
         raise ValueError(
             f"WORLD_SIZE={processes}: each of {processes} processes would do the same: start it "
             "once, without torchrun; jobs=N shares trials and members among processes"
         )
-
-
-def _complain(error: Exception) -> int:
-    from hypergrad.runs.errors import RunFailed
-
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        raise error
-    code, text = FAILED, " ".join(str(error).split())
-    if hasattr(error, "format_message"):  # of Typer, which may or may not bring its own click
-        return _complain_of_usage(error)
-    if isinstance(error, ValueError):
-        code = USAGE
-    elif "torchvision::nms" in text:
-        text = (
-            "torch and torchvision do not fit together: install them as a pair, "
-            "`pip install --force-reinstall torch torchvision`"
-        )
-    elif not isinstance(error, RunFailed):
-        text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
-    print(f"hypergrad: {text}", file=sys.stderr)
-    return code
-
-
-def _explained(error: Exception) -> str:
-    """What an error says; where memory ran out before there was a run, what would need less."""
-    from hypergrad.runs.errors import in_one_line
-
-    if "torch" not in sys.modules:  # nothing has been computed
-        return in_one_line(error)
-    from hypergrad.config.wording import in_settings
-    from hypergrad.training.out_of_memory import explain
-
-    explain(error)
-    return in_settings(in_one_line(error))
-
-
-def _complain_of_usage(error: Exception) -> int:
-    text = getattr(error, "format_message", str)()
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        if text:
-            print(text, file=sys.stderr)
-        return USAGE
-    command = "hypergrad" if context is None else context.command_path
-    text = " ".join(text.split()).removesuffix(".")
-    hint = hint_of_usage(text, sys.argv[1:])
-    print(f"hypergrad: {text}{hint or f': `{command} -h` shows how'}", file=sys.stderr)
-    return USAGE

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 __all__ = ["hint_of_command", "hint_of_option", "hint_of_usage"]
 
 _FLAG = re.compile(r"--?([A-Za-z][\w.-]*)(?:=(.*))?")
-COMMANDS = "run improve baselines plot table runs export confirm plan check data".split()
 
 
-def hint_of_usage(text: str, typed: Sequence[str]) -> str:
+def hint_of_usage(text: str, typed: Sequence[str], commands: Sequence[str]) -> str:
     """Return the end of a sentence on a command or option that is not there; empty for none.
 
     Args:
         text: What is wrong, as Click says it.
         typed: The command line.
+        commands: Those that there are.
     """
     from hypergrad.config.overrides import choices, known_keys
 
-    if found := re.match(r"No such command '(.*?)'", text):
-        return hint_of_command(found[1], COMMANDS, choices("experiment"))
+    if "run" in commands and (found := re.match(r"No such command '(.*?)'", text)):
+        return hint_of_command(found[1], commands, choices("experiment"))
     if text.startswith("No such option"):
         return hint_of_option(typed, known_keys())
     return ""

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.runs.directory import RunDirectory, find_runs
-from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.errors import RunFailed, in_one_line
+from hypergrad.runs.shown import short
+from hypergrad.runs.tables import Table
 
 __all__ = ["list_data", "plot", "table"]
+
+# What comes of a file of a run that is well-formed, and holds what no run writes.
+DAMAGE = (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
 
 def list_data(root: Path | None) -> None:
@@ -42,7 +46,8 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path, folder: Path | N
 
     Args:
         names: Figures; none for all that a run is drawn as.
-        run: Run directory; None for the newest run of each figure.
+        run: Run directory, or a folder of runs for a figure of many; None for the newest run of
+            each figure, and for all runs.
         outputs: Folder of all runs.
         folder: Where the files go; None for `figures/` in the run.
 
@@ -63,10 +68,12 @@ def plot(names: Sequence[str], run: Path | None, outputs: Path, folder: Path | N
             drawn += 1
         except (ValueError, OSError) as error:
             failures.append(f"{name}: not drawn: {error}")
+        except DAMAGE as error:
+            failures.append(f"{name}: not drawn: {source} is damaged ({in_one_line(error)})")
     if failures and (names or not drawn):
         raise RunFailed("; ".join(failures))
     for failure in failures:
-        print(failure, file=sys.stderr)
+        print(short(failure), file=sys.stderr)
 
 
 def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str, Path]:
@@ -78,13 +85,15 @@ def _sources(names: Sequence[str], run: Path | None, outputs: Path) -> dict[str,
             raise ValueError(
                 f"no run directory at {run}: `hypergrad runs` lists the runs there are"
             )
+        if names and all(FIGURES[name].many for name in names):
+            return dict.fromkeys(names, run)
         own = figures_of(RunDirectory(run).read_summary())
         if not names and "table1" in own:
             raise RunFailed(f"nothing drawn: `hypergrad table {run}` prints the table of this run")
         if not names and not own:
             raise RunFailed(f"nothing drawn: {run} is drawn as none of {', '.join(FIGURES)}")
         return dict.fromkeys(names or own, run)
-    newest: dict[str, Path] = {}
+    newest = {name: outputs for name in names if name in FIGURES and FIGURES[name].many}
     runs = _whole_runs(outputs)
     for path, summary in runs.items():
         for name in set(figures_of(summary)) & FIGURES.keys():
@@ -128,7 +137,11 @@ def table(runs: Sequence[Path], outputs: Path, form: str) -> None:
                 "runs of `hypergrad baselines`"
             )
         paths = tables[-1:]
-    print(render(read_cells(paths), form), end="")
+    try:
+        text = render(read_cells(paths), form)
+    except DAMAGE as error:
+        raise RunFailed(f"{', '.join(map(str, paths))}: damaged ({in_one_line(error)})") from error
+    print(text, end="")
 
 
 def _whole_runs(outputs: Path) -> dict[Path, dict]:

@@ -4,10 +4,10 @@ import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
+from hypergrad.runs.tables import Table
 
 __all__ = ["show_plan"]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.fingerprint import GROWING, settings_without
+from hypergrad.config.recorded import check_overrides_recorded
 from hypergrad.config.schema import RunConfig
 from hypergrad.runs.directory import RunDirectory, is_run
+from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
     from hypergrad.drivers.gradcheck import GradientCheck
@@ -32,6 +33,9 @@ class Mode(NamedTuple):
     cfg: str | None
     multirun: bool
     place: Path | None = None
+    accept_changes: bool = False
+    fork: bool = False
+    trust: bool = False
 
 
 def start(
@@ -66,7 +70,12 @@ def start(
             raise ValueError("--resume names the run's directory already: drop --run-dir")
         if experiment is not None and "=" in experiment:
             experiment, overrides = None, [experiment, *overrides]
-        return _resume(experiment, overrides, mode.resume, command)
+        if mode.fork:
+            return _fork(overrides, mode.resume, command, trust=mode.trust)
+        accept, trust = mode.accept_changes, mode.trust
+        return _resume(experiment, overrides, mode.resume, command, accept=accept, trust=trust)
+    if mode.fork or (mode.accept_changes and mode.place is None):
+        raise ValueError("--fork and --accept-changes are of a run that goes on: --resume RUN")
     if experiment is None or "=" in experiment:
         raise ValueError(f"name {example}")
     if mode.cfg == "job":
@@ -76,7 +85,9 @@ def start(
         return 0
     if mode.place is not None and not mode.dry_run and is_run(mode.place):
         _check_same(mode.place, experiment, overrides, sweep=mode.multirun)
-        return _resume(None, [], mode.place, command)
+        trust = mode.trust or _names_network(mode.place, overrides)
+        accept = mode.accept_changes
+        return _resume(None, [], mode.place, command, accept=accept, trust=trust)
     if mode.multirun:
         return _sweep(experiment, overrides, command, mode)
     if mode.dry_run:
@@ -106,7 +117,7 @@ def _check_same(path: Path, experiment: str, overrides: Sequence[str], *, sweep:
         ConfigError: For other overrides, another experiment, or a sweep where there is none.
     """
     run = RunDirectory.open(path)
-    begun = configs.load(run.config_text()).experiment
+    begun = configs.load_run(run).experiment
     typed = run.overrides()
     is_sweep = bool(run.read_json("members.json").get("sweep"))
     if (begun, sorted(typed), is_sweep) != (experiment, sorted(overrides), sweep):
@@ -115,6 +126,12 @@ def _check_same(path: Path, experiment: str, overrides: Sequence[str], *, sweep:
             f"--run-dir {path} holds a run of another command ({was}): name another directory, or "
             f"go on with that run by --resume {path}"
         )
+
+
+def _names_network(path: Path, overrides: Sequence[str]) -> bool:
+    """Whether the network of a run is one that was typed just now."""
+    name = configs.load(RunDirectory.open(path).config_text()).model.name
+    return f"model.name={name}" in overrides
 
 
 def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mode: Mode) -> int:
@@ -139,7 +156,13 @@ def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mo
 
 
 def _resume(
-    experiment: str | None, overrides: Sequence[str], path: Path, command: Sequence[str]
+    experiment: str | None,
+    overrides: Sequence[str],
+    path: Path,
+    command: Sequence[str],
+    *,
+    accept: bool,
+    trust: bool,
 ) -> int:
     """Go on with a run.
 
@@ -147,22 +170,28 @@ def _resume(
     with other `jobs`, `executor` and `gpus`.
     """
     run = RunDirectory.open(path)
-    config = configs.load(run.config_text())
+    config = configs.load_run(run)
     if experiment not in (None, config.experiment):
         raise ConfigError(f"{path} is a run of {config.experiment}, not of {experiment}")
     from hypergrad.drivers.context import prepare
     from hypergrad.drivers.execute import execute
     from hypergrad.drivers.members import split_pool
     from hypergrad.drivers.multirun import MultiRun, is_multirun
+    from hypergrad.drivers.recorded import check_members, check_run
 
     multirun = is_multirun(run)
     pool, others = split_pool(overrides) if multirun else ({}, list(overrides))
     if others and (multirun or config.driver != "search"):
         raise ConfigError(f"{' '.join(others)}: a resumed run keeps its configuration; drop it")
     if multirun:
-        return MultiRun(run, command, pool).drive()
+        whole = MultiRun(run, command, pool, accept=accept)
+        check_members(run, whole.members, trust=trust)
+        return whole.drive()
+    if config.is_multirun:
+        raise ConfigError(f"{path} lacks members.json, which says what it is made of: restore it")
+    check_run(run, config, trust=trust)
     if others:
-        return _grow(run, config, others, command)
+        return _grow(run, config, others, command, accept=accept)
     whole = config.driver != "search" or (run.path / "trials.csv").is_file()
     if run.status() == "finished" and whole:
         from hypergrad.reporting.run_report import report
@@ -170,18 +199,27 @@ def _resume(
         print(f"{path} is finished already", file=sys.stderr)
         report(run, config)
         return 0
-    return execute(prepare(config), run, command, resume=True)
+    return execute(prepare(config), run, command, resume=True, accept=accept)
 
 
 def _grow(
-    run: RunDirectory, config: RunConfig, overrides: Sequence[str], command: Sequence[str]
+    run: RunDirectory,
+    config: RunConfig,
+    overrides: Sequence[str],
+    command: Sequence[str],
+    *,
+    accept: bool,
 ) -> int:
     """Go on with a search that has got more seeds, candidates, budget or processes."""
-    typed = [*run.overrides(), *overrides]
+    typed = [*check_overrides_recorded(run.overrides()), *overrides]
     grown, text = configs.compose(config.experiment, typed)
-    settled = {"threads": grown.threads, "method.mode": grown.method.mode}
-    may = [*GROWING, *(key for key, value in settled.items() if value == "auto")]
-    if settings_without(grown, may) != settings_without(config, may):
+    became = {"threads": config.threads, "method.mode": config.method.mode}
+    was = {"threads": grown.threads, "method.mode": grown.method.mode}
+    settled = {key: value for key, value in became.items() if was[key] == "auto"}
+    if settled:  # what `auto` became when the search began
+        text = configs.with_settings(text, settled)
+        grown = configs.load(text)
+    if settings_without(grown, GROWING) != settings_without(config, GROWING):
         raise ConfigError(
             f"{' '.join(overrides)}: a search that has begun can change {', '.join(GROWING)} "
             "alone; start a new one"
@@ -193,7 +231,24 @@ def _grow(
     with run.hold():  # a process that leads the search as it was would finish it as it was
         run.write_config(text, typed)
         run.update_summary({"status": "interrupted"})
-    return execute(context, run, command, resume=True)
+    return execute(context, run, command, resume=True, accept=accept)
+
+
+def _fork(overrides: Sequence[str], path: Path, command: Sequence[str], *, trust: bool) -> int:
+    """Begin a new run from the checkpoint of another, with what its file now says."""
+    run = RunDirectory.open(path)
+    config, text, typed = configs.load_run(run), run.config_text(), run.overrides()
+    from hypergrad.drivers.recorded import check_run
+
+    check_run(run, config, trust=trust)
+    if overrides:
+        typed = [*check_overrides_recorded(typed), *overrides]
+        config, text = configs.compose(config.experiment, typed)
+    from hypergrad.drivers.execute import execute
+    from hypergrad.drivers.fork import fork
+
+    context, new = fork(run, config, text, typed)
+    return execute(context, new, command, resume=True)
 
 
 def check(experiment: str, overrides: Sequence[str], steps: int) -> int:

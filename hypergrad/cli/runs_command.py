@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from hypergrad.reporting.results import DIVERGED
 from hypergrad.runs.directory import RunDirectory, find_runs
+from hypergrad.runs.shown import in_a_cell, printable, short
+from hypergrad.runs.tables import Table
 
 __all__ = ["Listed", "RunFilter", "list_runs"]
 
@@ -81,11 +83,13 @@ def list_runs(outputs: Path, only: RunFilter = EVERY, form: str = "table") -> No
     every = [_listed(run) for run in find_runs(outputs)]
     listed = only.of(every)
     if form == "json":
-        print(json.dumps([entry._asdict() for entry in listed], indent=2, ensure_ascii=False))
+        print(json.dumps([entry._asdict() for entry in listed], indent=2))
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(Listed._fields)
-        writer.writerows(entry._replace(overrides=" ".join(entry.overrides)) for entry in listed)
+        for entry in listed:
+            row = entry._replace(overrides=" ".join(entry.overrides))
+            writer.writerow("" if value is None else in_a_cell(value) for value in row)
     elif not every:
         print(f"no runs under {outputs}: start one with `hypergrad run quickstart`")
     elif not listed:
@@ -96,7 +100,8 @@ def list_runs(outputs: Path, only: RunFilter = EVERY, form: str = "table") -> No
 
 def _print(listed: Sequence[Listed]) -> None:
     """Two columns, a run in a few lines: its directory can be copied, and nothing is cut short."""
-    names = [f"{Path(entry.run).parent.name}/{Path(entry.run).name}" for entry in listed]
+    paths = [Path(entry.run) for entry in listed]
+    names = [printable(f"{path.parent.name}/{path.name}") for path in paths]
     console = Console()
     table = Table("run", "what", width=min(WIDTH, console.width), show_lines=True)
     table.columns[0].no_wrap = True
@@ -111,7 +116,8 @@ def _print(listed: Sequence[Listed]) -> None:
         subject = entry.data if named else f"{entry.experiment} on {entry.data}"
         what = [f"{subject or '-'}{scale}", " ".join(entry.overrides), entry.headline]
         table.add_row(
-            Text(f"{name}\n{entry.status}{done}{time}"), Text("\n".join(filter(None, what)))
+            Text(f"{name}\n{printable(entry.status)}{done}{time}"),
+            Text("\n".join(map(short, filter(None, what)))),
         )
     console.print(table)
 
@@ -123,6 +129,8 @@ def _listed(run: RunDirectory) -> Listed:
         progress, seconds = summary.get("progress", {}), run.read_json("provenance.json")
         fraction, wall = progress.get("fraction"), seconds.get("wall_seconds")
         headline = str(summary.get("headline") or summary.get("message") or "")
+        if status == "finished" and summary.get("message") == DIVERGED:
+            status = "finished, diverged"
     except (ValueError, OSError, AttributeError) as error:
         status, fraction, wall, headline = "damaged", None, None, str(error)
     try:

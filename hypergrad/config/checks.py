@@ -10,11 +10,13 @@ from dataclasses import is_dataclass
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 from hypergrad.core.budget import Budget
+from hypergrad.runs.shown import short
 
 __all__ = [
     "ConfigError",
     "a_budget",
     "at_least",
+    "at_most",
     "between",
     "check",
     "distinct",
@@ -23,6 +25,25 @@ __all__ = [
     "one_of",
     "positive",
 ]
+
+
+SHOWN = 60  # characters of a value in an error
+_KINDS: dict[object, tuple[type, ...]] = {
+    list: (list,),
+    dict: (dict,),
+    str: (str,),
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+}
+_WORDS: dict[object, str] = {
+    list: "a list, such as [1,2]",
+    dict: "a mapping of names to values",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 
 
 class ConfigError(ValueError):
@@ -45,13 +66,15 @@ def check(value: object, hint: object, key: str = "") -> None:
     hypergrad.config.checks.ConfigError: outer.first_horizons=0: must be at least 1
     """
     inner = get_args(hint)
+    _check_kind(value, hint, key)
     if is_dataclass(hint):
         for name, own in get_type_hints(hint, include_extras=True).items():
             check(getattr(value, name), own, f"{key}.{name}".lstrip("."))
     elif get_origin(hint) is Annotated:
+        _check_kind(value, inner[0], key)
         for rule in inner[1:]:
             if wrong := rule(value):
-                raise ConfigError(f"{key}={value}: {wrong}")
+                raise ConfigError(f"{key}={short(value, SHOWN)}: {wrong}")
         check(value, inner[0], key)
     elif isinstance(value, list):
         for each in value:
@@ -61,6 +84,20 @@ def check(value: object, hint: object, key: str = "") -> None:
             check(each, inner[1], f"{key}.{name}")
     elif value is not None and type(None) in inner:
         check(value, inner[0], key)
+
+
+def _check_kind(value: object, hint: object, key: str) -> None:
+    """Refuse what stands in the place of a group, list or mapping and is none, as by `${seed}`."""
+    kind = get_origin(hint) or hint
+    if is_dataclass(kind) and isinstance(kind, type) and not isinstance(value, kind):
+        raise ConfigError(f"{key}={short(value, SHOWN)}: must be a group of settings")
+    if kind in _KINDS and not isinstance(value, _KINDS[kind]):
+        raise ConfigError(f"{key}={short(value, SHOWN)}: must be {_WORDS[kind]}")
+
+
+def at_most(high: int) -> Callable[[int], str | None]:
+    """Not above a limit."""
+    return lambda value: None if value <= high else f"must be at most {high:,}"
 
 
 def at_least(low: int) -> Callable[[int], str | None]:

@@ -4,13 +4,19 @@ import re
 from collections.abc import Mapping, Sequence
 
 from hypergrad.config import overrides as typed
-from hypergrad.config.checks import ConfigError
-from hypergrad.config.machine import check_machine
+from hypergrad.config.checks import SHOWN, ConfigError
+from hypergrad.config.machine import check_absurd, check_machine
+from hypergrad.config.recorded import check_recorded
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import DRAWN_BY
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.provenance import is_of_another_version, made_by
+from hypergrad.runs.shown import short
 
-__all__ = ["compose", "load", "with_settings"]
+__all__ = ["compose", "load", "load_run", "with_settings"]
 
+# What a library raises of its own where it did not expect what it was given.
+_INSIDES = (RecursionError, AttributeError, TypeError, LookupError, AssertionError, ArithmeticError)
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -42,7 +48,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     if name not in known:
         kind = group or "experiment"
         end = DRAWN_BY.get(name) or typed.suggest(name, known)
-        raise ConfigError(f"unknown {kind} {name!r}{end}")
+        raise ConfigError(f"unknown {kind} {short(name, SHOWN)!r}{end}")
     checked = typed.check_overrides(overrides)
     ConfigStore.instance().store(name="schema", node=RunConfig)
     folder = typed.conf_folder()
@@ -59,10 +65,13 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
         raise
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(_one_line(error)) from error
+    except _INSIDES as error:
+        given = short(" ".join(overrides), SHOWN) or experiment
+        raise ConfigError(f"{given} cannot be composed: try with fewer overrides") from error
     if not isinstance(config, RunConfig):
         raise ConfigError(f"{folder / 'config.yaml'} does not start from `schema`: restore it")
     check_machine(config.threads, config.jobs, config.executor)
-    return config, OmegaConf.to_yaml(composed)
+    return config, OmegaConf.to_yaml(composed, resolve=True)
 
 
 def load(text: str) -> RunConfig:
@@ -85,14 +94,39 @@ def load(text: str) -> RunConfig:
     if text.startswith("made_by:"):
         raise ConfigError("a script made this run, and goes on with it: Search.resume()")
     try:
+        check_recorded(text)
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text))
         if missing := sorted(OmegaConf.missing_keys(merged)):  # of a file that was cut short
             raise ConfigError(f"it lacks {missing[0]}")
         config = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"the run's configuration: {_one_line(error)}; {remedy}") from error
+    except _INSIDES as error:
+        raise ConfigError(f"the run's configuration cannot be read; {remedy}") from error
     assert isinstance(config, RunConfig)
+    check_absurd(config.threads, config.jobs)
     return config
+
+
+def load_run(run: RunDirectory) -> RunConfig:
+    """Return the configuration of a run.
+
+    Args:
+        run: Its directory.
+
+    Raises:
+        ConfigError: As `load`; of a run of another version with which version that was.
+    """
+    try:
+        return load(run.config_text())
+    except ConfigError as error:
+        if not is_of_another_version(run):
+            raise
+        reason = str(error).removeprefix("the run's configuration: ").partition("; restore")[0]
+        raise ConfigError(
+            f"{run.path} was made by {made_by(run)}, whose settings were others ({reason}): go on "
+            "with that version, or start a new run"
+        ) from error
 
 
 def with_settings(text: str, settings: Mapping[str, object]) -> str:
@@ -119,7 +153,7 @@ def _one_line(error: Exception) -> str:
     if file := _found(r'in "([^"]+", line \d+)', text):
         return f'broken YAML in "{file}: mend that file'
     if isinstance(error, UnicodeDecodeError):
-        return "a file of conf/ is not UTF-8 text: restore it"
+        return f"{_not_utf8()} is not UTF-8 text: restore it"
     if found := re.search(r"Could not find '([^/']+)/([^']+)'", text):
         group, name = found.groups()
         return f"unknown {group} {name!r}{typed.suggest(name, typed.choices(group))}"
@@ -132,6 +166,17 @@ def _one_line(error: Exception) -> str:
         return f"conf/{place or key}.yaml is no configuration: it begins with # @package _global_"
     reason = _reason(text if cause is None else str(cause))
     return f"{key.lstrip('+')}: {reason}{where}" if key else f"{reason}{where}"
+
+
+def _not_utf8() -> str:
+    """The first file of conf/ that is no text."""
+    folder = typed.conf_folder()
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            return str(path)
+    return f"a file of {folder}"
 
 
 def _reason(text: str) -> str:

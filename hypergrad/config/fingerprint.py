@@ -67,6 +67,10 @@ def digest(
         model_source: A hash of the source of a user's own network.
     """
     settings = settings_without(config, _NOT_IN_DIGEST)
+    if config.outer.trajectories == 1:  # runs of earlier versions have no such setting
+        del settings["outer"]["trajectories"]
+    if config.outer.descent == "signs":  # likewise
+        del settings["outer"]["descent"]
     if data_fingerprint is not None:
         settings["data"]["path"] = None
     elif config.data.path is not None:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from hypergrad.config.checks import at_least, between, not_negative, one_of, positive
+from hypergrad.config.checks import at_least, at_most, between, not_negative, one_of, positive
 
 __all__ = ["ImproveConfig"]
 
-Count = Annotated[int, at_least(1)]
+Count = Annotated[int, at_least(1), at_most(10_000)]
 Positive = Annotated[float, positive]
 
 
@@ -26,8 +26,8 @@ class ImproveConfig:
     direction: Annotated[str, one_of("hypergradients", "random")]
     scales: list[Positive]
     rung: Count
-    iterations: Annotated[int, at_least(0)]
-    trajectories: Annotated[int, at_least(2)]
+    iterations: Annotated[int, at_least(0), at_most(10_000)]
+    trajectories: Annotated[int, at_least(2), at_most(10_000)]
     repeats: Count
     margins: list[Positive]
     steps: list[Positive]
@@ -37,5 +37,5 @@ class ImproveConfig:
     final: Count
     final_margins: list[Positive]
     choose: Annotated[str, one_of("mean", "worst")]
-    judged: Annotated[int, at_least(0)]
+    judged: Annotated[int, at_least(0), at_most(10_000)]
     cap: float | None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from hypergrad.config.checks import at_least, between, matches, one_of, positive
+from hypergrad.config.checks import at_least, at_most, between, matches, one_of, positive
 
 __all__ = ["HyperparameterConfig", "OptimizerConfig"]
 
@@ -28,10 +28,10 @@ class HyperparameterConfig:
     (biases, norms), or name:REGEX, which is searched in their names.
     """
 
-    count: Annotated[int, at_least(0)] = 1
+    count: Annotated[int, at_least(0), at_most(10**6)] = 1
     basis: Annotated[str, one_of("windows", "hats", "cosine")] = "windows"
     warmup: Annotated[float, between(0, 1)] = 0.0
-    size: Annotated[int, at_least(1)] = 1
+    size: Annotated[int, at_least(1), at_most(10**6)] = 1
     start: float = 0.0
     first_move: Annotated[float, positive] = 0.1
     scale: Annotated[str, one_of("linear", "log", "log1m", "logit")] = "linear"

@@ -7,9 +7,10 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypergrad.config.checks import ConfigError
+from hypergrad.config.checks import SHOWN, ConfigError
 from hypergrad.config.optimizer_schema import HyperparameterConfig
 from hypergrad.config.schema import RunConfig
+from hypergrad.runs.shown import short
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -24,6 +25,7 @@ __all__ = [
     "suggest",
 ]
 
+MEMBERS = 1000  # of a sweep at most: each is composed before the first begins
 DECLARED = "hyperparameters."  # then a name that the experiment declares, and a field
 # What lies below is for the network, the optimiser, the search or the table to judge.
 FREE = (
@@ -93,7 +95,9 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
     checked = []
     for text, override in _parse(overrides):
         if override.is_sweep_override():
-            raise ConfigError(f"{text} has several values: add -m to run each of them")
+            raise ConfigError(
+                f"{short(text, SHOWN)} has several values: add -m to run each of them"
+            )
         _check_key(text, override)
         free = override.key_or_group.startswith(FREE) and not override.is_force_add()
         checked.append(f"++{text.lstrip('+')}" if free else text)
@@ -117,7 +121,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     """
     from hydra.core.override_parser.types import Glob
 
-    ways = []
+    ways, count = [], 1
     for text, override in _parse(overrides):
         if not override.is_sweep_override():
             ways.append([text])
@@ -126,14 +130,42 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
         if isinstance(value, Glob):
             values = value.filter(choices(override.key_or_group))
         else:
-            try:
-                values = list(override.sweep_string_iterator())
-            except (ValueError, TypeError, ZeroDivisionError) as error:
-                raise ConfigError(f"{text}: {error}; write it as in seed=0,1,2") from error
+            values = _values_of(text, override)
         if not values:
             raise ConfigError(f"{text} has no values: write it as in seed=0,1,2")
         ways.append([f"{key}={value}" for value in values])
+        count *= len(values)
+        if count > MEMBERS:
+            raise _too_many(text, count)
     return [list(member) for member in itertools.product(*ways)]
+
+
+def _values_of(text: str, override: "Override") -> list[str]:
+    """The values of a sweep, which are counted before they are listed."""
+    from hydra.core.override_parser.types import RangeSweep
+    from hydra.errors import HydraException
+
+    value, values = override.value(), []
+    try:
+        if isinstance(value, RangeSweep):
+            start, stop, step = (float(v or 0) for v in (value.start, value.stop, value.step))
+            if (count := (stop - start) / step) > MEMBERS:
+                raise _too_many(text, count)
+        for own in override.sweep_string_iterator():
+            values.append(str(own))
+            if len(values) > MEMBERS:
+                raise _too_many(text, len(values))
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, HydraException) as error:
+        why = "no list of values" if isinstance(error, HydraException) else str(error)
+        raise ConfigError(f"{short(text, SHOWN)}: {why}; write it as in seed=0,1,2") from error
+    return values
+
+
+def _too_many(text: str, count: float) -> ConfigError:
+    shown = short(text, SHOWN)
+    return ConfigError(f"{shown} makes {count:.4g} members or more: {MEMBERS:,} at most")
 
 
 def _check_key(text: str, override: "Override") -> None:
@@ -142,18 +174,20 @@ def _check_key(text: str, override: "Override") -> None:
         raise ConfigError(f"{text}: name the experiment first, as in `hypergrad run fig1`")
     free = key.startswith(FREE)
     if not key:
-        raise ConfigError(f"{text!r} has no key: write key=value, such as seed=1")
+        raise ConfigError(f"{short(text, SHOWN)!r} has no key: write key=value, such as seed=1")
     if key.startswith(DECLARED):
         _check_field(key)
     elif not (free or key in choosable or key in known_keys()):
-        raise ConfigError(f"unknown key {key}{suggest(key, [*known_keys(), *choosable])}")
+        raise ConfigError(
+            f"unknown key {short(key, SHOWN)}{suggest(key, [*known_keys(), *choosable])}"
+        )
     if override.is_delete():
         raise ConfigError(f"{text}: nothing can be taken away; give {key} another value")
     if override.package is not None or (override.is_add() and not free):
         raise ConfigError(f"{text}: {key} is there already; write {key}=VALUE")
     if key in choosable and override.value() not in choices(key):
         wanted = str(override.value())
-        raise ConfigError(f"unknown {key} {wanted!r}{suggest(wanted, choices(key))}")
+        raise ConfigError(f"unknown {key} {short(wanted, SHOWN)!r}{suggest(wanted, choices(key))}")
 
 
 def _check_field(key: str) -> None:
@@ -163,7 +197,7 @@ def _check_field(key: str) -> None:
     if len(rest) != 1 or rest[0] not in known:
         field = rest[0] if rest else ""
         end = suggest(field, known) if field else f": give a field, as in {DECLARED}{name}.count"
-        raise ConfigError(f"unknown key {key}{end}")
+        raise ConfigError(f"unknown key {short(key, SHOWN)}{end}")
 
 
 def groups() -> list[str]:
@@ -180,9 +214,9 @@ def _parse(overrides: Sequence[str]) -> "list[tuple[str, Override]]":
     for text in overrides:
         try:
             parsed.append((text, parser.parse_override(text)))
-        except HydraException as error:
+        except (HydraException, RecursionError) as error:
             raise ConfigError(
-                f"{text!r} cannot be read: write key=value, such as seed=1 "
+                f"{short(text, SHOWN)!r} cannot be read: write key=value, such as seed=1 "
                 "(and quote the whole if it holds blanks or brackets)"
             ) from error
     return parsed

@@ -12,6 +12,7 @@ from hypergrad.config.checks import (
     ConfigError,
     a_budget,
     at_least,
+    at_most,
     between,
     check,
     distinct,
@@ -45,7 +46,12 @@ __all__ = [
     "TrustConfig",
 ]
 
-Count = Annotated[int, at_least(1)]
+Count = Annotated[int, at_least(1), at_most(10**9)]
+# Each is laid out, or written down, before the first step: none of them may be without end.
+Repeats = Annotated[int, at_least(1), at_most(10_000)]
+OuterSteps = Annotated[int, at_least(1), at_most(100_000)]
+Pixels = Annotated[int, at_least(1), at_most(4096)]
+Few = Annotated[int, at_least(0), at_most(1000)]
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
 Strategy = Annotated[str, one_of("auto", "loop", "vmap", "stacked", "fused")]
@@ -55,7 +61,9 @@ Figure = Annotated[
 Perturbation = Annotated[str, one_of("weights", "learning_rate", "train", "validation", "all")]
 Threads = Annotated[str, matches(r"auto|[1-9]\d*", "use auto, or a number of threads")]
 Device = Annotated[str, matches(r"auto|cpu|mps|cuda(:\d+)?", "use auto, cpu, mps, cuda or cuda:N")]
-Folder = Annotated[str, matches(r"\w[\w.-]*", "it names a folder; use letters, digits, - and _")]
+Folder = Annotated[
+    str, matches(r"\w[\w.-]{0,199}", "it names a folder; use letters, digits, - and _")
+]
 
 
 @dataclass
@@ -67,7 +75,7 @@ class DataConfig:
     path: str | None
     train_size: Count | None
     test_size: Count | None
-    image_size: Count | None
+    image_size: Pixels | None
     augment: bool
 
 
@@ -117,19 +125,22 @@ class MethodConfig:
 
 @dataclass
 class OuterConfig:
-    """The outer loop: sign descent from the hyperparameters' starting values.
+    """The outer loop: a descent (`signs`, `averaged`) from the starting values.
 
-    The best outer step is selected by validation accuracy or loss. With `confirm` the so many best
-    are trained again, `confirmations` times each, and the best of those by mean loss is taken.
+    With `trajectories=K`, each trains K times, with other weights, order and split, and moves what
+    stands out. The best outer step is selected by validation accuracy or loss. With `confirm` the
+    so many best are trained again, `confirmations` times each, and the best by mean loss is taken.
     """
 
-    steps: Count
+    steps: OuterSteps
     first_horizons: list[Count]
     tolerance: Annotated[float, between(0, 1)]
     patience: Count | None
     select: Annotated[str, one_of("accuracy", "loss")] = "accuracy"
-    confirm: Annotated[int, at_least(0)] = 0
-    confirmations: Annotated[int, at_least(1)] = 3
+    confirm: Few = 0
+    confirmations: Annotated[int, at_least(1), at_most(1000)] = 3
+    trajectories: Annotated[int, at_least(1), at_most(1000)] = 1
+    descent: Annotated[str, one_of("signs", "averaged")] = "signs"
 
 
 @dataclass
@@ -139,7 +150,7 @@ class TrustConfig:
     `sign_agreement` trains so many further trajectories an outer step, which differ in rounding.
     """
 
-    sign_agreement: Annotated[int, at_least(0)]
+    sign_agreement: Few
 
 
 @dataclass
@@ -158,8 +169,8 @@ class HypervarianceConfig:
 
     perturbations: Annotated[list[Perturbation], distinct]
     size: Annotated[float, between(0, 1)]
-    steps: Count
-    windows: Count
+    steps: Annotated[int, at_least(1), at_most(10**6)]
+    windows: Annotated[int, at_least(1), at_most(10**6)]
     learning_rate: NotNegative
     momentum: NotNegative
     weight_decay: NotNegative
@@ -182,9 +193,9 @@ class RunConfig:
     table_column: str | None
     driver: Annotated[str, one_of("learn", "improve", "hypervariance", "search", "table")]
     members: dict[str, list[str]]
-    seed: Annotated[int, at_least(0)]
-    repeats: Count
-    smoke_repeats: Count
+    seed: Annotated[int, at_least(0), at_most(2**62)]
+    repeats: Repeats
+    smoke_repeats: Repeats
     epochs: Count
     rows_per_epoch: Count
     device: Device
@@ -289,12 +300,13 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             "method=unshared has a value for every inner step, so all outer steps need the same "
             "horizon: outer.first_horizons=[]"
         )
+    if config.outer.trajectories > 1:
+        yield from _trajectory_conflicts(config)
     if config.driver == "improve" and len(config.improve.gate) != 2:
         yield f"improve.gate={config.improve.gate}: give two, the lower one first"
-    alone = learns or config.driver == "improve"
-    if alone and config.jobs > 1 and not config.members:
+    if learns and config.jobs > 1 and not config.members:
         yield f"jobs={config.jobs}: this experiment's steps follow one another; use threads=N"
-    if alone and config.executor != "local" and not config.members:
+    if learns and config.executor != "local" and not config.members:
         yield f"executor={config.executor}: this experiment's steps follow one another; drop it"
     if config.hypervariance.windows > config.hypervariance.steps:
         yield (
@@ -325,3 +337,17 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
             yield "search=tpe needs Optuna: pip install 'hypergrad[optuna]'"
         if search.kind == "hyperband" and search.min_epochs > config.epochs:
             yield f"search.min_epochs={search.min_epochs}: at most epochs={config.epochs}"
+
+
+def _trajectory_conflicts(config: RunConfig) -> Iterator[str]:
+    """What several trajectories an outer step do not go with."""
+    given = f"outer.trajectories={config.outer.trajectories}"
+    if config.driver == "improve":
+        yield f"{given}: hypergrad improve has a number of its own, improve.trajectories"
+    elif config.driver in ("hypervariance", "search") or config.method.name == "hd":
+        yield f"{given}: there are no outer steps here; drop it"
+    if config.trust.sign_agreement:
+        yield (
+            f"{given} with trust.sign_agreement={config.trust.sign_agreement}: trajectories differ "
+            "in more than rounding already; give one of the two"
+        )

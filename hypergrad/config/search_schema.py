@@ -8,6 +8,7 @@ from typing import Annotated, get_type_hints
 from hypergrad.config.checks import (
     a_budget,
     at_least,
+    at_most,
     between,
     check,
     distinct,
@@ -22,7 +23,7 @@ __all__ = ["BaselineConfig", "HypergradientDescentConfig", "SearchConfig", "Tabl
 Positive = Annotated[float, positive]
 NotNegative = Annotated[float, not_negative]
 Momentum = Annotated[float, between(0, 1)]
-Search = Annotated[str, one_of("grid", "random", "hd", "tpe", "hyperband", "ours")]
+Search = Annotated[str, one_of("grid", "random", "random_space", "hd", "tpe", "hyperband", "ours")]
 Row = Annotated[str, one_of("grid", "random", "hd", "ours")]  # of Table 1
 
 
@@ -95,23 +96,23 @@ class SearchConfig:
 
     `kind` is `grid` (all combinations of `grid`, which maps settings of the group `baseline` to
     their values), `random` (schedules of windows, uniform over the ranges), `hd` (hypergradient
-    descent, begun anew with each of `hyper_learning_rates`), `tpe` or `hyperband` (the schedule of
-    the group `baseline` with numbers of `space`; Hyperband trains from `min_epochs` on and passes
-    on one setting in `reduction`), or `ours`, which learns instead.
+    descent, begun anew with each of `hyper_learning_rates`), `tpe`, `hyperband` or `random_space`
+    (the schedule of the group `baseline` with numbers of `space`; Hyperband trains from
+    `min_epochs` on and passes on one setting in `reduction`), or `ours`, which learns instead.
     `driver` is what the run's `driver` is when its experiment says nothing.
     """
 
     kind: Search
     driver: Annotated[str, one_of("learn", "search")]
     grid: Annotated[dict[str, list[float]], _a_grid]
-    trials: Annotated[int, at_least(1)] | None
+    trials: Annotated[int, at_least(1), at_most(10**6)] | None
     learning_rate_range: Range
     momentum_range: Range
     weight_decay_range: Range
     hyper_learning_rates: Annotated[list[Positive], distinct]
     space: Annotated[dict[str, list[float]], _a_space]
-    reduction: Annotated[int, at_least(2)]
-    min_epochs: Annotated[int, at_least(1)]
+    reduction: Annotated[int, at_least(2), at_most(10**6)]
+    min_epochs: Annotated[int, at_least(1), at_most(10**9)]
     ensemble: Annotated[
         str, matches(r"auto|[1-9]\d*", "use auto, or how many trials train together")
     ]

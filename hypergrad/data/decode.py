@@ -1,6 +1,7 @@
 """Decoding many small image files into one tensor: upright, and on white where they are clear."""
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ __all__ = ["Decoded", "decode"]
 _CHUNK = 64  # files in one task of the thread pool
 _SMALL = 128 * 128  # pixels
 _MIXED_SIZE = 32  # pixels, for images of different sizes
+_MOST_PIXELS = 2**26  # of one image: a file of a few kB can unpack to gigabytes
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
@@ -55,8 +57,18 @@ def decode(files: Sequence[str], image_size: int | None) -> Decoded:
         The images, and remarks on what was turned, laid on white or left out.
 
     Raises:
-        DataError: If a file cannot be read, or shows nothing once it lies on white.
+        DataError: If a file cannot be read, is too large or too deep, or shows nothing once it
+            lies on white.
     """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        # Of images that are too large, which `_decode_one` refuses.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return _decode(files, image_size)
+
+
+def _decode(files: Sequence[str], image_size: int | None) -> Decoded:
     height, width = _decode_one(files[0]).pixels.shape[-2:]
     # Threads hinder each other over small images: Pillow then spends its time in Python.
     workers = 1 if width * height <= _SMALL else min(8, os.cpu_count() or 1)
@@ -95,7 +107,13 @@ def _decode_one(file: str) -> _Image:
 
     remarks = []
     with _opened(file) as image:
-        if image.mode.startswith("I") or image.mode == "F":
+        width, height = image.size
+        if width * height > _MOST_PIXELS:
+            raise DataError(
+                f"{file} has {width:,}x{height:,} pixels, and {_MOST_PIXELS:,} in all is the most: "
+                "make it smaller"
+            )
+        if image.mode.startswith("I") or image.mode == "F" or _is_deep(image):
             raise DataError(f"{file} has more than 8 bits a channel: save it with 8")
         try:
             if getattr(image, "n_frames", 1) > 1:
@@ -116,6 +134,11 @@ def _decode_one(file: str) -> _Image:
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(file, error) from error
     return _Image(pixels, tuple(remarks))
+
+
+def _is_deep(image: "Image.Image") -> bool:
+    """Whether the file has 16 bits a channel, of which Pillow would keep 8."""
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()) if len(tile) > 3)
 
 
 def _on_white(image: "Image.Image", file: str) -> "tuple[Image.Image, bool]":

@@ -114,23 +114,46 @@ def _fetch(name: str, root: Path) -> None:
         return
     size = CATALOGUE[name].download / 1e6
     print(f"downloading {name} ({size:.0f} MB) to {root}", file=sys.stderr)
-    # torchvision unpacks MNIST only if a file is missing, not if one was cut short.
-    fault.path.unlink(missing_ok=True)
     try:
-        with _quiet_stdout(), _timeout():
+        with _put_aside(fault.path), _quiet_stdout(), _timeout():
             _torchvision_download(name, root)
-        left = find_fault(name, root, checksums=True)
-        if left is not None:
-            raise RuntimeError(f"{left.path.name} is wrong after unpacking")
+            left = find_fault(name, root, checksums=True)
+            if left is not None:
+                raise RuntimeError(f"{left.path.name} is wrong after unpacking")
     except _FAILURES as error:
         for archive in stored_files(name, root, archives=True):
             # What is left of a failed download would only take up space.
             if archive.path.exists() and not has_checksum(archive):
                 archive.path.unlink()
+        short = ""
+        if fault.path.exists():
+            short = f"{fault.path.relative_to(root)} is cut short or altered; "
         raise DataError(
-            f"could not download {name} to {root} ({one_line(error)}): with a network, "
+            f"{short}could not download {name} to {root} ({one_line(error)}): with a network, "
             f"{_remedy(name)}"
         ) from error
+
+
+@contextlib.contextmanager
+def _put_aside(path: Path) -> Iterator[None]:
+    """Move a broken file away, which comes back if nothing takes its place.
+
+    torchvision unpacks MNIST only if a file is missing, not if one was cut short.
+    """
+    aside = path.with_name(f".{path.name}.short~")
+    is_there = path.is_file() and not path.is_symlink()
+    if is_there:
+        os.replace(path, aside)
+    else:
+        path.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_there and not path.exists():
+            os.replace(aside, path)
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _torchvision_download(name: str, root: Path) -> None:

@@ -162,6 +162,8 @@ def _files(folder: Path, classes: list[str], passed: Counter[str], *, every: boo
         if not found and every:
             kinds = ", ".join(sorted(SUFFIXES))
             raise DataError(f"{folder / name} holds no images ({kinds}): {LAYOUT}")
+        if not found:
+            passed[f"{folder.name}/{name}, which holds no images"] += 1
         paths += found
         counts.append(len(found))
     if not paths:
@@ -218,6 +220,9 @@ def _images_in(folder: Path, passed: Counter[str]) -> list[str]:
     found = []
     for entry in _visible(folder):
         if _is_image(entry):
+            if not entry.is_file():  # to open a pipe would be to wait for its writer
+                what = "is a link to nothing" if entry.is_symlink() else "is no file"
+                raise DataError(f"{entry.path} {what}: replace or remove it")
             found.append(entry.path)  # strings, not paths: with 60,000 files it is seconds
         else:
             passed[_kind(entry)] += 1

@@ -37,6 +37,9 @@ class HypergradientDiagnostics(NamedTuple):
             or is not finite, and in reverse mode.
         sign_agreement: Share of other trajectories, which differ in rounding, whose hypergradient
             has the same sign. None where none were trained, and for one that is not finite.
+        t_statistic: Its mean over several trajectories (other weights, order and split each) over
+            the standard error of that mean. None with one trajectory, and where one of them has no
+            finite number.
     """
 
     signal_to_noise: float | None
@@ -46,6 +49,7 @@ class HypergradientDiagnostics(NamedTuple):
     not_finite_step: int | None
     growth: float | None = None
     sign_agreement: float | None = None
+    t_statistic: float | None = None
 
 
 class Diagnostics(NamedTuple):

@@ -1,7 +1,7 @@
 """What forward and reverse mode share: their result, its averages, and how far to trust it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 
 __all__ = [
     "Hypergradients",
+    "complaints",
     "validation_batch",
     "validation_gradient",
     "validation_gradients",
@@ -48,14 +49,25 @@ class Hypergradients(NamedTuple):
         Returns:
             One line a value, in the order of `Schedule.columns`.
         """
-        return [
-            f"the hypergradient of {kind}[{index}] is {h}"
-            + ("" if seen.not_finite_step is None else f" from inner step {seen.not_finite_step}")
-            for (kind, index, _), h, seen in zip(
-                schedule.columns(), self.values, self.diagnostics, strict=True
-            )
-            if not math.isfinite(h)
-        ]
+        return complaints(schedule, self.values, self.diagnostics)
+
+
+def complaints(
+    schedule: Schedule, values: Sequence[float], diagnostics: Sequence[HypergradientDiagnostics]
+) -> list[str]:
+    """Name every value whose hypergradient is not a finite number; see `Hypergradients`.
+
+    Args:
+        schedule: The schedule they belong to.
+        values: One a coefficient.
+        diagnostics: Of each.
+    """
+    return [
+        f"the hypergradient of {kind}[{index}] is {h}"
+        + ("" if seen.not_finite_step is None else f" from inner step {seen.not_finite_step}")
+        for (kind, index, _), h, seen in zip(schedule.columns(), values, diagnostics, strict=True)
+        if not math.isfinite(h)
+    ]
 
 
 def validation_gradients(

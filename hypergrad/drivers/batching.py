@@ -85,4 +85,6 @@ def outer_options(config: RunConfig) -> OuterOptions:
         config.allowance,
         config.trust.sign_agreement,
         outer.select,
+        outer.trajectories,
+        outer.descent,
     )

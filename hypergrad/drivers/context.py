@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -24,8 +23,9 @@ from hypergrad.drivers.images import check_batch, load_data
 from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.drivers.modes import with_mode
+from hypergrad.drivers.own_network import network_of
 from hypergrad.drivers.threads import with_threads
-from hypergrad.models import build, check_outputs, resolve
+from hypergrad.models import build, check_outputs
 
 __all__ = ["RunContext", "computing", "make_model", "prepare"]
 
@@ -166,7 +166,9 @@ def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
         ConfigError: If there is no such network.
     """
     try:
-        network = resolve(config.model.name, beside=Path.cwd())  # a user's own module
+        network = network_of(config)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"model.name={config.model.name}: {error}") from error
     options = dict(config.model.options)

@@ -35,7 +35,7 @@ class PlannedRun(NamedTuple):
         steps: Inner steps.
         gradients: Cost of a step in gradient evaluations; a Hessian product counts as two.
         backward: The same for going back through it (reverse mode).
-        trajectories: How often all that is done: see `trust.sign_agreement`.
+        trajectories: How often all that is done: see `outer.trajectories`, `trust.sign_agreement`.
     """
 
     method: str
@@ -119,7 +119,8 @@ def plan(config: RunConfig, n_train: int, parameters: int, buffer_bytes: int = 0
         for step in range(options.steps):
             steps = options.horizon(step) * split_steps
             cost = _step_cost(config, step, again)
-            runs.append(PlannedRun("ours", step, steps, *cost, 1 + options.sign_agreement))
+            count = options.trajectories + options.sign_agreement
+            runs.append(PlannedRun("ours", step, steps, *cost, count))
         trainings = config.outer.confirm * config.outer.confirmations
         runs += [PlannedRun("confirm", i, longest, 1.0) for i in range(trainings)]
     hd = config.hd.enabled or method.name == "hd"
@@ -229,12 +230,17 @@ def plan_search(config: RunConfig, n_train: int, parameters: int, buffer_bytes: 
 def tasks_of(config: RunConfig, layout: Plan) -> float:
     """Return into how many tasks a run divides among processes; infinite if time ends a search.
 
+    Of an improvement, whose stages follow one another, that is the most at once.
+
     Args:
         config: The run's configuration.
         layout: Its plan.
     """
     if config.driver == "hypervariance":
         return config.repeats * len(layout.runs)
+    if config.driver == "improve":
+        own = config.improve
+        return max(own.rung, own.trajectories, 1 + len(own.steps), 3, 2 * own.judged)
     if config.driver != "search":
         return 1
     allowance = config.allowance

@@ -15,22 +15,25 @@ from hypergrad.config.fingerprint import digest
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import in_settings
 from hypergrad.drivers.context import RunContext, computing, make_model
+from hypergrad.drivers.ground import check_ground, ground_of, take_up
 from hypergrad.drivers.hypervariance.driver import HypervarianceDriver
 from hypergrad.drivers.identity import check_unchanged, identity_of
 from hypergrad.drivers.improve.driver import ImproveDriver
 from hypergrad.drivers.inner_optimizer import columns_at, inner_optimizer, logged_names
 from hypergrad.drivers.learn.driver import LearnDriver
 from hypergrad.drivers.learn.inner_loop import RecordedInnerLoop
+from hypergrad.drivers.own_network import origin_of
 from hypergrad.drivers.search.driver import SearchDriver
 from hypergrad.drivers.settle import settle
 from hypergrad.drivers.summary import run_settings
 from hypergrad.reporting.improve_report import improve_headline
 from hypergrad.reporting.progress import RunProgress, TaskProgress
-from hypergrad.reporting.results import headline
+from hypergrad.reporting.results import DIVERGED, all_diverged, headline
 from hypergrad.reporting.run_report import hypervariance_headline, report
 from hypergrad.reporting.search_report import search_headline
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed, in_one_line
+from hypergrad.runs.ground import kept_ground
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 from hypergrad.runs.provenance import finish_session, provenance, record_session
 from hypergrad.runs.run_log import RunLog
@@ -46,6 +49,7 @@ def execute(
     *,
     resume: bool = False,
     member: bool = False,
+    accept: bool = False,
 ) -> int:
     """Run to the end, or until interrupted; then draw the figures and print the tables.
 
@@ -55,29 +59,35 @@ def execute(
         command: The command line, for the record.
         resume: Go on from where it was.
         member: This is a member of a multi-run, which draws and says how to resume.
+        accept: Go on with other threads, or versions of libraries, than the run began with.
 
     Returns:
         Exit code: 0, or that of a signal: see `Interrupt.exit_code`.
 
     Raises:
-        ConfigError: If data or network are not those that the run began with; it is left as it was.
+        ConfigError: If settings, data or network are not those that the run began with; its results
+            are left as they were.
         RunFailed: For whatever goes wrong on the way.
     """
     began = time.monotonic()
     content = identity_of(context.config, context.data)
     check_unchanged(run, content)
     context = settle(context, run)
-    config = context.config
+    config, ground = context.config, ground_of(context)
+    accepted = check_ground(run, ground, accept=accept)
     if config.driver == "search" and run.is_held():
         with computing(config):
             code = _assist(context, run)
         if code or run.is_held() or run.status() == "finished":
             return code
     with computing(config), run.hold(), catch_signals() as interrupt:
+        take_up(run, ground, accepted)
         torch.manual_seed(config.seed)
         seeds = [config.seed] if config.driver == "hypervariance" else config.seeds
         about = provenance(_device_text(context.device), seeds, command)
-        record_session(run, {**about, **content._asdict()})
+        changes = {"accepted_changes": accepted} if accepted else {}
+        origin = origin_of(config)._asdict()
+        record_session(run, {**about, **content._asdict(), **origin, **changes})
         state = {"experiment": config.experiment, "status": "running", "message": ""}
         settings = run_settings(config)
         if "setup" in settings:  # ties the seeds of a table's cell together
@@ -86,11 +96,12 @@ def execute(
         try:
             with DRIVERS[config.driver](context, run, interrupt, resume) as drive:
                 drive()
-        except Interrupted:
-            run.update_summary({"status": "interrupted", "message": str(interrupt.requested)})
+        except (Interrupted, KeyboardInterrupt):  # the second is Ctrl-C, pressed again
+            message = str(interrupt.requested or "SIGINT")
+            run.update_summary({"status": "interrupted", "message": message})
             if not member:
                 print(f"interrupted; go on with: {again(run)}", file=sys.stderr)
-            return interrupt.exit_code
+            return interrupt.exit_code or 130
         except Exception as error:
             explain(error, partial(_memory_need, context))
             text = in_settings(in_one_line(error))
@@ -98,7 +109,10 @@ def execute(
             raise RunFailed(f"the run failed: {text} (run: {run.path})") from error
         finally:
             finish_session(run, time.monotonic() - began)
-        run.update_summary({"status": "finished"})
+        lost = all_diverged(run.read_summary().get("results", []))
+        run.update_summary({"status": "finished", "message": DIVERGED if lost else ""})
+        if lost:
+            print(f"{run.path}: {DIVERGED}", file=sys.stderr)
     if not member:
         report(run, config)
     return 0
@@ -130,7 +144,8 @@ def _learning(
     hint = f"{smaller}Ctrl-C stops with a checkpoint."
     total = None if config.budget is not None else context.plan.cost * len(config.seeds)
     console = Console(stderr=True)
-    log = RunLog(run, logged_names(config))
+    stands_on = kept_ground(run)
+    log = RunLog(run, logged_names(config), None if stands_on is None else stands_on.digests)
     try:
         with RunProgress(total, config.outer.steps, config.epochs, hint, console) as display:
             loop = RecordedInnerLoop(config, context.data, context.plan, log, display, interrupt)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hypergrad.config.composition import load
+from hypergrad.config.composition import load_run
 from hypergrad.config.schema import RunConfig
 from hypergrad.core.rules.learned_for import LearnedFor
 from hypergrad.core.schedule import Schedule, schedule_in
@@ -13,6 +13,7 @@ from hypergrad.core.schedule_file import Origin
 from hypergrad.drivers.inner_optimizer import inner_optimizer
 from hypergrad.drivers.run_folder import is_of_a_script
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import read_csv_bytes
 from hypergrad.runs.provenance import first_recorded
 
 __all__ = ["exported"]
@@ -50,7 +51,7 @@ def exported(run: RunDirectory, seed: int | None = None) -> Schedule:
         commit = _text(first_recorded(run, "git_commit"))
         origin = Origin(**seen, network=run.read_summary()["settings"]["model"], commit=commit)
         return Schedule(schedule, schedule.bases, schedule.learned_for, origin)
-    config = load(run.config_text())
+    config = load_run(run)
     known = _learned_for(run, config, schedule.learned_for)
     return Schedule(schedule, schedule.bases, known, _origin(run, config, entry))
 
@@ -106,12 +107,12 @@ def _horizon(run: RunDirectory, config: RunConfig, entry: Mapping) -> dict[str, 
         wanted = {"seed": entry["seed"], "method": "ours", "outer_step": entry["outer_step"]}
         name = "inner.csv"
     try:
-        with (run.path / name).open(newline="", encoding="utf-8") as file:
-            rows = [
-                row
-                for row in csv.DictReader(file)
-                if all(row[key] == str(value) for key, value in wanted.items())
-            ]
+        lines = read_csv_bytes(run.path / name).decode("utf-8").splitlines()
+        rows = [
+            row
+            for row in csv.DictReader(lines)
+            if all(row[key] == str(value) for key, value in wanted.items())
+        ]
     except FileNotFoundError:  # a record without it
         return {}
     if not rows:

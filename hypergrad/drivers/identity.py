@@ -14,7 +14,8 @@ from typing import NamedTuple
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import Dataset
-from hypergrad.models import Network, resolve
+from hypergrad.drivers.own_network import network_of
+from hypergrad.models import Network
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.provenance import first_recorded
 
@@ -44,8 +45,7 @@ def identity_of(config: RunConfig, data: Dataset) -> Identity:
         config: The run's configuration.
         data: Its data, loaded.
     """
-    own = ":" in config.model.name
-    network = resolve(config.model.name, beside=Path.cwd()) if own else None
+    network = network_of(config) if ":" in config.model.name else None
     return Identity(data.fingerprint, None if network is None else source_digest(network))
 
 

@@ -6,12 +6,27 @@ from itertools import product
 from typing import NamedTuple
 
 from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.machine import check_machine
 from hypergrad.config.overrides import expand_sweep
 from hypergrad.config.schema import RunConfig
+from hypergrad.drivers.member_pool import Pool
 from hypergrad.drivers.table1 import table_members
+from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import check_member_name
+from hypergrad.runs.provenance import made_by
+from hypergrad.runs.records import checksum
 
-__all__ = ["Member", "as_entry", "compose_member", "compose_sweep", "from_entry", "split_pool"]
+__all__ = [
+    "Member",
+    "as_entry",
+    "compose_member",
+    "compose_sweep",
+    "from_entry",
+    "listed_in_file",
+    "members_of",
+    "split_pool",
+]
 
 POOL = ("jobs", "executor", "gpus")  # how members are run, not what they are
 LONGEST = 100  # characters in the name of a sweep's member: it names a folder
@@ -62,6 +77,8 @@ def compose_member(name: str, experiment: str, overrides: Sequence[str]) -> Memb
         Member(own, typed, *configs.compose(experiment, typed)) for own, experiment, typed in listed
     )
     for own in members:
+        if own.config.driver == "table":
+            raise ConfigError("driver=table: `hypergrad run table1` is the table; drop it")
         check_machine(own.config.threads, config.jobs, config.executor)
     return Member(name, list(overrides), config, text, members)
 
@@ -115,7 +132,41 @@ def as_entry(member: Member) -> dict[str, object]:
 
 
 def from_entry(entry: dict) -> Member:
-    """Return the member that `as_entry` wrote."""
-    text = entry["config"]
-    members = tuple(from_entry(own) for own in entry["members"])
-    return Member(entry["name"], entry["overrides"], configs.load(text), text, members)
+    """Return the member that `as_entry` wrote.
+
+    Raises:
+        ValueError: For an entry that it did not write, such as the name `../victim`.
+    """
+    try:
+        name, text, typed = check_member_name(entry["name"]), entry["config"], entry["overrides"]
+        if not (isinstance(text, str) and all(isinstance(own, str) for own in typed)):
+            raise TypeError
+        members = tuple(from_entry(own) for own in entry["members"])
+    except (KeyError, TypeError, RecursionError):
+        raise ConfigError("members.json is damaged: restore it, or start a new run") from None
+    return Member(name, list(typed), configs.load(text), text, members)
+
+
+def listed_in_file(members: Sequence[Member], pool: Pool, sweep: bool) -> dict[str, object]:
+    """What `members.json` says."""
+    entries = [as_entry(member) for member in members]
+    listed = {"sweep": sweep, "pool": pool._asdict(), "members": entries}
+    return {**listed, "sha256": checksum(listed)}
+
+
+def members_of(run: RunDirectory) -> dict:
+    """Return what `members.json` says.
+
+    Raises:
+        ConfigError: If it is not what was written when the run began.
+    """
+    found = run.read_json("members.json")
+    kept = found.pop("sha256", None)
+    if kept is None:
+        raise ConfigError(f"{run.path} was made by {made_by(run)}: go on with that version")
+    if kept != checksum(found):
+        raise ConfigError(
+            f"{run.path / 'members.json'} has changed since the run began: restore it, or start a "
+            "new run"
+        )
+    return found

@@ -18,13 +18,15 @@ from typing import NamedTuple
 from rich.console import Console
 
 from hypergrad.config import composition as configs
+from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import DataError
 from hypergrad.drivers.context import prepare
 from hypergrad.drivers.execute import again, execute, new_run
 from hypergrad.drivers.first_look import FirstLook, look_at, nothing_to_run, one_line
+from hypergrad.drivers.ground import check_ground, settings_of, take_up
 from hypergrad.drivers.member_pool import Pool
-from hypergrad.drivers.members import Member, as_entry, from_entry
+from hypergrad.drivers.members import Member, from_entry, listed_in_file, members_of
 from hypergrad.drivers.summary import multirun_settings
 from hypergrad.drivers.threads import worker_threads
 from hypergrad.parallel.pool import spread
@@ -39,6 +41,7 @@ from hypergrad.reporting.progress import TaskProgress
 from hypergrad.reporting.run_report import report
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.ground import Ground
 from hypergrad.runs.interrupt import Interrupt, Interrupted, catch_signals
 
 __all__ = ["MultiRun", "is_multirun", "start_multirun"]
@@ -76,15 +79,9 @@ def start_multirun(
     look = look_at(whole.members)
     if len(look.refused) == len(whole.members):
         raise nothing_to_run(look.refused)
-    listed = _listed(whole.members, pool, sweep)
+    listed = listed_in_file(whole.members, pool, sweep)
     run = new_run(whole.config, whole.text, whole.overrides, place, members=listed)
     return MultiRun(run, command).drive(look)
-
-
-def _listed(members: Sequence[Member], pool: Pool, sweep: bool) -> dict[str, object]:
-    """What `members.json` says."""
-    entries = [as_entry(member) for member in members]
-    return {"sweep": sweep, "pool": pool._asdict(), "members": entries}
 
 
 def is_multirun(run: RunDirectory) -> bool:
@@ -100,6 +97,10 @@ class MultiRun:
         command: The command line, for the record.
         pool: What was typed of where members are run; the rest is as it was begun.
         member: It is itself a member of another, which says how to resume.
+        accept: Its members go on with other threads or versions than they began with.
+
+    Raises:
+        ConfigError: If its settings or its members are not those that it began with.
     """
 
     def __init__(
@@ -109,18 +110,31 @@ class MultiRun:
         pool: Mapping[str, str] = MappingProxyType({}),
         *,
         member: bool = False,
+        accept: bool = False,
     ) -> None:
-        listed = run.read_json("members.json")
+        listed = members_of(run)
         self._run = run
-        self._config = configs.load(run.config_text())
-        self._members = {entry["name"]: from_entry(entry) for entry in listed["members"]}
-        self._sweep: bool = listed["sweep"]
-        self._pool = Pool(**listed["pool"]).having(pool)
+        self._config = configs.load_run(run)
+        self._accept = accept
+        self._ground = Ground(settings_of(self._config), {})
+        check_ground(run, self._ground)
+        try:
+            members = [from_entry(entry) for entry in listed["members"]]
+            self._sweep = bool(listed["sweep"])
+            self._pool = Pool(**listed["pool"]).having(pool)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{run.path / 'members.json'} is damaged ({error!r})") from error
+        self._members = {member.name: member for member in members}
         if pool:
             self._pool.check(member.config.threads for member in self._members.values())
         self._command = list(command)
         self._member = member
         self._costs: dict[str, float] = {}  # of members that can begin
+
+    @property
+    def members(self) -> list[Member]:
+        """Its members, in order."""
+        return list(self._members.values())
 
     def drive(self, look: FirstLook | None = None) -> int:
         """Take all members that are left to their end, then report.
@@ -134,6 +148,8 @@ class MultiRun:
         left = [member for name, member in self._members.items() if not self._is_done(name)]
         refused, costs = look_at(left) if look is None else look
         with self._run.hold(), catch_signals() as interrupt:
+            take_up(self._run, self._ground)
+            self._tidy()
             missing, failed = self._begin(refused, costs)
             going = [member for member in left if member.name not in refused]
             # Members of this process have live lines of their own.
@@ -158,6 +174,13 @@ class MultiRun:
                 write_members(self._run)
             self._finish(missing, failed)
         return SOME_FAILED if failed or set(missing.values()) - {NOT_ASKED} else 0
+
+    def _tidy(self) -> None:
+        """Remove what kills have left in members that have come to their end."""
+        for name in self._members:
+            if self._is_done(name):
+                with contextlib.suppress(ValueError), self._directory(name).hold():
+                    pass
 
     def _begin(
         self, refused: Mapping[str, ValueError], costs: Mapping[str, float]
@@ -275,7 +298,7 @@ class MultiRun:
         return self._pool.of(worker_threads(threads, self._pool.executor, jobs) or 1, len(members))
 
     def _task(self, member: Member) -> "MemberTask":
-        return MemberTask(self._run.path, member, self._command, self._sweep)
+        return MemberTask(self._run.path, member, self._command, self._sweep, self._accept)
 
     def _note(self, where: str) -> None:
         self._run.update_summary({"progress": {"phase": where, "fraction": self._share()}})
@@ -285,7 +308,10 @@ class MultiRun:
         known, done, whole = all(self._costs.values()), 0.0, 0.0
         for name, cost in self._costs.items():
             weight = cost if known else 1.0
-            progress = self._directory(name).read_summary().get("progress", {})
+            try:
+                progress = self._directory(name).read_summary().get("progress", {})
+            except ValueError:  # damaged; the member itself rebuilds it
+                progress = {}
             done += weight * progress.get("fraction", 0.0)
             whole += weight
         return done / whole if whole else 0.0
@@ -298,12 +324,13 @@ class MultiRun:
 
 
 class MemberTask(NamedTuple):
-    """A member to be taken to its end; `sweep` as for `start_multirun`."""
+    """A member to be taken to its end; `sweep` as for `start_multirun`, `accept` for `MultiRun`."""
 
     parent: Path
     member: Member
     command: list[str]
     sweep: bool
+    accept: bool = False
 
 
 def run_member(task: MemberTask) -> str:
@@ -322,14 +349,15 @@ def run_member(task: MemberTask) -> str:
     run = RunDirectory(task.parent).member(member.name)
     if not (run.path / ".hydra" / "config.yaml").is_file():
         if member.members:
-            run.write_json("members.json", _listed(member.members, Pool(), sweep=False))
+            run.write_json("members.json", listed_in_file(member.members, Pool(), sweep=False))
         run.write_config(member.text, member.overrides)
     try:
         if member.members:
-            code = MultiRun(run, task.command, member=True).drive()
+            code = MultiRun(run, task.command, member=True, accept=task.accept).drive()
         else:
-            config = configs.load(run.config_text())  # with what `auto` became when it began
-            code = execute(prepare(config), run, task.command, resume=True, member=True)
+            config = configs.load_run(run)  # with what `auto` became when it began
+            how = {"resume": True, "member": True, "accept": task.accept}
+            code = execute(prepare(config), run, task.command, **how)
             if code == 0 and task.sweep and run.status() == "finished":
                 report(run, config)
     except (RunFailed, ValueError) as error:

@@ -171,7 +171,7 @@ class RunFolder(SearchLog):
         """Return the newest whole checkpoint, with the rows cut back to it."""
         found, remarks = self._files().load()
         for remark in remarks:
-            warnings.warn(f"passed over a damaged checkpoint: {remark}", stacklevel=3)
+            warnings.warn(remark, stacklevel=3)
         self._in_step = True
         return found
 
@@ -195,6 +195,8 @@ class RunFolder(SearchLog):
             except ValueError as error:
                 error.add_note("if it is this process, call close() of the RunFolder that has it")
                 raise
+            for line in self.run.mend():
+                warnings.warn(line, stacklevel=3)
             self._log = RunLog(self.run, self._columns)
             self._held.callback(self._log.close)
         return self._log

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from hypergrad.runs.plain_files import check_tree
+
 
 @dataclass(frozen=True)
 class FigureSpec:
     """What a figure shows, and a pattern of files without which a run has nothing to draw.
 
-    The module of its name has `draw`, from a `RunRecord` to the figure and the very data drawn.
+    The module of its name has `draw`, from a `RunRecord` to the figure and the very data drawn; if
+    it is of `many` runs, from the folder that they are in.
     """
 
     title: str
     files: str
+    many: bool = False
 
 
 FIGURES = {
@@ -30,6 +34,7 @@ FIGURES = {
     "fig4": FigureSpec("Raw hypergradients per outer step", "outer.csv"),
     "fig5": FigureSpec("Settings searched and what they reached", "trials.csv"),
     "improve": FigureSpec("A schedule before and after", "improve.json"),
+    "spent": FigureSpec("Test score against trainings spent", "**/summary.json", many=True),
 }
 # Runs made before a summary had the key `figures` are known by the name of their experiment.
 _OF_EXPERIMENT = {
@@ -60,32 +65,34 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
 
     Args:
         name: a key of `FIGURES`.
-        run: the run directory, finished or not.
+        run: the run directory, finished or not; of a figure of many runs, a folder of them.
         folder: where the files go; `run/figures` when not given.
 
     Returns:
         The paths of the PNG, the PDF and the CSV holding the very data drawn.
 
     Raises:
-        ValueError: unknown figure, no such run, or a run without the figure's data.
+        ValueError: unknown figure, no such run, a run without the figure's data, or with links.
     """
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
     from hypergrad.figures import run_data, style
+    from hypergrad.figures.written import write_csv, write_figure
 
-    record = run_data.read_run(run)
-    if name not in record.figures:
-        own = (
-            f"it is drawn as {', '.join(record.figures)}" if record.figures else "it has no figure"
-        )
-        raise ValueError(f"{name} cannot be drawn from {run}: {own}; choose another run")
+    source: run_data.RunRecord | Path = run
+    if not FIGURES[name].many:
+        check_tree(run)
+        source = record = run_data.read_run(run)
+        if name not in record.figures:
+            own = f"it is drawn as {', '.join(record.figures)}"
+            own = own if record.figures else "it has no figure"
+            raise ValueError(f"{name} cannot be drawn from {run}: {own}; choose another run")
     with style.house_style():
-        figure, data = import_module(f"hypergrad.figures.{name}").draw(record)
+        figure, data = import_module(f"hypergrad.figures.{name}").draw(source)
         target = run / "figures" if folder is None else folder
         target.mkdir(parents=True, exist_ok=True)
         png, pdf, csv = (target / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
-        # No time stamp: a redrawn figure differs only when its data do.
-        figure.savefig(png, metadata={"Software": None})
-        figure.savefig(pdf, metadata={"CreationDate": None})
-    data.to_csv(csv, index=False, lineterminator="\n")
+        write_figure(figure, png)
+        write_figure(figure, pdf)
+    write_csv(data, csv)
     return [png, pdf, csv]

@@ -37,10 +37,15 @@ def sign_figure(
         form.format(record.settings[key]) for key, form in _SAID.items() if key in record.settings
     ]
     head = ": ".join(text for text in (record.experiment, ", ".join(known)) if text)
+    write_caption(figure, head, remarks)
+    legend_above(figure, handles, columns, status_mark(record))
+
+
+def write_caption(figure: Figure, head: str, remarks: list[str]) -> None:
+    """Write what was run, and remarks without their full stops, below a figure."""
     caption = ". ".join(text for text in (head, *remarks) if text) + "."
     look = {"fontsize": SMALL, "color": GREY, "linespacing": 1.25}
     figure.supxlabel(textwrap.fill(caption, _LINE_LENGTH), x=0.012, ha="left", **look)
-    legend_above(figure, handles, columns, status_mark(record))
 
 
 def seeds_remark(record: RunRecord, shown: int) -> str:

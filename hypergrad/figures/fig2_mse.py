@@ -20,11 +20,11 @@ _ROW, _AROUND = 1.75, 1.35  # inches: a row of panels; legend, axis label and ca
 _TITLE_PAD = 13.0  # points: room for a note under the title
 _LEAST = 1e-3  # what is smaller is drawn no further down
 _TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-_LINES = {  # column: name, colour, style
-    "error": ("mean squared error (band: 95 %)", style.METHOD_COLOURS["shared"], "-"),
-    "variance": ("variance", style.METHOD_COLOURS["unshared"], "-"),
-    "bias": ("bias, squared", style.METHOD_COLOURS["hd"], "-"),
-    "bound": ("bound of the error", style.GREY, "--"),
+_LINES = {  # column: name, colour, whether dashed
+    "error": ("mean squared error (band: 95 %)", style.METHOD_COLOURS["shared"], False),
+    "variance": ("variance", style.METHOD_COLOURS["unshared"], False),
+    "bias": ("bias, squared", style.METHOD_COLOURS["hd"], False),
+    "bound": ("bound of the error", style.GREY, True),
 }
 
 
@@ -46,8 +46,8 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         axes.set_xlabel("window W, inner steps")
     figure.align_ylabels(panels)
     handles = [
-        Line2D([], [], color=colour, linestyle=dashes, label=label)
-        for label, colour, dashes in _LINES.values()
+        Line2D([], [], color=colour, linestyle="--" if dashed else "-", label=label)
+        for label, colour, dashed in _LINES.values()
     ]
     remarks = [
         f"{raw['repeat'].nunique()} repeats of each perturbation",
@@ -70,11 +70,11 @@ def _draw_errors(axes: Axes, rows: pd.DataFrame) -> None:
     if np.isfinite(low).all():
         colour = _LINES["error"][1]
         axes.fill_between(width, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
-    for name, (_, colour, dashes) in _LINES.items():
+    for name, (_, colour, dashed) in _LINES.items():
         values = floats(rows, name)
         shown = np.where(values >= _LEAST, values, np.nan)
         wide = 1.5 if name == "error" else 1.0
-        axes.plot(width, shown, dashes, color=colour, linewidth=wide, zorder=3)
+        axes.plot(width, shown, "--" if dashed else "-", color=colour, linewidth=wide, zorder=3)
     most = float(np.nanmax([1.0, *high[np.isfinite(high)], *floats(rows, "error")]))
     axes.set_ylim(_LEAST, 3 * most)
     axes.set_xlim(1, width.max())

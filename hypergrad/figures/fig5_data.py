@@ -174,7 +174,7 @@ def figure_5_data(record: RunRecord) -> Figure5Data:
             "choose the run of a grid or a random search with --run PATH"
         )
     kind = record.settings.get("search", "")
-    if kind in ("tpe", "hyperband"):
+    if kind in ("tpe", "hyperband", "random_space"):
         raise ValueError(
             f"{record.path} is a search by {kind}, each of whose seeds tried settings of its own: "
             "choose the run of a grid or a random search with --run PATH"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 import math
-import zlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,8 @@ import pandas as pd
 
 from hypergrad.core.basis import Basis, basis_from
 from hypergrad.figures import figures_of
+from hypergrad.runs import plain_files as files
+from hypergrad.runs.shown import short
 
 Converter = type[int] | type[float] | type[str]
 _INNER: dict[str, Converter] = {
@@ -201,19 +201,18 @@ def read_text(path: Path) -> str:
     A line without its newline may be cut inside a number and still parse, so it is never read.
     """
     zipped = path.with_name(f"{path.name}.gz")
-    if not path.is_file() and zipped.is_file():
+    if not os.path.lexists(path) and os.path.lexists(zipped):
         path = zipped
     try:
-        content = path.read_bytes() if path.is_file() else b""
-        text = (gzip.decompress(content) if path == zipped else content).decode("utf-8")
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        text = files.read_csv_bytes(path).decode("utf-8") if os.path.lexists(path) else ""
+    except ValueError as error:
         raise damaged(path, error) from error
     return text[: text.rfind("\n") + 1]
 
 
 def damaged(path: Path, why: object) -> ValueError:
     """The error that a file of a run is not what a run writes."""
-    text = " ".join(str(why).split())
+    text = short(str(why).removeprefix(f"{path} "))
     return ValueError(
         f"{path} is damaged ({text}): resume the run to rewrite it, or choose another run"
     )
@@ -237,7 +236,10 @@ def read_table(
     Raises:
         ValueError: a column is missing, or a field is not what it should be.
     """
-    header, *rows = list(csv.reader(read_text(path).splitlines())) or [list(columns)]
+    try:
+        header, *rows = list(csv.reader(read_text(path).splitlines())) or [list(columns)]
+    except csv.Error as error:
+        raise damaged(path, error) from error
     missing = [name for name in columns if name not in header]
     if missing:
         raise ValueError(
@@ -251,7 +253,7 @@ def read_table(
         return pd.DataFrame(
             {name: _column(fields.get(name, ()), convert) for name, convert in columns.items()}
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise damaged(path, error) from error
 
 
@@ -293,11 +295,11 @@ def _column(texts: tuple[str, ...], convert: Converter) -> np.ndarray:
 
 def read_json(path: Path) -> object:
     """Return the content of a JSON file, or None if it is missing."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return files.read_json(path)
+    except ValueError as error:
         raise damaged(path, error) from error
 
 

@@ -9,11 +9,14 @@ from pathlib import Path
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from hypergrad.figures.table1_data import Cell, cells_of
 from hypergrad.figures.table1_notes import CAPTION, MISSING, footnotes, marks
+from hypergrad.figures.written import csv_text
+from hypergrad.runs.atomic import write_text_atomically
+from hypergrad.runs.shown import in_markdown, printable, short
+from hypergrad.runs.tables import Table
 
 TITLE = "Table 1"
 _TEX_BOLD = r"\textbf{{{}}}"
@@ -50,7 +53,7 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     paths = []
     for suffix, form in (("md", "markdown"), ("csv", "csv"), ("tex", "latex")):
         path = folder / f"table1.{suffix}"
-        path.write_text(render(table, form), encoding="utf-8", newline="\n")
+        write_text_atomically(path, render(table, form))
         paths.append(path)
     return paths
 
@@ -68,7 +71,7 @@ def _terminal(table: pd.DataFrame) -> str:
     # Without a frame four columns fit into 80 characters; a cell then takes two lines.
     drawn = Table("", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for title in titles:
-        drawn.add_column(title, justify="right", min_width=len("98.49 ± 10.28"))
+        drawn.add_column(Text(short(title)), justify="right", min_width=len("98.49 ± 10.28"))
     for title, cells in rows:
         texts = _texts(cells, "{}*")  # the star is for where there is no bold type
         styles = ("bold" if cell.best else "" for cell in cells)
@@ -80,7 +83,7 @@ def _terminal(table: pd.DataFrame) -> str:
         console.print(drawn)
         console.print()
         for note in footnotes(table, "Bold, *"):
-            console.print(note, markup=False, highlight=False)
+            console.print(printable(note), markup=False, highlight=False)
     return capture.get()
 
 
@@ -89,17 +92,17 @@ def _markdown(table: pd.DataFrame) -> str:
     lines = [
         f"**{TITLE}.** {CAPTION}",
         "",
-        f"| | {' | '.join(titles)} |",
+        f"| | {' | '.join(map(in_markdown, titles))} |",
         "|---|" + "---:|" * len(titles),
         *(f"| {title} | {' | '.join(_texts(cells, '**{}**'))} |" for title, cells in rows),
         "",
-        *(f"- {note}" for note in footnotes(table, "Bold")),
+        *(f"- {in_markdown(note)}" for note in footnotes(table, "Bold")),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, lineterminator="\n")
+    return csv_text(table)
 
 
 def _latex(table: pd.DataFrame) -> str:
@@ -155,7 +158,7 @@ def _escape(text: str) -> str:
     '90 \\% of a\\_b $\\pm$ U+4E2D'
     """
     return "".join(
-        _TEX.get(char, char if char.isascii() else f"U+{ord(char):04X}") for char in text
+        _TEX.get(char, char if char.isascii() else f"U+{ord(char):04X}") for char in printable(text)
     )
 
 

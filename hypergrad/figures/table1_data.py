@@ -14,6 +14,7 @@ from scipy.stats import ttest_ind_from_stats
 from hypergrad.figures import figures_of, run_data
 from hypergrad.figures.run_data import FinalResult
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import check_member_name
 
 ROWS = {
     "random": "Random search",
@@ -150,6 +151,8 @@ def _planned(path: Path, summary: dict[str, object]) -> list[CellRun]:
             f"{path} asks for the row {', '.join(unknown)}: Table 1 has {', '.join(ROWS)}; was it "
             "written by another version?"
         )
+    for column in columns:
+        check_member_name(column)
     missing = run_data.mapping(summary.get("missing"))
     runs = []
     for column in columns:

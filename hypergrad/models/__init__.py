@@ -18,6 +18,8 @@ from hypergrad.models.wrn import WideResNet
 __all__ = ["MODELS", "LeNet", "MLP", "Network", "WideResNet", "build", "check_outputs", "resolve"]
 
 Network = Callable[..., nn.Module]  # takes image shape, number of classes, and options
+DEEPEST = 1000  # layers of this library's networks
+LARGEST = 10**9  # weights
 MODELS: dict[str, Network] = {"lenet": LeNet, "mlp": MLP, "wrn": WideResNet}
 
 
@@ -49,6 +51,33 @@ def resolve(name: str, beside: Path | None = None) -> Network:
         raise ValueError(
             f"no network {name}: {error}; run where the module can be imported"
         ) from error
+
+
+def _check_size(
+    name: str,
+    network: Network,
+    shape: tuple[int, int, int],
+    classes: int,
+    options: dict[str, int | float],
+) -> None:
+    """Refuse options that no memory is large enough for, before any of it is taken.
+
+    Raises:
+        ValueError: One line that names the option, or how many weights there would be.
+    """
+    said = ", ".join(f"{key}={value}" for key, value in options.items())
+    if options.get("depth", 1) > DEEPEST:
+        raise ValueError(f"model {name!r} with {said}: depth is at most {DEEPEST}")
+    try:
+        with torch.device("meta"):
+            weights = sum(each.numel() for each in network(shape, classes, **options).parameters())
+    except (TypeError, RuntimeError, OverflowError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"model {name!r} with {said or 'no options'}: {why}") from error
+    if weights > LARGEST:
+        raise ValueError(
+            f"model {name!r} with {said} would have {weights:,} weights: {LARGEST:,} at most"
+        )
 
 
 @contextmanager
@@ -89,7 +118,8 @@ def build(
 
     Raises:
         ValueError: For an unknown name, what takes other arguments or makes no module, an option
-            that the network does not have, or images that it cannot take.
+            that the network does not have, one that makes it larger than any machine, or images
+            that it cannot take.
     """
     name = (
         network
@@ -99,6 +129,8 @@ def build(
     network = resolve(network) if isinstance(network, str) else network
     options = options or {}
     check_call(name, network, options)
+    if network in MODELS.values():
+        _check_size(name, network, shape, classes, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("weights", seed))
         return made(name, network, shape, classes, options)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.tables import Table
 from hypergrad.training.improvement.interval import interval
 
 __all__ = ["improve_headline", "print_improvement"]

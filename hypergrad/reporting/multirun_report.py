@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
+from hypergrad.figures.written import csv_text
 from hypergrad.reporting.run_report import SMOKE, draw_figures, number
 from hypergrad.runs.atomic import write_text_atomically
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -67,8 +68,7 @@ def members_table(run: RunDirectory) -> "DataFrame":
 
 def write_members(run: RunDirectory) -> None:
     """Write `members.csv`: see `members_table`."""
-    text = members_table(run).to_csv(index=False, lineterminator="\n")
-    write_text_atomically(run.path / "members.csv", text)
+    write_text_atomically(run.path / "members.csv", csv_text(members_table(run)))
 
 
 def _came_to(member: RunDirectory) -> dict[str, object]:

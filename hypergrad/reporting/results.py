@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hypergrad.config.search_schema import BaselineConfig
 
-__all__ = ["MethodSummary", "headline", "how_set", "summarise"]
+__all__ = ["DIVERGED", "MethodSummary", "all_diverged", "headline", "how_set", "summarise"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
@@ -16,6 +16,10 @@ TITLES = {
     "sgd": "plain SGD, a common setting",
     "start": "starting values",
 }
+
+
+DIVERGED = "every training with what was learned diverged"
+_COMPARISONS = ("ours", "sgd", "start")
 
 
 class MethodSummary(NamedTuple):
@@ -71,6 +75,17 @@ def how_set(baseline: BaselineConfig) -> str:
     )
 
 
+def all_diverged(results: Sequence[Mapping]) -> bool:
+    """Whether all final trainings with what a run learned or chose diverged.
+
+    >>> all_diverged([{"method": "ours_retrained", "test_accuracy": 0.1, "diverged": True}])
+    True
+    """
+    learned = [each for each in results if each.get("method") == "ours_retrained"]
+    learned = learned or [each for each in results if each.get("method") not in _COMPARISONS]
+    return bool(learned) and all(each.get("diverged") is True for each in learned)
+
+
 def headline(results: Sequence[Mapping]) -> str:
     """Return the result in one line; HD counts by the better of its two figures.
 
@@ -90,5 +105,7 @@ def headline(results: Sequence[Mapping]) -> str:
         texts.append(f"starting values {by_method['start'].text}")
     if not texts:
         return ""
+    if all_diverged(results):
+        texts[0] = f"{DIVERGED}: {texts[0]}"
     seeds = max(len(summary.accuracies) for summary in by_method.values())
     return f"{' | '.join(texts)} (test accuracy, {seeds} seed{'s' if seeds > 1 else ''})"

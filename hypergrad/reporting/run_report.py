@@ -1,12 +1,12 @@
 """What a finished run says on stdout: tables, figures, where it is."""
 
+import io
 import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.config.schema import RunConfig
 from hypergrad.figures import FIGURES, draw
@@ -14,7 +14,10 @@ from hypergrad.reporting.improve_report import print_improvement
 from hypergrad.reporting.results import how_set, summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import read_csv_bytes
+from hypergrad.runs.tables import Table
 
+ON_SPACE = ("tpe", "hyperband", "random_space")  # what has no Figure 5
 SMOKE = "smoke scale: shows that everything runs, and nothing about accuracy"
 
 __all__ = ["SMOKE", "draw_figures", "hypervariance_headline", "number", "report"]
@@ -45,7 +48,7 @@ def report(run: RunDirectory, config: RunConfig) -> None:
         print("hypergradient descent alone has no outer steps: no figure is drawn")
     elif config.driver == "search" and config.search.kind == "hd":
         print("what is tried here is no schedule before it has run: no figure is drawn")
-    elif config.driver == "search" and config.search.kind in ("tpe", "hyperband"):
+    elif config.driver == "search" and config.search.kind in ON_SPACE:
         print(
             "each seed tries numbers of its own choosing: no figure is drawn, trials.csv has them"
         )
@@ -87,15 +90,20 @@ def print_diagnostics(path: Path) -> None:
 
     from hypergrad.figures.run_data import floats, where
 
-    outer = pd.read_csv(path / "outer.csv")
+    outer = pd.read_csv(io.BytesIO(read_csv_bytes(path / "outer.csv")))
     if outer.empty:
         return
-    names = "signal_to_noise growth clipped_gradients clipped_products sign_agreement".split()
+    names = [
+        *("signal_to_noise", "growth", "clipped_gradients", "clipped_products"),
+        *("sign_agreement", "t_statistic"),
+    ]
     known = list(dict.fromkeys([*outer.columns, *names]))
     outer = outer.reindex(columns=known)  # runs of earlier versions lack some
     compared = bool(outer["sign_agreement"].notna().any())
+    several = bool(outer["t_statistic"].notna().any())
+    trust = "|t|" if several else "signal / noise"
     table = Table(
-        *("values of", "signal / noise", "growth", "clipped gradient", "product"),
+        *("values of", trust, "growth", "clipped gradient", "product"),
         *("not finite", *(["same sign"] if compared else [])),
     )
     table.columns[0].no_wrap = True
@@ -104,9 +112,10 @@ def print_diagnostics(path: Path) -> None:
     for kind in dict.fromkeys(outer["kind"]):
         own = where(outer, kind=kind)
         lost = sum(not math.isfinite(value) for value in floats(own, "hypergradient"))
-        signal, growth, gradients, products, agreement = (
+        signal, growth, gradients, products, agreement, t = (
             floats(own.dropna(subset=name), name) for name in names
         )
+        signal = abs(t) if several else signal
         agree = f"{statistics.mean(agreement):.0%}" if agreement.size else "-"
         table.add_row(
             kind.replace("_", " "),
@@ -118,10 +127,11 @@ def print_diagnostics(path: Path) -> None:
             *([agree] if compared else []),
         )
     Console().print(table)
-    print(
-        "signal / noise: |mean| / std over validation batches, median; clips: the most\n"
-        "growth: of a tangent, log a step, largest; well above 0 training is chaotic"
-    )
+    told = "signal / noise: |mean| / std over validation batches, median"
+    if several:
+        told = "|t|: mean / standard error over trajectories, median, <1 stays"
+    print(f"{told}; clips: the most")
+    print("growth: of a tangent, log a step, largest; well above 0 training is chaotic")
     if compared:
         print("same sign: share of trajectories that differ in rounding, mean")
 

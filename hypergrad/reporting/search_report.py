@@ -1,5 +1,6 @@
 """What a finished search says on stdout: its best settings, and what the chosen ones came to."""
 
+import io
 import math
 import statistics
 from collections.abc import Hashable
@@ -7,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from hypergrad.core.outer_optimizer import selection_key
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.plain_files import read_csv_bytes
+from hypergrad.runs.tables import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,7 @@ TITLES = {
     "hd": "hypergradient descent",
     "tpe": "tree-structured Parzen estimators",
     "hyperband": "Hyperband",
+    "random_space": "random search on search.space",
 }
 
 
@@ -35,7 +38,8 @@ def print_search(path: Path) -> None:
 
     from hypergrad.figures.run_data import floats, integers
 
-    trials = pd.read_csv(path / "trials.csv", dtype=dict.fromkeys(TEXTS, str))
+    content = io.BytesIO(read_csv_bytes(path / "trials.csv"))
+    trials = pd.read_csv(content, dtype=dict.fromkeys(TEXTS, str))
     if "epochs" not in trials.columns:  # a record of an earlier version
         trials = trials.assign(epochs="")
     trials = trials.fillna(dict.fromkeys(TEXTS, ""))

@@ -7,7 +7,13 @@ import secrets
 import time
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "sync_folder", "write_bytes_atomically", "write_text_atomically"]
+__all__ = [
+    "leftovers",
+    "remove_leftovers",
+    "sync_folder",
+    "write_bytes_atomically",
+    "write_text_atomically",
+]
 
 _SUFFIX = ".tmp~"
 _PATIENCE = 2.0  # seconds that a reader may keep a file from being replaced
@@ -61,8 +67,13 @@ def remove_leftovers(folder: Path) -> None:
     Args:
         folder: Folder to clean, not its subfolders; may be missing.
     """
-    for leftover in Path(folder).glob(f".*{_SUFFIX}"):
+    for leftover in leftovers(folder):
         leftover.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files in `folder`: left by a killed process, or being written."""
+    return list(Path(folder).glob(f".*{_SUFFIX}"))
 
 
 def sync_folder(folder: Path) -> None:

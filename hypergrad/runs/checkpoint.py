@@ -4,19 +4,24 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from hypergrad.runs.atomic import remove_leftovers, write_bytes_atomically, write_text_atomically
 
-__all__ = ["Checkpoint", "CheckpointStore"]
+__all__ = ["CUT_OFF", "Checkpoint", "CheckpointStore"]
+
+CUT_OFF = "it is missing (its save was cut off)"  # what any kill may leave: no damage
 
 _FORMAT = 1
+# What reading a damaged one raises; of safetensors, whose errors are no ValueErrors, too.
+DAMAGE = (ValueError, TypeError, KeyError, OSError, safetensors.SafetensorError)
 _NAME = re.compile(r"(\d{8,})\.(safetensors|json)")
 
 
@@ -41,6 +46,7 @@ class CheckpointStore:
     Attributes:
         folder: Where they are.
         skipped: What the last `load` passed over, and why; for the caller to report.
+        older_by: Seconds from the checkpoint that it returned to the newest that it passed over.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -59,6 +65,7 @@ class CheckpointStore:
         self.folder = Path(folder)
         self.keep = keep
         self.skipped: list[str] = []
+        self.older_by = 0.0
         self._damaged: set[int] = set()
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> Path:
@@ -95,21 +102,31 @@ class CheckpointStore:
         self._clean(number)
         return path
 
-    def load(self) -> Checkpoint | None:
+    def load(self, check: Callable[[Checkpoint], None] | None = None) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, or None if none was ever finished.
+
+        Args:
+            check: Raises a ValueError for one that is whole and cannot be gone on from; it is
+                passed over as a damaged one is.
 
         Raises:
             ValueError: If there are checkpoints and all of them are damaged.
         """
-        self.skipped = []
+        self.skipped, self.older_by = [], 0.0
         self._damaged = set()
         numbers = self._numbers("json") | self._numbers("safetensors")
         for number in sorted(numbers, reverse=True):
             try:
-                return self._read(number)
-            except (ValueError, OSError) as error:
-                self.skipped.append(f"{self._path(number, 'json')}: {error}")
+                found = self._read(number)
+                if check is not None:
+                    check(found)
+            except DAMAGE as error:
+                self.skipped.append(f"{self._path(number, 'json')}: {_said(error)}")
                 self._damaged.add(number)
+            else:
+                if self._damaged:
+                    self.older_by = self._time(max(self._damaged)) - self._time(number)
+                return found
         if not numbers - {1} and not self._numbers("json"):
             return None  # killed within the very first save, or before it
         raise ValueError(
@@ -121,7 +138,7 @@ class CheckpointStore:
         """Read and verify one checkpoint; a ValueError or OSError says what is wrong with it."""
         path = self._path(number, "json")
         if not path.exists():
-            raise ValueError("it is missing (its save was cut off)")
+            raise ValueError(CUT_OFF)
         document = _parse(path.read_bytes())
         body = document.get("body")
         if not isinstance(body, dict) or document.get("sha256") != _body_sha256(body):
@@ -145,6 +162,11 @@ class CheckpointStore:
         # the alignment, and a resumed run must go on bit for bit.
         tensors = {name: loaded.pop(name).clone() for name in body["tensors"]["names"]}
         return Checkpoint(tensors, body["state"])
+
+    def _time(self, number: int) -> float:
+        """When a checkpoint was written, as far as its files tell."""
+        paths = [self._path(number, ending) for ending in ("json", "safetensors")]
+        return max(path.stat().st_mtime for path in paths if path.exists())
 
     def _clean(self, newest: int) -> None:
         """Delete what is beyond `keep`, what was cut off, and what `load` found damaged."""
@@ -174,6 +196,11 @@ def _parse(data: bytes) -> dict:
     except ValueError:
         raise ValueError("it is not valid JSON") from None
     return document if isinstance(document, dict) else {}
+
+
+def _said(error: Exception) -> str:
+    """What an error says; of those that Python itself raises, with their kind."""
+    return str(error) if type(error) in (ValueError, OSError) else repr(error)
 
 
 def _sha256(data: bytes) -> str:

@@ -3,22 +3,44 @@
 import contextlib
 import errno
 import json
+import math
+import os
 import re
 import secrets
+import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
+from hypergrad.runs.plain_files import (
+    YAML_LIMIT,
+    check_member_name,
+    check_plain,
+    check_tree,
+    read_json,
+    read_plain,
+)
 
 __all__ = ["RunDirectory", "find_runs", "is_run", "newest_run"]
 
 _NAME = re.compile(r"\d{4}-\d{2}-\d{2}_\d{6}_[0-9a-f]{6}")
 # What there is of a run before its configuration is written.
 _BEFORE_CONFIG = {"checkpoints", "figures", ".hydra", "members.json"}
+# Where a process that was killed may have left half a file; `trials` has several writers.
+_OWN_FOLDERS = (".", ".hydra", "checkpoints", "figures", "repeats")
+_HOLDER = ".holder.json"
 # Listing runs takes each lock for an instant; a run that starts just then waits that long.
 _PATIENCE = 0.5  # seconds
+# What the entries of a summary are, as far as all commands rely on it.
+_SUMMARY: dict[str, type] = {
+    **dict.fromkeys(("status", "experiment", "headline", "message"), str),
+    **dict.fromkeys(("progress", "costs", "settings"), dict),
+    **dict.fromkeys(("results", "spent"), list),
+}
+_KINDS = {str: "text", dict: "object", list: "list"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,7 @@ class RunDirectory:
         others = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp~")}
         if (others := sorted(others - _BEFORE_CONFIG)) and not is_run(path):  # begun just now
             raise ValueError(f"{path} is no run and holds {others[0]}: name an empty directory")
+        check_tree(path)
         return cls._furnished(path)
 
     def member(self, name: str) -> "RunDirectory":
@@ -94,8 +117,13 @@ class RunDirectory:
 
         Returns:
             The member.
+
+        Raises:
+            ValueError: For another name, and if a link or no folder lies there.
         """
-        path = self.path / name
+        path = self.path / check_member_name(name)
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ValueError(f"{path} is no folder, where a run has a member: take it away")
         path.mkdir(exist_ok=True)
         return self._furnished(path)
 
@@ -113,7 +141,7 @@ class RunDirectory:
             path: A directory that `create` and `write_config` made.
 
         Raises:
-            ValueError: If `path` is no run directory.
+            ValueError: If `path` is no run directory, or one with links, pipes or devices in it.
         """
         path = Path(path)
         if not is_run(path):
@@ -122,6 +150,7 @@ class RunDirectory:
                 f"{path} {what}, so it is no run directory; give one from `hypergrad runs`, "
                 "such as outputs/fig1/2025-01-31_120000_0a1b2c"
             )
+        check_tree(path)
         return cls(path)
 
     def write_config(self, config_yaml: str, overrides: Sequence[str]) -> None:
@@ -141,8 +170,12 @@ class RunDirectory:
         write_text_atomically(folder / "config.yaml", config_yaml)
 
     def config_text(self) -> str:
-        """Return the composed configuration as YAML."""
-        return (self.path / ".hydra" / "config.yaml").read_text(encoding="utf-8")
+        """Return the composed configuration as YAML.
+
+        Raises:
+            ValueError: If it is no ordinary file of that size, or no UTF-8 text.
+        """
+        return _text(self.path / ".hydra" / "config.yaml")
 
     def overrides(self) -> list[str]:
         """Return what the user typed; empty if that was not recorded.
@@ -156,8 +189,8 @@ class RunDirectory:
         if not path.exists():
             return []
         try:
-            listing = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError:
+            listing = yaml.safe_load(_text(path))
+        except (yaml.YAMLError, RecursionError):
             listing = None
         if not isinstance(listing, list):
             raise ValueError(f"{path} is not a YAML list of overrides; restore it or delete it")
@@ -168,16 +201,17 @@ class RunDirectory:
         """Be the only process that writes this run, until the block ends or the process dies.
 
         Raises:
-            ValueError: If another process writes it.
+            ValueError: If another process writes it; if its lock is a link.
         """
         import filelock  # here, because most commands never lock
 
+        check_plain(self.path / ".lock")
         lock = filelock.FileLock(self.path / ".lock", timeout=_PATIENCE)
         try:
             lock.acquire(poll_interval=0.02)
         except filelock.Timeout:
             raise ValueError(
-                f"run {self.path} is being written by another process; wait until that one has "
+                f"run {self.path} is being written by {self._holder()}; wait until that one has "
                 "finished or stop it (Ctrl-C writes a checkpoint), then resume"
             ) from None
         except (NotImplementedError, OSError) as error:
@@ -188,16 +222,37 @@ class RunDirectory:
                 "without a lock service, Lustre mounted without flock); name a folder elsewhere"
             ) from error
         try:
-            for folder in (self.path, self.path / ".hydra"):
-                remove_leftovers(folder)
+            for folder in _OWN_FOLDERS:
+                remove_leftovers(self.path / folder)
+            self.write_json(_HOLDER, _this_process())
             yield
         finally:
-            lock.release()
+            try:
+                with contextlib.suppress(OSError):
+                    (self.path / _HOLDER).unlink()
+            finally:  # whatever comes in between, Ctrl-C too
+                lock.release()
+
+    def _holder(self) -> str:
+        """Who holds the run, as far as that is known."""
+        try:
+            found = self.read_json(_HOLDER)
+        except (ValueError, OSError):
+            found = {}
+        here = found.get("host") == socket.gethostname()
+        if not found or (here and not _is_alive(found["pid"])):  # left by one that was killed
+            return "another process"
+        where = "" if here else f" on {found['host']}"
+        return f"process {found['pid']}{where} (`{found['command']}`, since {found['since']})"
 
     def is_held(self) -> bool:
         """Say whether a live process writes this run; does not wait."""
         import filelock
 
+        try:
+            check_plain(self.path / ".lock")
+        except ValueError:  # of a stranger: not to be opened
+            return False
         if not (self.path / ".lock").exists():
             return False
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
@@ -221,7 +276,7 @@ class RunDirectory:
         """
         path = self.path / name
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError as error:
@@ -241,16 +296,54 @@ class RunDirectory:
         write_text_atomically(self.path / name, text)
 
     def read_summary(self) -> dict:
-        """Return `summary.json`, or an empty dictionary before the first one is written."""
-        return self.read_json("summary.json")
+        """Return `summary.json`, or an empty dictionary before the first one is written.
+
+        Raises:
+            ValueError: If the file is damaged, or an entry is not of its kind.
+        """
+        summary = self.read_json("summary.json")
+        for name, kind in _SUMMARY.items():
+            if not isinstance(summary.get(name, kind()), kind):
+                path = self.path / "summary.json"
+                raise ValueError(f"{path} is damaged ({name} is no {_KINDS[kind]}); restore it")
+        fraction = summary.get("progress", {}).get("fraction")
+        if not (fraction is None or _is_finite(fraction)):
+            raise ValueError(f"{self.path / 'summary.json'} is damaged (fraction); restore it")
+        return summary
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Replace `summary.json` as a whole."""
         self.write_json("summary.json", summary)
 
     def update_summary(self, fields: Mapping[str, object]) -> None:
-        """Replace fields of `summary.json`, and leave the others."""
+        """Replace fields of `summary.json`, and leave the others; of a damaged one begin anew."""
+        self.set_aside_damaged("summary.json")
         self.write_summary({**self.read_summary(), **fields})
+
+    def set_aside_damaged(self, name: str) -> str | None:
+        """Rename a JSON file that cannot be read, so that it is written anew.
+
+        Args:
+            name: Of a file that a run can rebuild.
+
+        Returns:
+            A line that says so; None if the file is whole, or missing.
+        """
+        try:
+            self.read_json(name)
+        except ValueError:
+            os.replace(self.path / name, self.path / f"{name}.damaged")
+            return f"{self.path / name} was damaged, and is rebuilt (kept as {name}.damaged)"
+        return None
+
+    def mend(self) -> list[str]:
+        """Set aside what is damaged and can be rebuilt; return a line for each.
+
+        Returns:
+            What is to be said of it.
+        """
+        found = (self.set_aside_damaged(name) for name in ("summary.json", "provenance.json"))
+        return [line for line in found if line is not None]
 
     def status(self) -> str:
         """Return the summary's status, or what became of a run that could not write one.
@@ -298,6 +391,35 @@ def newest_run(outputs: Path, experiment: str) -> RunDirectory | None:
     """
     runs = find_runs(outputs, experiment)
     return runs[-1] if runs else None
+
+
+def _this_process() -> dict[str, object]:
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "command": command}
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":  # where this would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_plain(path, YAML_LIMIT).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text; restore it") from None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
 
 
 def _folders(path: Path) -> list[Path]:

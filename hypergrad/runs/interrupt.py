@@ -5,6 +5,7 @@ that was cut short, and is to be queued again, from one that somebody has ended.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from types import FrameType
 __all__ = ["Interrupt", "Interrupted", "catch_signals", "known_signals"]
 
 # Windows has neither SIGHUP nor SIGUSR1; Ctrl-Break there is SIGBREAK.
+PATIENCE = 1.5  # seconds that nobody wonders about
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK")
 
 
@@ -37,9 +39,11 @@ class Interrupt:
     Attributes:
         requested: `SIGINT`, `SIGTERM`, `SIGHUP`, `SIGUSR1` (on Windows `SIGBREAK`), or None while
             nothing was.
+        step_seconds: How long the work between two looks at `requested` takes, where that is known.
     """
 
     requested: str | None = None
+    step_seconds: float = 0.0
     _at_once: bool = field(default=False, init=False, repr=False, compare=False)
 
     @contextlib.contextmanager
@@ -64,6 +68,18 @@ class Interrupt:
     def exit_code(self) -> int:
         """128 + a signal's number: SIGINT 130, SIGTERM 143, SIGHUP 129, SIGUSR1 138; or 0."""
         return 0 if self.requested is None else 128 + int(signal.Signals[self.requested])
+
+
+def _say(interrupt: Interrupt) -> None:
+    """Say how long it will take, where that is long enough to wonder."""
+    if interrupt.step_seconds < PATIENCE:
+        return
+    text = (
+        f"\nstopping after this step, of {interrupt.step_seconds:.0f} s, with a checkpoint; "
+        "Ctrl-C again stops at once, without one\n"
+    )
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())  # not by Python's stream, which may be at work just now
 
 
 _outermost: Interrupt | None = None  # the note of the block that this process is in
@@ -98,6 +114,7 @@ def catch_signals() -> Iterator[Interrupt]:
             impatient = True
         if interrupt.requested is None:
             interrupt.requested = signal.Signals(number).name
+            _say(interrupt)
             if interrupt._at_once:
                 raise Interrupted(interrupt.requested)
 

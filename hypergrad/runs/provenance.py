@@ -10,7 +10,15 @@ from pathlib import Path
 
 from hypergrad.runs.directory import RunDirectory
 
-__all__ = ["finish_session", "first_recorded", "provenance", "record_session"]
+__all__ = [
+    "finish_session",
+    "first_recorded",
+    "is_of_another_version",
+    "made_by",
+    "provenance",
+    "record_session",
+    "sessions",
+]
 
 _FILE = "provenance.json"
 _PACKAGES = ("torch", "torchvision", "numpy")
@@ -64,6 +72,18 @@ def record_session(run: RunDirectory, entry: Mapping[str, object]) -> None:
     run.write_json(_FILE, {**record, "sessions": sessions})
 
 
+def sessions(run: RunDirectory) -> list[dict]:
+    """Return what each session of a run recorded, the first one first.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    found = run.read_json(_FILE).get("sessions", [])
+    if not (isinstance(found, list) and all(isinstance(each, dict) for each in found)):
+        raise ValueError(f"{run.path / _FILE} is damaged (sessions); restore it")
+    return found
+
+
 def first_recorded(run: RunDirectory, name: str) -> object | None:
     """Return what the first session that recorded something said of it.
 
@@ -72,10 +92,26 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
         name: A key of an entry, for example `data_fingerprint`.
 
     Returns:
-        The value; None if no session recorded one.
+        The value; None if no session recorded one, or the file is damaged.
     """
-    found = (session.get(name) for session in run.read_json(_FILE).get("sessions", []))
+    found = (session.get(name) for session in sessions(run))
     return next((value for value in found if value is not None), None)
+
+
+def is_of_another_version(run: RunDirectory) -> bool:
+    """Say whether another version, or commit, began a run than this is."""
+    record = _record(run)
+    here = _version("hypergrad"), _git_state(Path(__file__).resolve().parents[2])[0]
+    return bool(record) and (record.get("hypergrad"), record.get("git_commit")) != here
+
+
+def made_by(run: RunDirectory) -> str:
+    """Return which version began a run, in words for people."""
+    record = _record(run)
+    version, commit = record.get("hypergrad"), record.get("git_commit")
+    words = [f"hypergrad {version}"] if version else []
+    words += [f"commit {commit[:12]}"] if isinstance(commit, str) else []
+    return f"an older version ({', '.join(words) or 'not known which'})"
 
 
 def finish_session(run: RunDirectory, wall_seconds: float) -> None:
@@ -96,6 +132,14 @@ def finish_session(run: RunDirectory, wall_seconds: float) -> None:
     sessions[-1]["wall_seconds"] = wall_seconds
     total = sum(session.get("wall_seconds", 0.0) for session in sessions)
     run.write_json(_FILE, {**record, "wall_seconds": total, "sessions": sessions})
+
+
+def _record(run: RunDirectory) -> dict:
+    """What the file says; nothing if it is missing or damaged."""
+    try:
+        return run.read_json(_FILE)
+    except (ValueError, OSError):
+        return {}
 
 
 def _git_state(root: Path) -> tuple[str | None, bool | None]:

@@ -1,6 +1,7 @@
 """What a run writes as it goes on: CSV files that only grow, checkpoints in step with them."""
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from hypergrad.runs.atomic import sync_folder
-from hypergrad.runs.checkpoint import Checkpoint, CheckpointStore
+from hypergrad.runs.checkpoint import CUT_OFF, Checkpoint, CheckpointStore
 from hypergrad.runs.directory import RunDirectory
 
 __all__ = ["CsvLog", "RunLog", "columns"]
+
+CSV, GROUND = "csv", "ground"  # what a checkpoint keeps of its run
+START = (0, hashlib.sha256().hexdigest())  # the mark of an empty file
 
 Cell = int | float | str | None
 
@@ -29,7 +33,7 @@ def columns(names: Sequence[str]) -> dict[str, list[str]]:
         "outer": (
             "seed outer_step kind index start_epoch end_epoch value hypergradient step_size sign "
             "contributing_steps signal_to_noise clipped_gradients clipped_products not_finite "
-            "not_finite_step growth sign_agreement basis"
+            "not_finite_step growth sign_agreement t_statistic basis"
         ),
         "hd": f"seed step epoch {own} {hypergradients}",
     }
@@ -39,16 +43,20 @@ def columns(names: Sequence[str]) -> dict[str, list[str]]:
 class RunLog:
     """The files of one run, kept in step with its checkpoints.
 
-    A checkpoint notes how long each CSV file was; resuming cuts them back to there, so that rows
-    written after it appear once, whatever was killed when.
+    A checkpoint notes how long each CSV file was, and its checksum; resuming cuts them back to
+    there, so that rows written after it appear once, whatever was killed when.
 
     Args:
         run: The run, held by this process.
         names: Of its hyperparameters.
+        ground: Stands for all that its results depend on; a checkpoint of another is passed over.
     """
 
-    def __init__(self, run: RunDirectory, names: Sequence[str]) -> None:
+    def __init__(
+        self, run: RunDirectory, names: Sequence[str], ground: Mapping[str, str] | None = None
+    ) -> None:
         self.run = run
+        self._ground = None if ground is None else dict(ground)
         self._files = {
             file: CsvLog(run.path / f"{file}.csv", own) for file, own in columns(names).items()
         }
@@ -60,24 +68,51 @@ class RunLog:
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
         """Write a checkpoint that resumes from exactly here."""
-        positions = {name: file.sync() for name, file in self._files.items()}
-        self._store.save(tensors, {**state, "csv": positions})
+        marks = {name: file.mark() for name, file in self._files.items()}
+        self._store.save(tensors, {**state, CSV: marks, GROUND: self._ground})
 
     def load(self) -> tuple[Checkpoint | None, list[str]]:
         """Return the newest whole checkpoint, with the CSV files cut back to it, and remarks.
 
         Returns:
             The checkpoint, or None if the run never got to its first one (the files are then
-            empty), and a line for each damaged checkpoint that was passed over.
+            empty), and a line for each damaged checkpoint that was passed over, and for what is
+            repeated in its place.
 
         Raises:
             ValueError: If the run directory is damaged beyond that.
         """
-        checkpoint = self._store.load()
-        positions = {} if checkpoint is None else checkpoint.state["csv"]
-        for name, file in self._files.items():
-            file.truncate(positions.get(name, 0))
-        return checkpoint, self._store.skipped
+        checkpoint, remarks = self.look()
+        marks = {} if checkpoint is None else checkpoint.state[CSV]
+        lost = {name: file.truncate(*marks.get(name, START)) for name, file in self._files.items()}
+        if remarks and checkpoint is not None:
+            rows = " and ".join(f"{n} of {name}.csv" for name, n in lost.items() if n)
+            seconds = self._store.older_by
+            remarks.append(f"an older one is used: {seconds:.0f} s of work ({rows or 'no rows'})")
+            remarks[-1] += " are repeated"
+        return checkpoint, remarks
+
+    def look(self) -> tuple[Checkpoint | None, list[str]]:
+        """Return what `load` would go on from, and what it would pass over; change nothing.
+
+        Raises:
+            ValueError: If there is nothing left to go on from.
+        """
+        checkpoint = self._store.load(self._check)
+        skipped = (why for why in self._store.skipped if not why.endswith(CUT_OFF))
+        return checkpoint, [f"passed over a damaged checkpoint: {why}" for why in skipped]
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint of other settings, and one whose rows have changed since."""
+        state = checkpoint.state
+        if GROUND not in state or not isinstance(marks := state.get(CSV), dict):
+            raise ValueError("an older version of hypergrad wrote it: go on with that one")
+        kept = state[GROUND] or {}
+        if (self._ground or {}).get("fixed") != kept.get("fixed"):
+            raise ValueError("it was taken with other settings, data or network")
+        for name, mark in marks.items():
+            if name in self._files:
+                self._files[name].check(*mark)
 
     def close(self) -> None:
         """Close the CSV files."""
@@ -108,6 +143,7 @@ class CsvLog:
         self.columns = tuple(columns)
         self._header = _line(self.columns)
         self._file: io.FileIO | None = None
+        self._hash = hashlib.sha256()  # of the file, while it is open
         self._check_header()
 
     def append(self, rows: Iterable[Mapping[str, Cell]]) -> None:
@@ -122,6 +158,7 @@ class CsvLog:
         """
         data = b"".join(_line(self._cells(row)) for row in rows)
         _write_all(self._open(), data)
+        self._hash.update(data)
 
     def sync(self) -> int:
         """Bring every row to the disk.
@@ -133,34 +170,61 @@ class CsvLog:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 
-    def truncate(self, position: int) -> None:
+    def mark(self) -> tuple[int, str]:
+        """Bring every row to the disk; return where the file ends, and a checksum of all of it."""
+        return self.sync(), self._hash.hexdigest()
+
+    def check(self, position: int, checksum: str | None = None) -> None:
+        """Refuse a file whose first `position` bytes are not those that were there.
+
+        Args:
+            position: As `sync` or `mark` returned it.
+            checksum: As `mark` returned it; None if it was not noted.
+
+        Raises:
+            ValueError: If the file is missing, shorter, or has changed before `position`.
+        """
+        damaged = "the run directory is damaged; restore the file or start a new run"
+        found = self.path.read_bytes() if self.path.exists() else b""
+        if not 0 <= position <= len(found):
+            raise ValueError(
+                f"{self.path} has {len(found)} bytes, but the checkpoint was taken at byte "
+                f"{position}: {damaged}"
+            )
+        if position and found[position - 1 : position] != b"\n":
+            raise ValueError(
+                f"{self.path}: no row ends at byte {position}, where the checkpoint was taken: "
+                f"{damaged}"
+            )
+        if checksum not in (None, hashlib.sha256(found[:position]).hexdigest()):
+            raise ValueError(
+                f"{self.path} is not what it was: its first {position} bytes have changed since "
+                f"the checkpoint was taken: {damaged}"
+            )
+
+    def truncate(self, position: int, checksum: str | None = None) -> int:
         """Cut the file back to `position`, so that rows written after a checkpoint are undone.
 
         Args:
             position: In bytes, as `sync` returned it; 0 empties the file, header included.
+            checksum: Of what is before it, as `mark` returned it; None if it was not noted.
+
+        Returns:
+            How many rows were cut off.
 
         Raises:
-            ValueError: If the file is missing or shorter than `position`, or no row ends there.
+            ValueError: As `check`.
         """
         self.close()
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size == 0 and position == 0:
-            return
-        if not 0 <= position <= size:
-            raise ValueError(
-                f"{self.path} has {size} bytes, but the checkpoint was taken at byte {position}: "
-                "the run directory is damaged; restore the file or start a new run"
-            )
+        self.check(position, checksum)
+        if not self.path.exists():
+            return 0
         with self.path.open("r+b") as file:
-            if position > 0:
-                file.seek(position - 1)
-                if file.read(1) != b"\n":
-                    raise ValueError(
-                        f"{self.path}: no row ends at byte {position}, where the checkpoint was "
-                        "taken: the run directory is damaged; restore the file or start a new run"
-                    )
+            file.seek(position)
+            rows = file.read().count(b"\n") - (position == 0)
             file.truncate(position)
             os.fsync(file.fileno())
+        return max(rows, 0)
 
     def close(self) -> None:
         """Close the file; a later `append` opens it again."""
@@ -184,18 +248,19 @@ class CsvLog:
 
     def _prepare(self, file: io.FileIO) -> None:
         """Write the header if it is not there; refuse to add to a row that was cut off."""
-        size = file.seek(0, os.SEEK_END)
-        if size < len(self._header):  # new, or killed while writing the header
+        file.seek(0)
+        found = file.readall()
+        if len(found) < len(self._header):  # new, or killed while writing the header
             file.truncate(0)
             _write_all(file, self._header)
             sync_folder(self.path.parent)
-            return
-        file.seek(size - 1)
-        if file.read(1) != b"\n":
+            found = self._header
+        if not found.endswith(b"\n"):
             raise ValueError(
                 f"{self.path} ends in the middle of a row, because its writer was killed: "
                 "truncate it to the position in the checkpoint, or delete the last line"
             )
+        self._hash = hashlib.sha256(found)
 
     def _check_header(self) -> None:
         if not self.path.exists():

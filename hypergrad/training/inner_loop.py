@@ -90,7 +90,7 @@ class InnerLoop:
         self._saved = time.monotonic()
         for is_due in steps(inner, self.rows_per_epoch):
             self.at_rest = True
-            self.after_step(inner)
+            self.after_step(inner, others=len(inner.before))
             if is_due:
                 self._seen = self.look(inner, validation)
             self._pause(inner)
@@ -113,7 +113,7 @@ class InnerLoop:
 
         def tick(back: int) -> None:
             self.at_rest = True
-            self.after_step(inner, back)
+            self.after_step(inner, back, len(inner.before))
             self._pause(inner)
             self.at_rest = False
 

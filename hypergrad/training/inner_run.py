@@ -32,11 +32,14 @@ class InnerRun:
         problem: The same.
         step: Inner steps taken.
         state: Weights, the optimiser's slots and buffers after them.
+        before: What other trajectories of its schedule came to before it began, for whoever goes on
+            from its snapshot: as JSON keeps it.
     """
 
     def __init__(self, problem: InnerProblem) -> None:
         self.problem = problem
         self.step = 0
+        self.before: tuple[Mapping[str, object], ...] = ()
         self.state = InnerState.start(
             problem.theta, len(problem.optimizer.rule.slots), problem.model.buffers()
         )
@@ -95,7 +98,8 @@ class InnerRun:
         tensors |= dict(zip(self._slot_names, slots, strict=True))
         tensors |= {f"buffer.{name}": value for name, value in buffers.items()}
         copies = {name: value.clone() for name, value in tensors.items()}
-        return copies, {"step": self.step, "count": self._count}
+        scalars: dict[str, object] = {"step": self.step, "count": self._count}
+        return copies, scalars | ({"before": list(self.before)} if self.before else {})
 
     def restore(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, object]) -> None:
         """Continue from a snapshot, on the device of the parameters that the run started with."""
@@ -113,6 +117,9 @@ class InnerRun:
         assert isinstance(step, int)
         assert isinstance(count, int)
         self.step, self._count = step, count
+        before = scalars.get("before", ())
+        assert isinstance(before, list | tuple)
+        self.before = tuple(before)
 
     @property
     def _slot_names(self) -> list[str]:

@@ -49,6 +49,14 @@ class OuterOptions:
         sign_agreement: So many further trajectories an outer step, which differ in rounding, tell
             whether its signs are reproducible; each costs what the first did.
         select: What the best outer step is told by: `accuracy`, or `loss`.
+        trajectories: `K` trainings of every outer step, which differ in initial weights, order and
+            split. It moves by the mean of their hypergradients; a coefficient whose mean is below
+            its standard error stays.
+        descent: How values move: by `signs`, whose steps halve when they flip; or `averaged`, along
+            averages over the outer steps, for many values.
+
+    Raises:
+        ValueError: For no trajectory, several beside a sign agreement, or another descent.
     """
 
     steps: int
@@ -59,6 +67,20 @@ class OuterOptions:
     budget: Budget | None = None
     sign_agreement: int = 0
     select: str = "accuracy"
+    trajectories: int = 1
+    descent: str = "signs"
+
+    def __post_init__(self) -> None:
+        if self.descent not in outer_optimizer.DESCENTS:
+            known = " or ".join(outer_optimizer.DESCENTS)
+            raise ValueError(f"descent={self.descent!r}: use {known}")
+        if self.trajectories < 1:
+            raise ValueError(f"trajectories={self.trajectories}: must be at least 1")
+        if self.trajectories > 1 and self.sign_agreement:
+            raise ValueError(
+                f"trajectories={self.trajectories} with sign_agreement={self.sign_agreement}: "
+                "trajectories differ in more than rounding already; give one of the two"
+            )
 
     def horizon(self, number: int) -> int:
         """Return the epochs of the inner run of an outer step."""
@@ -81,7 +103,9 @@ class OuterOptions:
         """
         number, best = progress.number, progress.best
         assert progress.state is not None
-        if outer_optimizer.has_converged(progress.state, self.tolerance, columns):
+        if self.descent == "signs" and outer_optimizer.has_converged(
+            progress.state, self.tolerance, columns
+        ):
             return f"converged after {number} outer steps"
         stale = 0 if best is None else number - 1 - best.number
         if self.patience is not None and stale >= self.patience:
@@ -152,6 +176,8 @@ class OuterProgress(NamedTuple):
 class OuterStep:
     """One outer step; equal to another that found the same, whatever came before and after.
 
+    Of several trajectories it has the means; `gradients` and `products` are of all of them.
+
     Attributes:
         schedule: The values that it trained with.
         hypergradients: One a value, averaged over its steps; NaN if training diverged.
@@ -166,9 +192,11 @@ class OuterStep:
         contributing: Inner steps behind each hypergradient.
         diverged_step: Inner steps taken before training diverged; None if it did not.
         complaints: Which hypergradients are not finite numbers, a line each.
-        doubts: Which signs are not reproducible, in a line; None if all are, or none were compared.
+        doubts: Which signs are not reproducible, or how many trajectories diverged, in a line; None
+            if there is nothing to tell.
         after: Where the loop is then; it can go on from there.
         ended: Why this was the last outer step; empty if all of them were taken, None if it is not.
+        test_accuracy: At the end of training, in [0, 1]; None where the test set is not looked at.
     """
 
     schedule: Schedule
@@ -187,3 +215,4 @@ class OuterStep:
     doubts: str | None = None
     after: OuterProgress = field(default=OuterProgress(), compare=False)
     ended: str | None = field(default=None, compare=False)
+    test_accuracy: float | None = None

@@ -82,9 +82,15 @@ def progress_as_dict(progress: OuterProgress) -> dict:
 
 def progress_from(kept: Mapping) -> OuterProgress:
     """Return the progress that `progress_as_dict` gave, read back from JSON."""
-    state = kept["state"] and OuterState(**{k: tuple(v) for k, v in kept["state"].items()})
+    state = None if kept["state"] is None else _state_from(kept["state"])
     best = kept["best"] and _best_from(kept["best"])
     return OuterProgress(kept["number"], state, best, Spent(**kept["spent"]))
+
+
+def _state_from(kept: Mapping) -> OuterState:
+    averaged = kept.get("averaged", 0)  # which searches of earlier versions have not
+    lists = {name: tuple(own) for name, own in kept.items() if name != "averaged"}
+    return OuterState(**lists, averaged=averaged)
 
 
 def step_as_dict(step: OuterStep) -> dict:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hypergrad.core.outer_optimizer import sign_of
 from hypergrad.core.schedule import Schedule
 from hypergrad.core.seeding import generator
+from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.differentiation.result import Hypergradients
 
 __all__ = ["doubts", "nudged", "with_sign_agreement"]
@@ -59,21 +60,21 @@ def with_sign_agreement(
     )
 
 
-def doubts(found: Hypergradients, schedule: Schedule) -> str | None:
+def doubts(diagnostics: Sequence[HypergradientDiagnostics], schedule: Schedule) -> str | None:
     """Say in a line which signs are not reproducible; None if all are, or nothing was compared.
 
     Args:
-        found: As `with_sign_agreement` returns it.
+        diagnostics: As `with_sign_agreement` returns them.
         schedule: Whose values they are.
     """
     names = [
         f"{kind}[{index}]"
-        for (kind, index, _), seen in zip(schedule.columns(), found.diagnostics, strict=True)
+        for (kind, index, _), seen in zip(schedule.columns(), diagnostics, strict=True)
         if seen.sign_agreement is not None and seen.sign_agreement < 1
     ]
     if not names:
         return None
     return (
-        f"{len(names)} of {len(found.values)} signs differ between trajectories that differ in "
+        f"{len(names)} of {len(diagnostics)} signs differ between trajectories that differ in "
         f"rounding ({names[0]}{', ...' if len(names) > 1 else ''}): training is near chaos there"
     )

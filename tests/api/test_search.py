@@ -170,6 +170,24 @@ def test_it_is_saved_where_it_was_broken_off_and_goes_on_elsewhere(
     assert again.best.schedule.origin == whole.best.schedule.origin
 
 
+@pytest.mark.parametrize("at", [HORIZON, HORIZON + 3, 3 * HORIZON - 1])
+def test_averages_over_outer_steps_are_saved_with_it(at: int, tmp_path: Path) -> None:
+    whole = search(descent="averaged").run()
+    assert whole.history[2].schedule != search().run().history[2].schedule
+    held = search(descent="averaged", log=Breaking(at))
+    with pytest.raises(Stop):
+        held.run()
+    held.save(tmp_path / "saved")
+    assert search(descent="averaged").resume(tmp_path / "saved").run().history == whole.history
+    with pytest.raises(ValueError, match="descent"):
+        search().resume(tmp_path / "saved")
+
+
+def test_another_descent_is_refused() -> None:
+    with pytest.raises(ValueError, match="descent='steepest': use signs or averaged"):
+        search(descent="steepest")
+
+
 def test_what_dropout_draws_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, held = search(0.4).run(), search(0.4, log=Breaking(HORIZON + 4))
     with pytest.raises(Stop):

@@ -7,7 +7,7 @@ import pytest
 from searches import trial, write_search
 
 from hypergrad.cli import list_commands
-from hypergrad.cli.app import _complain
+from hypergrad.cli.errors import complain
 from hypergrad.runs.errors import RunFailed
 
 Capture = pytest.CaptureFixture[str]
@@ -26,7 +26,7 @@ def plot(*names: str, run: Path | None = None, outputs: Path = Path("nowhere")) 
     try:
         list_commands.plot(names, run, outputs)
     except (ValueError, RunFailed) as error:
-        return _complain(error)
+        return complain(error)
     return 0
 
 

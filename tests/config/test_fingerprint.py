@@ -20,6 +20,15 @@ def test_what_does_not_change_a_result_is_not_in_it(override: str) -> None:
     assert name_of(override) == name_of()
 
 
+def test_trajectories_are_in_it() -> None:
+    one, again, three = (
+        name_of(*more, experiment="from_zero")
+        for more in ((), ["outer.trajectories=1"], ["outer.trajectories=3"])
+    )
+    assert one == again
+    assert one != three
+
+
 @pytest.mark.parametrize(
     "override", ["epochs=3", "data=mnist", "data.train_size=50", "search=random"]
 )

@@ -223,6 +223,29 @@ def test_an_unpacking_that_was_cut_short_is_repaired(mirror: Mirror, tmp_path: P
     assert set(mirror.served.values()) == {1}  # the archive was still good
 
 
+def test_a_file_that_was_cut_short_is_named_and_kept_where_nothing_better_comes(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download("mnist", tmp_path)
+    folder = tmp_path / "MNIST" / "raw"
+    images = folder / "train-images-idx3-ubyte"
+    short = images.read_bytes()[:5000]
+    images.write_bytes(short)
+    for archive in folder.glob("*.gz"):
+        archive.unlink()
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    with pytest.raises(DataError, match="MNIST/raw/train-images-idx3-ubyte is cut short or alt"):
+        download("mnist", tmp_path)
+    assert images.read_bytes() == short
+    assert sorted(path.name for path in folder.iterdir()) == before
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [mirror.url])
+    download("mnist", tmp_path)
+    assert len(load("mnist", root=tmp_path).train) == 20
+    assert not list(folder.glob(".*"))
+
+
 @pytest.mark.parametrize("name", ["mnist", "svhn", "cifar10"])
 def test_offline_is_one_line_with_the_remedies(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -358,3 +360,42 @@ def test_real_svhn_crops(shared_data: Path) -> None:
     assert data.shape == (3, 32, 32)
     assert data.classes == tuple("0123456789")
     assert data.train.labels.bincount().tolist() == [2] * 10
+
+
+def sixteen_bits(path: Path) -> None:
+    """Write a PNG with 16 bits a channel, which Pillow itself cannot."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    rows = b"".join(b"\0" + struct.pack(">18H", *range(0, 18000, 1000)) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 6, 4, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize("what", ["bomb", "link", "pipe", "deep"])
+def test_an_image_that_is_none_or_too_much_is_named(folder: Path, what: str) -> None:
+    path = folder / "train" / "cat" / "odd.png"
+    if what == "bomb":
+        Image.new("1", (13_000, 13_000)).save(path)
+        said = "has 13,000x13,000 pixels, and 67,108,864 in all is the most"
+    elif what == "link":
+        path.symlink_to(folder / "nowhere")
+        said = "is a link to nothing"
+    elif what == "pipe":
+        os.mkfifo(path)
+        said = "is no file"
+    else:
+        sixteen_bits(path)
+        said = "has more than 8 bits a channel"
+    with pytest.raises(DataError) as caught:
+        load("imagefolder", path=folder)
+    assert str(caught.value).startswith(f"{path} {said}")
+
+
+def test_a_test_class_without_images_is_said(folder: Path) -> None:
+    for path in (folder / "test" / "bee").iterdir():
+        path.unlink()
+    assert "1 test/bee, which holds no images" in read_folder(folder).remarks

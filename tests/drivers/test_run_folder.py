@@ -1,6 +1,7 @@
 """A script's search in a run directory: every command that reads runs reads it."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -130,7 +131,7 @@ def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
     log = RunFolder("mine", tmp_path)
     held = search(log)
     next(held)
-    with pytest.raises(ValueError, match="is being written by another process"):
+    with pytest.raises(ValueError, match=f"is being written by process {os.getpid()} "):
         search(RunFolder.open(log.run.path)).resume()
     log.close()
 

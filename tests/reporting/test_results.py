@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hypergrad.config.composition import compose
-from hypergrad.reporting.results import headline, how_set, summarise
+from hypergrad.reporting.results import all_diverged, headline, how_set, summarise
 
 
 def result(method: str, accuracy: float, *, diverged: bool = False) -> dict:
@@ -61,3 +61,16 @@ def test_plain_sgd_says_how_it_was_set() -> None:
 
 def test_no_results_no_headline() -> None:
     assert headline([]) == ""
+
+
+def test_a_headline_says_that_every_training_with_what_was_learned_diverged() -> None:
+    lost = [result("ours_retrained", 0.1, diverged=True), result("sgd", 0.9)]
+    assert all_diverged(lost)
+    assert headline(lost) == (
+        "every training with what was learned diverged: ours 10.00 % | SGD 90.00 % "
+        "(test accuracy, 1 seed)"
+    )
+    assert not all_diverged(RESULTS)
+    assert not all_diverged([*lost, result("ours_retrained", 0.9)])
+    assert not all_diverged([result("sgd", 0.1, diverged=True)])
+    assert all_diverged([result("random", 0.1, diverged=True)])

@@ -1,6 +1,7 @@
 import errno
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_hold_keeps_another_process_out(run: RunDirectory) -> None:
     with another_process_holding(run) as process:
         assert run.is_held()
         assert run.status() == "running"
-        message = re.escape(str(run.path)) + " is being written by another process"
+        message = re.escape(str(run.path)) + f" is being written by process {process.pid} "
         with pytest.raises(ValueError, match=message), run.hold():
             pytest.fail("two processes hold the run")
         process.kill()
@@ -142,7 +143,7 @@ def test_hold_keeps_another_process_out(run: RunDirectory) -> None:
             [sys.executable, "-c", HOLDER, str(run.path)], capture_output=True, text=True
         )
         assert process.returncode == 1
-        assert "is being written by another process" in process.stderr
+        assert f"is being written by process {os.getpid()} (`" in process.stderr
         assert process.stdout == ""
     assert not run.is_held()
 

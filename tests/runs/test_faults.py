@@ -35,7 +35,7 @@ def content(experiment: str, run: Path) -> object:
     if experiment == "fig3":
         return {file.parent.name: everything(file.parent) for file in run.glob("*/inner.csv")}
     if experiment == "improve_digits":
-        rows = pd.read_csv(run / "trainings.csv", dtype=str).drop(columns="seconds")
+        rows = pd.read_csv(run / "trainings.csv", dtype=str).drop(columns=["seconds", "checksum"])
         return rows.to_csv(), (run / "schedule.json").read_text()
     return everything(run)
 

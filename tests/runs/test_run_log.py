@@ -1,4 +1,7 @@
+import hashlib
+import json
 import math
+import os
 import random
 import struct
 from collections.abc import Iterator
@@ -159,3 +162,80 @@ def test_loading_without_a_checkpoint_empties_the_files(tmp_path: Path) -> None:
     log.append("hd", [dict.fromkeys(FILES["hd"], 1)])
     assert log.load() == (None, [])
     assert (run.path / "hd.csv").read_text() == ""
+
+
+def saved_twice(tmp_path: Path) -> tuple[RunDirectory, RunLog]:
+    run = RunDirectory.create(tmp_path, "fig1")
+    log = RunLog(run, NAMES, {"fixed": "a", "rounding": "b"})
+    for step in (1, 2):
+        log.append("inner", [dict.fromkeys(FILES["inner"], step)])
+        log.save({"theta": torch.ones(2)}, {"step": step})
+    log.append("outer", [dict.fromkeys(FILES["outer"], 3)])
+    log.close()
+    return run, RunLog(run, NAMES, {"fixed": "a", "rounding": "c"})
+
+
+def test_rows_that_have_changed_since_a_checkpoint_are_not_gone_on_with(tmp_path: Path) -> None:
+    run, again = saved_twice(tmp_path)
+    whole = (run.path / "inner.csv").read_bytes()
+    for place, step in ((len(whole) - 2, 1), (whole.index(b"\n") + 1, None)):
+        changed = bytearray(whole)
+        assert changed[place : place + 1] in (b"1", b"2")
+        changed[place : place + 1] = b"7"
+        (run.path / "inner.csv").write_bytes(changed)
+        if step is None:
+            with pytest.raises(ValueError, match=r"inner\.csv is not what it was"):
+                again.look()
+            continue
+        checkpoint, remarks = again.look()
+        assert checkpoint is not None
+        assert checkpoint.state["step"] == step
+        assert "inner.csv is not what it was" in remarks[0]
+        assert (run.path / "inner.csv").read_bytes() == changed  # a look changes nothing
+    (run.path / "inner.csv").write_bytes(whole)
+    assert again.load()[1] == []
+
+
+def test_an_older_checkpoint_says_how_many_rows_are_repeated(tmp_path: Path) -> None:
+    run, again = saved_twice(tmp_path)
+    newest = run.path / "checkpoints" / "00000002.safetensors"
+    newest.write_bytes(b"")
+    os.utime(run.path / "checkpoints" / "00000001.json", (1000, 1000))
+    os.utime(run.path / "checkpoints" / "00000001.safetensors", (1000, 1000))
+    os.utime(run.path / "checkpoints" / "00000002.json", (1090, 1090))
+    os.utime(newest, (1090, 1090))
+    checkpoint, remarks = again.load()
+    assert checkpoint is not None
+    assert checkpoint.state["step"] == 1
+    assert remarks[0].startswith("passed over a damaged checkpoint: ")
+    assert remarks[1] == (
+        "an older one is used: 90 s of work (1 of inner.csv and 1 of outer.csv) are repeated"
+    )
+    newest.with_suffix(".json").unlink()  # cut off, as any kill may: no damage
+    newest.write_bytes(b"")
+    assert RunLog(run, NAMES, {"fixed": "a"}).load()[1] == []
+
+
+@pytest.mark.parametrize("damage", ["no csv", "no ground", "other ground", "no safetensors"])
+def test_a_checkpoint_that_lacks_something_is_passed_over_as_a_damaged_one(
+    tmp_path: Path, damage: str
+) -> None:
+    run, again = saved_twice(tmp_path)
+    path = run.path / "checkpoints" / "00000002.json"
+    body = json.loads(path.read_text())["body"]
+    if damage == "no csv":
+        del body["state"]["csv"]
+    elif damage == "no ground":
+        del body["state"]["ground"]
+    elif damage == "other ground":
+        body["state"]["ground"]["fixed"] = "x"
+    else:  # with the right checksum: it is safetensors that complains
+        path.with_suffix(".safetensors").write_bytes(b"none")
+        body["tensors"]["sha256"] = hashlib.sha256(b"none").hexdigest()
+    text = json.dumps(body).encode()
+    checksum = hashlib.sha256(text).hexdigest()
+    path.write_text(json.dumps({"sha256": checksum, "body": body}))
+    checkpoint, remarks = again.load()
+    assert checkpoint is not None
+    assert checkpoint.state["step"] == 1
+    assert len(remarks) == 2

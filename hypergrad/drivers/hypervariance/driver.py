@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,9 @@ from hypergrad.parallel.worker import Executor
 from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.atomic import remove_leftovers, write_text_atomically
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.ground import fixed_digest
 from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.runs.records import read_record, write_record
 
 __all__ = ["COLUMNS", "HypervarianceDriver"]
 
@@ -54,6 +55,7 @@ class HypervarianceDriver:
         self._display = display
         self._interrupt = interrupt
         self._folder = run.path / "repeats"
+        self._ground = fixed_digest(run)
 
     def run(self) -> None:
         """Do all repeats that are left.
@@ -127,18 +129,29 @@ class HypervarianceDriver:
         return self._folder / f"{task.perturbation}_{task.repeat:04d}.json"
 
     def _write(self, task: Task, found: Measurement) -> None:
-        write_text_atomically(self._path(task), json.dumps(found._asdict()) + "\n")
+        write_record(self._path(task), {**found._asdict(), "ground": self._ground})
 
     def _read(self, task: Task) -> Measurement | None:
         path = self._path(task)
         if not path.exists():
             return None
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = read_record(path)
             lists = {name: tuple(float(value) for value in kept[name]) for name in METHODS}
+            self._check(lists)
+            if kept["ground"] != self._ground:
+                raise ValueError("it is of other settings, data or network")
             return Measurement(**lists, train_loss=float(kept["train_loss"]))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it, and resume") from error
+
+    def _check(self, lists: dict[str, tuple[float, ...]]) -> None:
+        """Refuse what has more values than the study has steps or windows, or fewer."""
+        study = self._context.config.hypervariance
+        for name, values in lists.items():
+            wanted = study.windows if name == "shared" else study.steps
+            if len(values) != wanted:
+                raise ValueError(f"{name} has {len(values)} values, not {wanted}")
 
 
 def begin(config: RunConfig) -> None:

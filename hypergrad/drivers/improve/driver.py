@@ -1,23 +1,31 @@
 """Driver of `hypergrad improve`: the plan of each seed, from whatever its records say is done."""
 
 import statistics
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from hypergrad.core.schedule import Schedule
-from hypergrad.differentiation.reverse import ReverseOptions
 from hypergrad.drivers.context import RunContext
 from hypergrad.drivers.improve.records import Records
 from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.improve.subjects import subject_of
+from hypergrad.drivers.improve.trainings import SeedTrainer, begin, work
+from hypergrad.drivers.threads import worker_count, worker_threads
+from hypergrad.parallel.pool import spread
+from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.reporting.progress import TaskProgress
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.ground import fixed_digest
 from hypergrad.runs.interrupt import Interrupt, Interrupted
-from hypergrad.training.improvement.follow import follow
+from hypergrad.training.improvement.follow import Done, follow, one_by_one
 from hypergrad.training.improvement.plan import Found, cap_of, gain, improvement
-from hypergrad.training.improvement.trainer import Subject, outcome_of, untrained_loss
+from hypergrad.training.improvement.trainer import untrained_loss
 from hypergrad.training.improvement.trainings import Key, Outcome, Training
 from hypergrad.training.outer_state import schedule_as_dict
 
 __all__ = ["ImproveDriver"]
+
+LOSSES = 3  # workers lost in a row, without a training done in between, that end a run
 
 
 class ImproveDriver:
@@ -27,7 +35,7 @@ class ImproveDriver:
         context: What to run.
         run: Its directory.
         display: Is told what happens.
-        interrupt: Asks it to stop; the training under way is given up.
+        interrupt: Asks it to stop; the trainings under way are given up.
     """
 
     def __init__(
@@ -36,12 +44,7 @@ class ImproveDriver:
         self._config, self._data = context.config, context.data
         self._run, self._display, self._interrupt = run, display, interrupt
         self._space = move_space(context.config)
-        self._reverse = ReverseOptions(
-            memory_gb=context.config.reverse.memory_gb,
-            keep_graphs=context.config.reverse.keep_graphs,
-            clip_adjoints=context.config.reverse.clip_adjoints,
-            self_test=context.config.selftest == "on",
-        )
+        self._workers = worker_count(context.config, context.plan)
         self._total = len(context.plan.runs) * len(context.config.seeds)
         self._count = 0
 
@@ -51,7 +54,7 @@ class ImproveDriver:
         Raises:
             Interrupted: When asked to stop.
         """
-        records = Records(self._run.path / "trainings.csv")
+        records = Records(self._run.path / "trainings.csv", fixed_digest(self._run))
         try:
             before = sum(len(records.of(seed)) for seed in self._config.seeds)
             self._count = before
@@ -63,17 +66,7 @@ class ImproveDriver:
 
     def _improve(self, seed: int, records: Records) -> Found:
         options = improve_options(self._config, seed)
-        kept: tuple[Key, Subject] | None = None
-
-        def subject(key: Key) -> Subject:
-            nonlocal kept
-            if kept is None or kept[0] != key:  # candidates of a race follow on one key
-                kept = key, subject_of(key, seed, self._config, self._data, self._space)
-            return kept[1]
-
-        def train(training: Training) -> Outcome:
-            given = training, subject(training.key), self._space, self._reverse, self._tick
-            return outcome_of(*given)
+        trainer = SeedTrainer(self._config, self._data, self._space, seed)
 
         def note(training: Training, outcome: Outcome) -> None:
             records.append(seed, training, outcome)
@@ -81,9 +74,36 @@ class ImproveDriver:
             text = f"seed {seed}, {training.key.stage} {training.name}: loss {outcome.loss:.4g}"
             self._display.done(text, share=min(self._count / self._total, 1.0))
 
-        cap = cap_of(untrained_loss(subject(Key("ladder", 0))), options)
+        cap = cap_of(untrained_loss(trainer.subject(Key("ladder", 0))), options)
         plan = improvement(self._space, options, cap)
+        train = one_by_one(partial(trainer.train, tick=self._tick))
+        if self._workers > 1 or self._config.executor != "local":
+            train = partial(self._spread, seed)
         return follow(plan, train, records.of(seed), note)
+
+    def _spread(self, seed: int, asked: Sequence[Training]) -> Iterator[Done]:
+        """Do trainings in worker processes; those of a worker that dies are begun again."""
+        config, left, lost = self._config, list(asked), 0
+        executor = Executor(
+            name=config.executor,
+            jobs=self._workers,
+            gpus=config.gpus,
+            threads=worker_threads(config.threads, config.executor, self._workers),
+        )
+        while left:
+            tasks = [(seed, training) for training in left]
+            try:
+                for (_, training), outcome in spread(
+                    work, tasks, executor, self._interrupt, begin, (config,)
+                ):
+                    left.remove(training)
+                    lost = 0
+                    yield training, outcome
+            except WorkerLost as error:
+                lost += 1
+                if lost == LOSSES:
+                    raise
+                self._display.note(f"{error}: its trainings are begun again")
 
     def _tick(self) -> None:
         if self._interrupt.requested:

@@ -145,13 +145,24 @@ class LearnDriver:
             self._outer_data,
             lambda horizon: learned_at(self.config, horizon),
             self._differentiated,
+            self._another,
         )
-        return OuterSearch(problem, self._outer, self.loop, self.loop.progress.outer)
+        now = self.loop.progress.outer
+        return OuterSearch(problem, self._outer, self.loop, now, self.loop.before)
 
     def _outer_data(self, number: int) -> OuterData:
         train, validation = split(self.config, self._data, self.loop.seed, number)
         minibatches = self._minibatches(train, "ours", number)
         problem = self._problem(minibatches, self._outer.horizon(number))
+        return OuterData(problem, validation, validation_batches(self.config, validation))
+
+    def _another(self, number: int, k: int) -> OuterData:
+        """The data of a further trajectory of an outer step: other weights, order and split."""
+        fresh = seed_of(self.loop.seed, "trajectory", number, k) % 2**31
+        train, validation = split(self.config, self._data, fresh, 0)
+        minibatches = minibatches_of(self.config, train, fresh, "ours", 0)
+        problem = self._problem(minibatches, self._outer.horizon(number))
+        problem = problem._replace(theta=self._make_model(fresh).theta())
         return OuterData(problem, validation, validation_batches(self.config, validation))
 
     def _differentiated(
@@ -167,8 +178,10 @@ class LearnDriver:
         self.loop.log.append("outer", outer_rows(step, seed))
         now.keep(step, seed)
         if self.config.outer.confirm:
-            assert now.seen is not None
-            now.candidates.append(best_as_dict(Best(step.number, step.schedule, now.seen)))
+            seen = Evaluation(
+                step.validation_loss, step.validation_accuracy, test_accuracy=step.test_accuracy
+            )
+            now.candidates.append(best_as_dict(Best(step.number, step.schedule, seen)))
         if step.ended:
             self.loop.watch.note(step.ended)
         if step.ended is not None:
@@ -183,7 +196,8 @@ class LearnDriver:
         number, note = step.number, self.loop.watch.note
         half = "half of the last move is taken back"
         if step.diverged_step is not None:
-            note(f"outer step {number} diverged at inner step {step.diverged_step}: {half}")
+            which = "" if step.doubts is None else f" ({step.doubts})"
+            note(f"outer step {number} diverged at inner step {step.diverged_step}{which}: {half}")
             return
         lost = all_lost(step.hypergradients)
         for text in step.complaints[:SPOKEN]:

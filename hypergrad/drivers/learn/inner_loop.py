@@ -79,21 +79,33 @@ class RecordedInnerLoop(InnerLoop):
         self._plan = plan
         self._interrupt = interrupt
         self._tensors: dict[str, Tensor] | None = None
+        self._stepped = time.monotonic()
 
     @property
     def seed(self) -> int:
         """The seed of the repeat under way."""
         return self.config.seeds[self.progress.seed_index]
 
+    @property
+    def before(self) -> list[dict]:
+        """What trajectories came to before the one that is going to be gone on with."""
+        return (self.progress.inner or {}).get("before", []) if self._tensors is not None else []
+
     def resume(self) -> None:
         """Go to where the newest whole checkpoint is; to the start if there is none."""
         checkpoint, remarks = self.log.load()
         for remark in remarks:
-            self.watch.note(f"passed over a damaged checkpoint: {remark}")
+            self.watch.note(remark)
         if checkpoint is None:
             return
         tensors = checkpoint.tensors
-        self.progress = Progress.from_dict(checkpoint.state["progress"])
+        try:
+            self.progress = Progress.from_dict(checkpoint.state["progress"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"the checkpoint keeps something else than this version does ({error!r}): go on "
+                "with the version that wrote it"
+            ) from error
         if "hd_schedule" in tensors:
             names = learned_of_rule(self.config)
             values = tensors["hd_schedule"].tolist()
@@ -107,20 +119,41 @@ class RecordedInnerLoop(InnerLoop):
     def begin(self, inner: InnerRun) -> None:
         """Go on from the checkpoint that was resumed, if it was taken in this run."""
         now = self.progress
+        goes_on = self._tensors is not None
         if self._tensors is not None and now.inner is not None:
-            inner.restore(self._tensors, now.inner)
+            self._restore(inner, self._tensors, now.inner)
             self._seen = now.seen
         else:
             now.seconds, now.seen = 0.0, None
         self._tensors = None
         self._began = time.monotonic() - now.seconds
-        self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
+        if goes_on or not inner.before:
+            self.watch.begin(self.seed, now.method, now.outer_step, inner.horizon)
         self._plan_of_run = self._planned()
+
+    def _restore(self, inner: InnerRun, tensors: dict[str, Tensor], state: dict) -> None:
+        """Put an inner run where a checkpoint was taken.
+
+        Raises:
+            ValueError: For a checkpoint of another network, or of other hyperparameters.
+        """
+        fresh = inner.snapshot()[0]["theta"]
+        try:
+            if tensors["theta"].shape != fresh.shape or state["step"] > inner.horizon:
+                raise TypeError(f"{len(tensors['theta'])} weights at step {state['step']}")
+            inner.restore(tensors, state)
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the checkpoint does not fit these settings ({' '.join(str(error).split())}): "
+                "fork with the network, batches and hyperparameters that it was taken with"
+            ) from error
 
     def after_step(self, inner: InnerRun, back: int = 0, others: int = 0) -> None:
         """Tell how far the run has come."""
+        now = time.monotonic()
+        self._interrupt.step_seconds, self._stepped = now - self._stepped, now
         planned, before = self._plan_of_run
-        if not (back or others):
+        if inner.before or not (back or others):
             self.progress.seconds = self.seconds
         on_way = planned.gradients * inner.step + planned.backward * back
         self.watch.step(inner, before + planned.cost * others + on_way)
@@ -141,10 +174,15 @@ class RecordedInnerLoop(InnerLoop):
         before = now.seed_index * self._plan.cost
         return planned, before + self._plan.cost_before(now.method, now.outer_step)
 
-    def look(self, inner: InnerRun, validation: Images | Sequence[Batch] | None) -> Evaluation:
-        """Evaluate, and write a row of it."""
+    def look(
+        self, inner: InnerRun, validation: Images | Sequence[Batch] | None
+    ) -> Evaluation | None:
+        """Evaluate, and write a row of it; of further trajectories only the end is evaluated."""
         assert validation is None or isinstance(validation, Images), "data of a run are images"
         now = self.progress
+        if inner.before:
+            now.seen = self._evaluate(inner, validation) if inner.done else None
+            return now.seen
         loss, accuracy = inner.take_means()
         seen = self._evaluate(inner, validation)
         row: dict[str, int | float | str | None] = {

@@ -10,6 +10,7 @@ from hypergrad.core.schedule import Schedule
 from hypergrad.differentiation.diagnostics import HypergradientDiagnostics
 from hypergrad.training.outer_loop import Evaluation, OuterProgress, OuterStep
 from hypergrad.training.outer_state import best_as_dict, progress_as_dict, progress_from
+from hypergrad.training.trajectories import stands_still
 
 __all__ = ["Progress", "outer_rows"]
 
@@ -139,12 +140,14 @@ def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | s
     ]
     unknown = dict.fromkeys(HypergradientDiagnostics._fields)
     diagnostics = [seen._asdict() for seen in step.diagnostics] or [unknown] * len(spans)
-    for (kind, index, value), (begin, end), h, gamma, steps, seen in zip(
+    still = stands_still(step.diagnostics) or (False,) * len(spans)
+    for (kind, index, value), (begin, end), h, gamma, steps, stays, seen in zip(
         schedule.columns(),
         spans,
         step.hypergradients,
         state.step_sizes,
         step.contributing,
+        still,
         diagnostics,
         strict=True,
     ):
@@ -158,7 +161,7 @@ def outer_rows(step: OuterStep, seed: int) -> Iterator[dict[str, int | float | s
             "value": value,
             "hypergradient": h,
             "step_size": gamma,
-            "sign": sign_of(h),
+            "sign": 0 if stays else sign_of(h),
             "contributing_steps": steps,
             **seen,
             "basis": str(described(schedule.bases[kind])["kind"]),

@@ -129,6 +129,8 @@ def candidates(
     for number in count() if end is None else range(end):
         if config.search.kind == "random":
             yield _random(config, seed, number)
+        elif config.search.kind == "random_space":
+            yield _tuned(config, number, _drawn(seed, "random space", number))
         else:
             yield _restart(config, number)
 
@@ -170,6 +172,11 @@ def _random(config: RunConfig, seed: int, number: int) -> Candidate:
     return Candidate(number, "windows", rates, momenta, decays)
 
 
+def _drawn(*key: int | str) -> list[float]:
+    """A point of the unit cube, evenly."""
+    return torch.rand(DIMENSIONS, generator=generator(*key), dtype=torch.float64).tolist()
+
+
 def _tpe(config: RunConfig, seed: int, scores: Scores) -> Iterator[Candidate]:
     """One at a time: each is proposed when all before it are known."""
     told: list[float] = []
@@ -187,11 +194,8 @@ def _hyperband(config: RunConfig, seed: int, scores: Scores) -> Iterator[Candida
     search, number, drawn = config.search, count(), count()
     while True:
         for rungs in brackets(config.epochs, search.min_epochs, search.reduction):
-            points = []
-            for _ in range(rungs[0].settings):
-                stream = generator(seed, "hyperband", next(drawn))
-                points.append(torch.rand(DIMENSIONS, generator=stream, dtype=torch.float64))
-            settings = [_tuned(config, 0, point.tolist()) for point in points]
+            points = [_drawn(seed, "hyperband", next(drawn)) for _ in range(rungs[0].settings)]
+            settings = [_tuned(config, 0, point) for point in points]
             for rung, after in zip(rungs, [*rungs[1:], None], strict=True):
                 epochs = None if rung.epochs == config.epochs else rung.epochs
                 tried = [replace(c, number=next(number), epochs=epochs) for c in settings]

@@ -69,6 +69,7 @@ class SearchDriver:
             Interrupted: When asked to stop; the trials under way are given up.
         """
         self._leads = True
+        self._store.remove_leftovers()
         # What was chosen before a search grew is not what it will choose.
         self._run.update_summary({"best": None, "results": []})
         self._progress.open()

@@ -1,7 +1,8 @@
 """What is kept of a search: each finished trial is a file, each trial under way a lock.
 
-A file is written whole or not at all, and named after what was trained, so that nothing can be lost
-or counted twice. A lock belongs to the process that holds it, and goes when that process dies.
+A file is written whole or not at all, with a checksum, and named after what was trained, so that
+nothing can be lost, changed or counted twice. A lock belongs to the process that holds it, and goes
+when that process dies.
 """
 
 import hashlib
@@ -17,9 +18,11 @@ import filelock
 
 from hypergrad.core.budget import Spent
 from hypergrad.drivers.search.trial import Trial, TrialResult
-from hypergrad.runs.atomic import write_text_atomically
+from hypergrad.runs.atomic import leftovers
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.ground import fixed_digest
 from hypergrad.runs.provenance import first_recorded
+from hypergrad.runs.records import read_record, write_record
 
 __all__ = ["COLUMNS", "TrialStore", "row_of"]
 
@@ -47,8 +50,9 @@ class TrialStore:
         for path in (self._trials, self._claims):
             path.mkdir(exist_ok=True)
         self._known: dict[str, TrialResult] = {}
-        run = RunDirectory(folder)
+        self._run = run = RunDirectory(folder)
         self._content = {name: first_recorded(run, name) for name in _CONTENT}
+        self._content["ground"] = fixed_digest(run)
 
     def get(self, trial: Trial) -> TrialResult | None:
         """Return what a trial came to, or None if it is not finished as far as is known here."""
@@ -70,6 +74,8 @@ class TrialStore:
 
     def write(self, trial: Trial, result: TrialResult) -> None:
         """Keep what a trial came to; it is on the disk when this returns."""
+        if self._content["ground"] is None:  # the process that leads has only just begun
+            self._content["ground"] = fixed_digest(self._run)
         name = name_of(trial)
         found = {**result._asdict(), "spent": result.spent._asdict()}
         for key in _NUMBERS:
@@ -78,7 +84,7 @@ class TrialStore:
                 found[key] = str(value)
         record = {"seed": trial.seed, "final": trial.final, **trial.candidate.as_dict(), **found}
         record |= self._content
-        write_text_atomically(self._trials / f"{name}.json", json.dumps(record) + "\n")
+        write_record(self._trials / f"{name}.json", record)
         self._known[name] = result
 
     def claim(self, trial: Trial) -> filelock.BaseFileLock | None:
@@ -105,17 +111,29 @@ class TrialStore:
             return None
         return lock
 
+    def remove_leftovers(self) -> None:
+        """Delete the half-made files of processes that were killed; a live one holds its claim."""
+        for path in leftovers(self._trials):
+            name = path.name.removeprefix(".").partition(".")[0]
+            lock = filelock.FileLock(self._claims / f"{name}.lock", timeout=0)
+            try:
+                with lock:
+                    path.unlink(missing_ok=True)
+            except filelock.Timeout:
+                continue
+
     def tidy(self) -> None:
         """Remove the locks of a search that has come to its end."""
         shutil.rmtree(self._claims, ignore_errors=True)
 
     def _read(self, path: Path) -> TrialResult:
         try:
-            record: Mapping = json.loads(path.read_text(encoding="utf-8"))
+            record: Mapping = read_record(path)
             fields = {name: record[name] for name in TrialResult._fields}
             for key in _NUMBERS:
                 fields[key] = None if fields[key] is None else float(fields[key])
             result = TrialResult(**{**fields, "spent": Spent(**fields["spent"])})
+            _check_ranges(result)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): delete it, and resume") from error
         for name, here in self._content.items():
@@ -126,6 +144,22 @@ class TrialStore:
                     "another search; take it away, and resume"
                 )
         return result
+
+
+def _check_ranges(result: TrialResult) -> None:
+    """Refuse numbers that no training comes to.
+
+    Raises:
+        ValueError: Naming the first of them.
+    """
+    shares = {name: getattr(result, name) for name in ("validation_accuracy", "test_accuracy")}
+    counts = {"steps": result.steps, "ensemble": result.ensemble, **result.spent._asdict()}
+    for name, value in shares.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name}={value} is no share")
+    for name, value in counts.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value} is no count")
 
 
 @lru_cache(maxsize=100_000)

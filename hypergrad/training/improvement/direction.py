@@ -1,17 +1,16 @@
 """The direction of a move: what stands out from the scatter of fresh trajectories.
 
-    t = m / (s / sqrt(n)),   d = -sign(m) clamp((|t| - low) / (high - low), 0, 1)
+    d = -sign(m) clamp((|t| - low) / (high - low), 0, 1)
 
-`m` is the weighted mean over trajectories, `s` their standard deviation, `n` their effective
-number. Over the validation batches of one trajectory the scatter shows nothing of that.
+`m` is the weighted mean over trajectories, `t` its t statistic: see `t_statistics`.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 
 from hypergrad.core.seeding import generator
+from hypergrad.training.trajectories import t_statistics
 
 __all__ = ["gated", "random_signs"]
 
@@ -34,14 +33,11 @@ def gated(
     H = torch.tensor(hypergradients, dtype=torch.float64)
     w = torch.tensor(weights, dtype=torch.float64)[:, None]
     n = float(w.sum() ** 2 / (w * w).sum())
-    m = (w * H).sum(dim=0) / w.sum()
     if n <= 1:
-        return (0.0,) * len(m)
-    variance = (w * (H - m) ** 2).sum(dim=0) / w.sum() * n / (n - 1)
-    error = (variance / n).sqrt()
-    t = torch.where(error > 0, m.abs() / error, torch.where(m == 0, 0.0, math.inf))
+        return (0.0,) * H.shape[1]
+    m, t = t_statistics(H, w)
     low, high = gate
-    return tuple((-m.sign() * ((t - low) / (high - low)).clamp(0, 1)).tolist())
+    return tuple((-m.sign() * ((t.abs() - low) / (high - low)).clamp(0, 1)).tolist())
 
 
 def random_signs(size: int, *key: int | str) -> tuple[float, ...]:

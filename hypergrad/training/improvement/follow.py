@@ -1,11 +1,11 @@
 """Carry out a plan: recorded outcomes first, then trainings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from hypergrad.training.improvement.trainings import Asking, Outcome, Training
 
-__all__ = ["Done", "follow"]
+__all__ = ["Done", "follow", "one_by_one"]
 
 T = TypeVar("T")
 Done = tuple[Training, Outcome]
@@ -13,7 +13,7 @@ Done = tuple[Training, Outcome]
 
 def follow(
     plan: Asking[T],
-    train: Callable[[Training], Outcome],
+    train: Callable[[Sequence[Training]], Iterator[Done]],
     recorded: Sequence[Done] = (),
     note: Callable[[Training, Outcome], None] = lambda training, outcome: None,
 ) -> T:
@@ -24,7 +24,8 @@ def follow(
 
     Args:
         plan: Fresh.
-        train: Does one training.
+        train: Does trainings that do not depend on each other, and yields each with its outcome
+            when it ends, in any order.
         recorded: Trainings done before, in any order.
         note: Is told of every training that is done now.
 
@@ -35,14 +36,11 @@ def follow(
     try:
         asked = next(plan)
         while True:
-            outcomes = []
-            for training in asked:
-                outcome = known.pop(training, None)
-                if outcome is None:
-                    outcome = train(training)
+            if left := [training for training in asked if training not in known]:
+                for training, outcome in train(left):
                     note(training, outcome)
-                outcomes.append(outcome)
-            asked = plan.send(outcomes)
+                    known[training] = outcome
+            asked = plan.send([known.pop(training) for training in asked])
     except StopIteration as end:
         if known:
             training = next(iter(known))
@@ -51,3 +49,19 @@ def follow(
                 f"{training.key.stage} with key {training.key.number}: start anew"
             ) from None
         return end.value
+
+
+def one_by_one(
+    train: Callable[[Training], Outcome],
+) -> Callable[[Sequence[Training]], Iterator[Done]]:
+    """Return what does trainings one after another, for `follow`.
+
+    Args:
+        train: Does one training.
+    """
+
+    def each(asked: Sequence[Training]) -> Iterator[Done]:
+        for training in asked:
+            yield training, train(training)
+
+    return each

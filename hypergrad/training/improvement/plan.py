@@ -129,9 +129,9 @@ def gain(found: Found) -> str:
 def _judgement(
     base: Candidate, chosen: Candidate, count: int
 ) -> Asking[list[tuple[Outcome, Outcome]]]:
-    pairs = []
+    asked = []
     for number in range(count):
         key = Key("judge", number)
-        a, b = yield Training(key, base, name="base"), Training(key, chosen, name="chosen")
-        pairs.append((a, b))
-    return pairs
+        asked += [Training(key, base, name="base"), Training(key, chosen, name="chosen")]
+    outcomes = yield tuple(asked)  # all at once: none waits for another
+    return list(zip(outcomes[::2], outcomes[1::2], strict=True))

@@ -117,7 +117,13 @@ def test_a_budget_counts_short_trainings_as_what_they_cost(tmp_path: Path) -> No
     assert run.read_summary()["spent"][0]["gradients"] == 66
 
 
-@pytest.mark.parametrize(("kind", "title"), [("tpe", "Parzen"), ("hyperband", "Hyperband: ")])
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        *(("tpe", "Parzen"), ("hyperband", "Hyperband: ")),
+        ("random_space", "random search on search.space: "),
+    ],
+)
 def test_they_are_searched_from_the_command_line(
     call: Call, tmp_path: Path, kind: str, title: str
 ) -> None:

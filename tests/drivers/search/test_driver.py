@@ -13,6 +13,7 @@ from hypergrad.drivers.search.trial import Trainer
 from hypergrad.parallel.worker import WorkerLost
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.interrupt import Interrupt, Interrupted
+from hypergrad.runs.records import read_record, write_record
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +270,7 @@ def test_a_record_of_another_search_is_passed_over(tmp_path: Path) -> None:
     lead(given, run)
     before = (run.path / "trials.csv").read_text()
     (record, _) = sorted((run.path / "trials").glob("seed0_*.json"))
-    (run.path / "trials" / "seed0_0123456789ab.json").write_text(record.read_text())
+    write_record(run.path / "trials" / "seed0_0123456789ab.json", read_record(record))
     lead(given, run)
     assert (run.path / "trials.csv").read_text() == before
 
@@ -332,7 +333,7 @@ def test_a_search_that_cannot_be(tmp_path: Path) -> None:
         ("search.grid.momentum=[1.5]", "search.grid.momentum=1.5: must be in"),
         ("search.ensemble=0", "use auto, or how many"),
         ("executor=slurm", "use one of local, ray"),
-        ("search.kind=lattice", "use one of grid, random, hd, tpe, hyperband, ours"),
+        ("search.kind=lattice", "use one of grid, random, random_space, hd, tpe, hyperband, ours"),
         ("budget=2h", "a grid is searched whole"),
         ("budget=soon", "'soon' is no budget"),
         ("search.momentum_range=[1,0]", "the lower one first"),

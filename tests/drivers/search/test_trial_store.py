@@ -22,7 +22,9 @@ from hypergrad.drivers.search.trial import Trial, TrialResult
 from hypergrad.drivers.search.trial_queue import TrialQueue, open_trials
 from hypergrad.drivers.search.trial_store import COLUMNS, TrialStore, name_of, row_of
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.runs.ground import Ground, put_down
 from hypergrad.runs.provenance import record_session
+from hypergrad.runs.records import read_record
 
 TRIAL = Trial(Candidate(3, "multistep", (0.1,), (0.9,), (5e-4,), 0.2, (0.3,)), seed=2)
 FOUND = TrialResult(0.5, math.nan, None, math.inf, True, 7, 12, Spent(1.5, 12, 0, 1), 4, None)
@@ -196,3 +198,16 @@ def test_final_trainings_and_hypergradient_descent_go_alone(tmp_path: Path) -> N
     trials = [TRIAL._replace(final=True), Trial(hd, 0), Trial(hd, 1)]
     queue = TrialQueue(TrialStore(tmp_path), size=8)
     assert list(queue.groups(lambda: iter(trials))) == [[trial] for trial in trials]
+
+
+def test_a_helper_that_came_before_the_ground_was_written_knows_it_later(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "search")
+    early = TrialStore(run.path)
+    put_down(run, Ground({"epochs": 2}, {}))
+    early.write(TRIAL, FOUND)
+    (path,) = (run.path / "trials").iterdir()
+    assert read_record(path)["ground"] == Ground({"epochs": 2}, {}).digests["fixed"]
+    TrialStore(run.path).refresh()
+    put_down(run, Ground({"epochs": 3}, {}))
+    with pytest.raises(ValueError, match=r"another ground .*: it belongs to another search"):
+        TrialStore(run.path).refresh()

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypergrad.core.budget import Budget, Spent
 from hypergrad.core.move_space import MoveSpace
 from hypergrad.core.rules.move_sets import movable
 from hypergrad.core.seeding import generator
-from hypergrad.training.improvement.follow import Done, follow
+from hypergrad.training.improvement.follow import Done, follow, one_by_one
 from hypergrad.training.improvement.options import ImproveOptions
 from hypergrad.training.improvement.plan import Found, improvement
 from hypergrad.training.improvement.trainings import Outcome, Training
@@ -54,7 +55,7 @@ class Bowl:
 
 
 def go(train: Bowl, options: ImproveOptions, recorded: list[Done] | None = None) -> Found:
-    return follow(improvement(space(), options, CAP), train, recorded or [], train.note)
+    return follow(improvement(space(), options, CAP), one_by_one(train), recorded or [], train.note)
 
 
 def test_it_finds_better_values_than_base_and_ladder() -> None:
@@ -92,6 +93,29 @@ def test_it_goes_on_from_wherever_it_was(direction: str) -> None:
         random.Random(length).shuffle(records)  # whoever trained, in whatever order
         assert go(rest, options, records) == found
         assert rest.done == whole.done[length:]
+
+
+def test_who_ends_first_does_not_matter() -> None:
+    options = ImproveOptions(budget=Budget.parse("9000gradients"))
+    found = go(Bowl(), options)
+
+    def backwards(asked: Sequence[Training]) -> Iterator[Done]:
+        train = Bowl()
+        yield from ((training, train(training)) for training in reversed(asked))
+
+    assert follow(improvement(space(), options, CAP), backwards) == found
+
+
+def test_the_judgement_is_asked_for_at_once() -> None:
+    asked: list[int] = []
+
+    def each(given: Sequence[Training]) -> Iterator[Done]:
+        train = Bowl()
+        asked.extend([len(given)] if given[0].key.stage == "judge" else [])
+        yield from ((training, train(training)) for training in given)
+
+    follow(improvement(space(), ImproveOptions(judged=5), CAP), each)
+    assert asked == [10]
 
 
 def test_records_of_another_plan_are_refused() -> None:

@@ -1,0 +1,70 @@
+"""Files of figures and tables: written whole or not at all, and with nothing in them to obey."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from hypergrad.runs.atomic import write_bytes_atomically, write_text_atomically
+from hypergrad.runs.shown import in_a_cell, in_a_figure
+
+__all__ = ["csv_text", "write_csv", "write_figure"]
+
+# No time stamp: a redrawn figure differs only when its data do.
+_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV, whose texts a spreadsheet takes for texts."""
+    texts = table.select_dtypes(include=["object", "string", "category"]).columns
+    columns = {name: table[name].astype(object).map(_safe) for name in texts}
+    return table.assign(**columns).to_csv(index=False, lineterminator="\n")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as `csv_text`, whole or not at all."""
+    write_text_atomically(path, csv_text(table))
+
+
+def write_figure(figure: object, path: Path) -> None:
+    """Write a figure of matplotlib as PNG or PDF, whole or not at all.
+
+    Raises:
+        ValueError: If there is a text in it that cannot be drawn.
+    """
+    from matplotlib.figure import Figure
+
+    assert isinstance(figure, Figure)
+    _plain_texts(figure)
+    suffix = path.suffix.removeprefix(".")
+    content = io.BytesIO()
+    figure.savefig(content, format=suffix, metadata=_METADATA[suffix])
+    write_bytes_atomically(path, content.getvalue())
+
+
+def _safe(value: object) -> object:
+    return in_a_cell(value) if isinstance(value, str) else value
+
+
+def _plain_texts(figure: object) -> None:
+    """Let no text be taken for a formula that is none, or hold what no font has."""
+    from matplotlib.cbook import is_math_text
+    from matplotlib.figure import Figure
+    from matplotlib.mathtext import MathTextParser
+    from matplotlib.text import Text
+
+    assert isinstance(figure, Figure)
+    parser = MathTextParser("path")
+    for each in figure.findobj(Text):
+        assert isinstance(each, Text)
+        text = each.get_text()
+        if (plain := in_a_figure(text)) != text:
+            each.set_text(plain)
+        try:
+            for line in plain.split("\n"):
+                if is_math_text(line):
+                    parser.parse(line)
+        except (ValueError, RecursionError):
+            each.set_parse_math(False)
