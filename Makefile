@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml
 run: install  ## improve a schedule on handwritten digits, and confirm it (half a minute)
 	$(BIN)/hypergrad run quickstart
 
-test: install  ## the quick tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+test: install  ## the quick tests, in two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: install  ## the slow tests, and those that kill and resume real processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'

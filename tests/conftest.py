@@ -2,12 +2,13 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from commands import Answer, Call
-from places import ROOT
+from places import ROOT, refuse_real_runs
 
 from hypergrad.cli import app as cli
 
@@ -19,6 +20,29 @@ def shared_data() -> Path:
     if not (folder / "MNIST" / "raw" / "t10k-images-idx3-ubyte").is_file():
         pytest.skip(f"no real MNIST under {folder}: set HYPERGRAD_TEST_DATA to a folder with one")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_real_runs() -> None:
+    """The checkout's own `outputs/` is neither read nor written: an error where it is tried."""
+    sys.addaudithook(refuse_real_runs)
+
+
+@pytest.fixture(scope="session")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder, in which every test begins."""
+    return tmp_path_factory.mktemp("nowhere")
+
+
+@pytest.fixture(autouse=True)
+def _apart(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test begins in an empty folder, without data of the user's, and at the same seed."""
+    monkeypatch.chdir(nowhere)
+    monkeypatch.setenv("HYPERGRAD_DATA", str(nowhere / "data"))
+    torch.manual_seed(0)
+    yield
+    left = os.listdir(nowhere)
+    assert not left, f"written to the current folder: {left}"
 
 
 @pytest.fixture(autouse=True, scope="session")

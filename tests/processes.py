@@ -7,7 +7,8 @@ from pathlib import Path
 
 from places import ROOT
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# A process is started where its files go: the checkout's own `outputs/` is none of its business.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def start(errors: Path, *arguments: str) -> subprocess.Popen:
@@ -18,7 +19,7 @@ def start(errors: Path, *arguments: str) -> subprocess.Popen:
             env=ENVIRONMENT,
             stdout=subprocess.DEVNULL,
             stderr=file,
-            cwd=ROOT,
+            cwd=errors.parent,
         )
 
 

@@ -49,7 +49,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     return subprocess.run(
         [sys.executable, "-m", "hypergrad", *arguments],
         env={**ENVIRONMENT, **environment},
-        cwd=ROOT,
+        cwd=folder,
         capture_output=True,
         text=True,
         encoding="utf-8",

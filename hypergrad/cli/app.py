@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from hypergrad.cli import completion
 from hypergrad.cli.errors import complain
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.cli.streams import Lost, OwnProcess
@@ -25,7 +26,6 @@ app = typer.Typer(
     name="hypergrad",
     help="Learn learning-rate, momentum and weight-decay schedules by hypergradients.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -39,7 +39,8 @@ app.add_typer(data_app, name="data")
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ..."
+        help="Hydra overrides: seed=1, data=mnist, scale=smoke, method.batch_size=64 ...",
+        autocompletion=completion.overrides,
     ),
 ]
 Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")]
@@ -57,7 +58,8 @@ Fork = Annotated[
     bool, typer.Option("--fork", help="With --resume: begin a new run from its checkpoint.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the configuration and the cost; run nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show minutes and memory, from a step tried here; run nothing."),
 ]
 Cfg = Annotated[
     str | None, typer.Option(help="'job': show the composed configuration; run nothing.")
@@ -90,7 +92,11 @@ def _options(
 def run(
     context: typer.Context,
     experiment: Annotated[
-        str | None, typer.Argument(help="quickstart, fig1, ...: a name in conf/experiment.")
+        str | None,
+        typer.Argument(
+            help="quickstart, fig1, ...: a name in conf/experiment.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     overrides: Overrides = None,
     resume: Resume = None,
@@ -117,10 +123,14 @@ def improve(
     context: typer.Context,
     experiment: Annotated[
         str | None,
-        typer.Argument(help="improve_digits, improve_mnist, or any other in conf/experiment."),
+        typer.Argument(
+            help="improve_digits, improve_mnist, or any other in conf/experiment.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     overrides: Overrides = None,
     resume: Resume = None,
+    run_dir: RunDir = None,
     accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
     cfg: Cfg = None,
@@ -131,7 +141,7 @@ def improve(
     from hypergrad.cli import run_commands
 
     mode = run_commands.Mode(
-        resume, dry_run, cfg, multirun, None, accept_changes, trust=trust_model
+        resume, dry_run, cfg, multirun, run_dir, accept_changes, trust=trust_model
     )
     given = list(overrides or []) if resume else ["driver=improve", *(overrides or [])]
     example = "the experiment first, as in: hypergrad improve improve_digits seed=1"
@@ -143,7 +153,11 @@ def baselines(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Argument(help="cifar10, mnist, svhn, digits, or mnist_cpu ...", metavar="DATA"),
+        typer.Argument(
+            help="cifar10, mnist, svhn, digits, or mnist_cpu ...",
+            metavar="DATA",
+            autocompletion=completion.data_sets,
+        ),
     ] = None,
     overrides: Overrides = None,
     search: Annotated[
@@ -235,11 +249,20 @@ def table(
 @app.command()
 def runs(
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many, the newest.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Only of this experiment.")] = None,
+    data: Annotated[str | None, typer.Option(help="Only on this data set.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only of this scale: full or smoke.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only finished, running, interrupted, failed, killed ...")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
 ) -> None:
-    """List runs with their status and headline result."""
-    from hypergrad.cli import list_commands as listing
+    """List runs: data, scale, what was typed, time, status and headline result."""
+    from hypergrad.cli import runs_command as listing
 
-    listing.list_runs(outputs)
+    only = listing.RunFilter(experiment, data, scale, status, last)
+    listing.list_runs(outputs, only, form)
 
 
 @app.command()
@@ -311,20 +334,32 @@ def confirm(
     confirm_command.confirm_schedule(*given)
 
 
+def _named(experiment: str, overrides: list[str] | None) -> tuple[str, list[str]]:
+    """The experiment and what is typed for it; the first word may be a setting already."""
+    if "=" in experiment:
+        return "from_zero", [experiment, *(overrides or [])]
+    return experiment, list(overrides or [])
+
+
 @app.command()
 def plan(
-    experiment: Annotated[str, typer.Argument(help="A name in conf/experiment.")] = "from_zero",
+    experiment: Annotated[
+        str,
+        typer.Argument(help="A name in conf/experiment.", autocompletion=completion.experiments),
+    ] = "from_zero",
     overrides: Overrides = None,
 ) -> int:
     """Tell what a run takes in every mode: minutes, from a probe of seconds, and memory."""
     from hypergrad.cli import plan_command
 
-    return plan_command.show_plan(experiment, list(overrides or []))
+    return plan_command.show_plan(*_named(experiment, overrides))
 
 
 @app.command()
 def check(
-    experiment: Annotated[str, typer.Argument(help="Whose model and data.")] = "from_zero",
+    experiment: Annotated[
+        str, typer.Argument(help="Whose model and data.", autocompletion=completion.experiments)
+    ] = "from_zero",
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=2, help="Inner steps of every training.")] = 20,
 ) -> int:
@@ -336,7 +371,7 @@ def check(
     """
     from hypergrad.cli import run_commands
 
-    return run_commands.check(experiment, list(overrides or []), steps)
+    return run_commands.check(*_named(experiment, overrides), steps)
 
 
 @data_app.command("list")

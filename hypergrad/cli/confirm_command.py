@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hypergrad.cli.output_file import check_output
 from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.recorded import check_overrides_recorded
@@ -37,6 +38,7 @@ def confirm_schedule(
         ValueError: As `hypergrad export`; for overrides that change what is learned.
         OSError: If the file cannot be written.
     """
+    check_output(output)
     run = RunDirectory.open(path)
     begun = configs.load_run(run)
     from hypergrad.drivers.confirm import confirm, rival_of, stretched, with_confirmation

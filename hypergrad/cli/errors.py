@@ -3,6 +3,8 @@
 import os
 import sys
 
+from hypergrad.cli.hints import hint_of_usage
+
 __all__ = ["complain"]
 
 FAILED, USAGE = 1, 2
@@ -61,5 +63,10 @@ def _complain_of_usage(error: Exception) -> int:
         return USAGE
     command = "hypergrad" if context is None else context.command_path
     text = printable(text).removesuffix(".")
-    print(short(f"hypergrad: {text}: `{command} -h` shows how"), file=sys.stderr)
+    commands = list(getattr(getattr(context, "command", None), "commands", ()))
+    hint = hint_of_usage(text, sys.argv[1:], commands)
+    if hint:
+        text = text.partition(". Did you mean")[0]  # Click's own
+    hint = hint or f": `{command} -h` shows how"
+    print(short(f"hypergrad: {text}{hint}"), file=sys.stderr)
     return USAGE

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from hypergrad.cli.output_file import check_output
 from hypergrad.core.schedule_file import text_of
 from hypergrad.drivers.export import exported
 from hypergrad.runs.directory import RunDirectory
@@ -19,9 +20,11 @@ def export(run: Path, output: Path | None, seed: int | None) -> None:
         seed: Which of the run's seeds; None for the best by validation accuracy.
 
     Raises:
-        ValueError: If `run` is no run directory, or has no such schedule.
+        ValueError: If `run` is no run directory, or has no such schedule; if there is no folder
+            for the file.
         OSError: If the file cannot be written.
     """
+    check_output(output)
     schedule = exported(RunDirectory.open(run), seed)
     if output is None:
         sys.stdout.write(text_of(schedule.contents))

@@ -91,7 +91,9 @@ def start(
     if mode.multirun:
         return _sweep(experiment, overrides, command, mode)
     if mode.dry_run:
-        return _show_cost(experiment, overrides)
+        from hypergrad.cli.cost_command import show_cost
+
+        return show_cost(experiment, overrides)
     config, text = configs.compose(experiment, overrides)
     if config.is_multirun:
         from hypergrad.drivers.member_pool import Pool
@@ -142,10 +144,11 @@ def _sweep(experiment: str, overrides: Sequence[str], command: Sequence[str], mo
     whole = compose_sweep(experiment, own)
     pool.check(member.config.threads for member in whole.members)
     if mode.dry_run:
-        for member in whole.members:
-            print(f"{member.name}: {experiment} {' '.join(member.overrides)}", file=sys.stderr)
-            _show_cost(experiment, member.overrides)
-        return 0
+        from hypergrad.cli.cost_command import show_sweep
+
+        leaves = [(m.name, m.config) for m in whole.members if not m.members]
+        leaves += [(f"{m.name}/{own.name}", own.config) for m in whole.members for own in m.members]
+        return show_sweep(leaves, pool.jobs)
     from hypergrad.drivers.multirun import start_multirun
 
     whole = whole._replace(overrides=list(overrides))
@@ -248,51 +251,6 @@ def _fork(overrides: Sequence[str], path: Path, command: Sequence[str], *, trust
     return execute(context, new, command, resume=True)
 
 
-def _show_cost(experiment: str, overrides: Sequence[str]) -> int:
-    """Print the composed configuration and what the run would cost."""
-    config, text = configs.compose(experiment, overrides)
-    print(text)
-    if not config.is_multirun:
-        _print_cost("", config)
-        return 0
-    from hypergrad.drivers.members import compose_member
-
-    for member in compose_member("", experiment, overrides).members:
-        # The other seeds of a table cell cost the same.
-        if config.driver != "table" or member.config.seed == config.seed:
-            _print_cost(member.name, member.config)
-    return 0
-
-
-def _print_cost(name: str, config: RunConfig) -> None:
-    from hypergrad.drivers.context import prepare
-
-    context = prepare(config, stand_in=True)
-    plan = context.plan
-    seeds = 1 if config.driver == "hypervariance" else len(config.seeds)
-    images = context.data.train.images.nbytes + context.data.test.images.nbytes
-    table = Table(
-        "method", "inner runs", "inner steps", "gradients", title=f"predicted cost {name}".strip()
-    )
-    for method in dict.fromkeys(inner.method for inner in plan.runs):
-        own = [inner for inner in plan.runs if inner.method == method]
-        table.add_row(
-            method,
-            str(seeds * len(own)),
-            f"{seeds * sum(inner.steps for inner in own):,}",
-            f"{seeds * sum(inner.cost for inner in own):,.0f}",
-        )
-    table.add_row("all", "", "", f"{seeds * plan.cost:,.0f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{context.parameters:,} parameters; {plan.memory_note}: {_mib(plan.memory_bytes)}; "
-        f"images {_mib(images)}; device {context.device}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
 def check(experiment: str, overrides: Sequence[str], steps: int) -> int:
     """Compare the configured mode with differences of ordinary trainings, and say what was found.
 
@@ -375,7 +333,3 @@ def _precision_verdict(found: "GradientCheck") -> str:
 
 def _subject(config: RunConfig) -> str:
     return f"{config.model.name} on {config.data.name}"
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"

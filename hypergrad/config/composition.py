@@ -8,6 +8,7 @@ from hypergrad.config.checks import SHOWN, ConfigError
 from hypergrad.config.machine import check_absurd, check_machine
 from hypergrad.config.recorded import check_recorded
 from hypergrad.config.schema import RunConfig
+from hypergrad.config.wording import DRAWN_BY
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.provenance import is_of_another_version, made_by
 from hypergrad.runs.shown import short
@@ -46,7 +47,8 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> tuple[RunConfig, 
     known = typed.choices(f"experiment/{group}")
     if name not in known:
         kind = group or "experiment"
-        raise ConfigError(f"unknown {kind} {short(name, SHOWN)!r}{typed.suggest(name, known)}")
+        end = DRAWN_BY.get(name) or typed.suggest(name, known)
+        raise ConfigError(f"unknown {kind} {short(name, SHOWN)!r}{end}")
     checked = typed.check_overrides(overrides)
     ConfigStore.instance().store(name="schema", node=RunConfig)
     folder = typed.conf_folder()

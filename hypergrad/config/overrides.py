@@ -15,7 +15,15 @@ from hypergrad.runs.shown import short
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["check_overrides", "choices", "conf_folder", "expand_sweep", "known_keys", "suggest"]
+__all__ = [
+    "check_overrides",
+    "choices",
+    "conf_folder",
+    "expand_sweep",
+    "groups",
+    "known_keys",
+    "suggest",
+]
 
 MEMBERS = 1000  # of a sweep at most: each is composed before the first begins
 DECLARED = "hyperparameters."  # then a name that the experiment declares, and a field
@@ -161,7 +169,7 @@ def _too_many(text: str, count: float) -> ConfigError:
 
 
 def _check_key(text: str, override: "Override") -> None:
-    key, groups = override.key_or_group, _groups()
+    key, choosable = override.key_or_group, groups()
     if key == "experiment":
         raise ConfigError(f"{text}: name the experiment first, as in `hypergrad run fig1`")
     free = key.startswith(FREE)
@@ -169,15 +177,15 @@ def _check_key(text: str, override: "Override") -> None:
         raise ConfigError(f"{short(text, SHOWN)!r} has no key: write key=value, such as seed=1")
     if key.startswith(DECLARED):
         _check_field(key)
-    elif not (free or key in groups or key in known_keys()):
+    elif not (free or key in choosable or key in known_keys()):
         raise ConfigError(
-            f"unknown key {short(key, SHOWN)}{suggest(key, [*known_keys(), *groups])}"
+            f"unknown key {short(key, SHOWN)}{suggest(key, [*known_keys(), *choosable])}"
         )
     if override.is_delete():
         raise ConfigError(f"{text}: nothing can be taken away; give {key} another value")
     if override.package is not None or (override.is_add() and not free):
         raise ConfigError(f"{text}: {key} is there already; write {key}=VALUE")
-    if key in groups and override.value() not in choices(key):
+    if key in choosable and override.value() not in choices(key):
         wanted = str(override.value())
         raise ConfigError(f"unknown {key} {short(wanted, SHOWN)!r}{suggest(wanted, choices(key))}")
 
@@ -192,8 +200,8 @@ def _check_field(key: str) -> None:
         raise ConfigError(f"unknown key {short(key, SHOWN)}{end}")
 
 
-def _groups() -> list[str]:
-    """Config groups with a choice for the user."""
+def groups() -> list[str]:
+    """Return the config groups with a choice for the user."""
     folders = (path.name for path in conf_folder().iterdir() if path.is_dir())
     return sorted(name for name in folders if name != "experiment" and choices(name))
 

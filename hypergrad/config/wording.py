@@ -6,7 +6,12 @@ from contextlib import contextmanager
 
 from hypergrad.config.checks import ConfigError
 
-__all__ = ["in_settings", "naming_settings"]
+__all__ = ["DRAWN_BY", "in_settings", "naming_settings"]
+
+DRAWN_BY = {  # figures that no experiment is called after
+    "fig4": ": `hypergrad run fig1` runs it, and `hypergrad plot fig4` draws it",
+    "fig5": ": `hypergrad baselines digits` runs it, and `hypergrad plot fig5` draws it",
+}
 
 _ARGUMENT = re.compile(r"(?<![\w.])(\w+)=(?:'([^']*)'|(None\b)?)")
 _PHRASES = {

@@ -30,6 +30,7 @@ class Entry:
             is computed.
         std: As `mean`.
         origin: Where it comes from and on what terms.
+        download: Bytes to fetch.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Entry:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     origin: str
+    download: int = 0
 
 
 CATALOGUE = {
@@ -67,6 +69,7 @@ CATALOGUE = {
             (0.13066048,),
             (0.30810780,),
             "LeCun, Cortes and Burges, from NIST (CC BY-SA 3.0)",
+            11_594_722,
         ),
         Entry(
             "svhn",
@@ -78,6 +81,7 @@ CATALOGUE = {
             (0.4376821, 0.4437697, 0.47280442),
             (0.19803012, 0.20101562, 0.19703614),
             "Netzer et al. 2011, for non-commercial use only",
+            246_316_178,
         ),
         Entry(
             "cifar10",
@@ -89,6 +93,7 @@ CATALOGUE = {
             (0.49139968, 0.48215841, 0.44653091),
             (0.24703223, 0.24348513, 0.26158784),
             "Krizhevsky 2009, from the 80 million tiny images (no licence stated)",
+            170_498_071,
         ),
     )
 }

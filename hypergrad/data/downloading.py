@@ -34,7 +34,8 @@ _FAILURES = (URLError, ConnectionError, TimeoutError, HTTPException, RuntimeErro
 def download(name: str, root: Path | None = None) -> Path:
     """Fetch a data set unless it is there already.
 
-    Nothing is written, not even a lock file, where the set is already whole.
+    How much it is and where it goes is said before it begins. Nothing is written, not even a lock
+    file, where the set is already whole; a download that fails leaves no lock and no empty folder.
 
     Args:
         name: `mnist`, `svhn` or `cifar10`.
@@ -56,9 +57,10 @@ def download(name: str, root: Path | None = None) -> Path:
             return folder
         if name == "mnist" and (foreign := find_foreign(folder)) is not None:
             raise not_mnist(foreign)  # perhaps somebody's own: not to be deleted here
-        folder.mkdir(parents=True, exist_ok=True)
-        with _only_process(folder / f".{name}.lock", name):
-            _fetch(name, folder)  # nothing to do if the other process has fetched it
+        with _swept(name, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _only_process(folder / f".{name}.lock", name):
+                _fetch(name, folder)  # nothing to do if the other process has fetched it
     except OSError as error:
         raise DataError(
             f"cannot write {name} to {folder} ({error.strerror or error}): "
@@ -110,6 +112,8 @@ def _fetch(name: str, root: Path) -> None:
     fault = find_fault(name, root, checksums=True)
     if fault is None:
         return
+    size = CATALOGUE[name].download / 1e6
+    print(f"downloading {name} ({size:.0f} MB) to {root}", file=sys.stderr)
     try:
         with _put_aside(fault.path), _quiet_stdout(), _timeout():
             _torchvision_download(name, root)
@@ -164,6 +168,24 @@ def _torchvision_download(name: str, root: Path) -> None:
     bare = kind.__new__(kind)
     bare.root = str(root)
     bare.download()
+
+
+@contextlib.contextmanager
+def _swept(name: str, folder: Path) -> Iterator[None]:
+    """Take away the lock, and folders that were made for nothing, where the block fails."""
+    made = [
+        path for path in (folder / "MNIST" / "raw", folder / "MNIST", folder) if not path.exists()
+    ]
+    made += [path for path in folder.parents if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (folder / f".{name}.lock").unlink()
+        for path in made:
+            with contextlib.suppress(OSError):  # not empty, or not there
+                path.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -1,14 +1,11 @@
 """What a configuration stands for on this machine: data, device, network, and what it will cost."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from hypergrad import data as datasets
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.config.wording import naming_settings
@@ -18,17 +15,17 @@ from hypergrad.core.functional_model import FlatModel
 from hypergrad.core.objective import Objective, accuracy, supervised
 from hypergrad.curvature.autotune import check_strategy
 from hypergrad.curvature.low_precision import check_precision, true_float32
-from hypergrad.data import Dataset, Images
-from hypergrad.data.catalogue import CATALOGUE
+from hypergrad.data import Dataset
 from hypergrad.differentiation.loss_check import check_loss
 from hypergrad.differentiation.reverse import check_reversible
 from hypergrad.drivers.cost import Plan, plan, plan_hypervariance, plan_improve, plan_search
+from hypergrad.drivers.images import check_batch, load_data
 from hypergrad.drivers.improve.space import improve_options, move_space
 from hypergrad.drivers.inner_optimizer import inner_optimizer, learned_at, names_of_loss
 from hypergrad.drivers.modes import with_mode
 from hypergrad.drivers.own_network import network_of
 from hypergrad.drivers.threads import with_threads
-from hypergrad.models import build
+from hypergrad.models import build, check_outputs
 
 __all__ = ["RunContext", "computing", "make_model", "prepare"]
 
@@ -99,8 +96,11 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
     """
     device = _device(config.device, config.precision)
     with naming_settings():
-        data = _load(config, stand_in).to(device=device, dtype=getattr(torch, config.precision))
+        data, said = load_data(config, stand_in=stand_in)
+        check_batch(config, len(data.train))
+        data = data.to(device=device, dtype=getattr(torch, config.precision))
         model = make_model(config, data, config.seed)
+        check_outputs(config.model.name, model.module, data.train.images[:2], data.n_classes)
         train, size, strategy = data.train, config.method.batch_size, config.hvp_strategy
         batch = train.images[:size], train.labels[:size]
         optimizer = inner_optimizer(config)
@@ -111,9 +111,10 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
             optimizer, start = space.optimizer, space.base
         bound = optimizer.bind(model, start)
         values = check_loss(model, bound, start, model.theta(), batch)
-        remarks: tuple[str, ...] = ()
+        remarks = said
         if config.method.mode == "auto":
-            config, remarks = _with_mode(config, data, model)
+            config, settled = _with_mode(config, data, model)
+            remarks = (*remarks, *settled)
         goes_back = {
             "hypervariance": True,
             "improve": config.improve.direction == "hypergradients",
@@ -130,8 +131,10 @@ def prepare(config: RunConfig, *, stand_in: bool = False) -> RunContext:
     shortest = min(run.steps for run in layout.runs)
     if config.driver == "learn" and shortest < windows:
         raise ConfigError(
-            f"the shortest inner run has {shortest} steps, fewer than the {windows} values of a "
-            "kind: use more images (data.train_size), a smaller method.batch_size, or fewer values"
+            f"the shortest inner run, of {len(data.train)} training images with method.batch_size="
+            f"{config.method.batch_size}, has {shortest} step{'s' * (shortest != 1)}, fewer than "
+            f"the {windows} values of a kind: use more images (data.train_size), smaller batches, "
+            "or fewer values"
         )
     return RunContext(config, data, device, layout, model.size, remarks)
 
@@ -175,37 +178,6 @@ def make_model(config: RunConfig, data: Dataset, seed: int) -> FlatModel:
     if names_of_loss(config):
         objective = Objective(losses.cross_entropy, metric=accuracy)
     return FlatModel(module.to(device=images.device, dtype=images.dtype), objective)
-
-
-def _load(config: RunConfig, stand_in: bool) -> Dataset:
-    settings = config.data
-    try:
-        return datasets.load(
-            settings.name,
-            root=None if settings.root is None else Path(settings.root).expanduser(),
-            path=None if settings.path is None else Path(settings.path).expanduser(),
-            train_size=settings.train_size,
-            test_size=settings.test_size,
-            image_size=settings.image_size,
-            download=not stand_in,
-            seed=0,
-        )
-    except datasets.DataError:
-        if not stand_in or settings.name not in CATALOGUE:
-            raise
-    entry = CATALOGUE[settings.name]
-    channels, *sides = entry.shape
-    if settings.image_size is not None:
-        sides = [settings.image_size] * 2
-
-    def blank(count: int) -> Images:
-        # One image, seen `count` times: no memory.
-        images = torch.zeros(1, channels, *sides).expand(count, channels, *sides)
-        return Images(images, torch.zeros(count, dtype=torch.int64))
-
-    print(f"{entry.name} is not here yet: sizes from the catalogue", file=sys.stderr)
-    train, test = settings.train_size or entry.n_train, settings.test_size or entry.n_test
-    return Dataset(entry.name, blank(train), blank(test), entry.classes)
 
 
 def _device(name: str, precision: str) -> torch.device:

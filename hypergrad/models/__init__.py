@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from inspect import signature
 from pathlib import Path
 
 import torch
@@ -13,9 +12,10 @@ from torch import nn
 from hypergrad.core.seeding import seed_of
 from hypergrad.models.lenet import LeNet
 from hypergrad.models.mlp import MLP
+from hypergrad.models.own import check_call, check_outputs, made
 from hypergrad.models.wrn import WideResNet
 
-__all__ = ["MODELS", "LeNet", "MLP", "Network", "WideResNet", "build", "resolve"]
+__all__ = ["MODELS", "LeNet", "MLP", "Network", "WideResNet", "build", "check_outputs", "resolve"]
 
 Network = Callable[..., nn.Module]  # takes image shape, number of classes, and options
 DEEPEST = 1000  # layers of this library's networks
@@ -117,21 +117,20 @@ def build(
         The module, float32, on the CPU.
 
     Raises:
-        ValueError: For an unknown name, an option that the network does not have, one that makes
-            it larger than any machine, or images that it cannot take.
+        ValueError: For an unknown name, what takes other arguments or makes no module, an option
+            that the network does not have, one that makes it larger than any machine, or images
+            that it cannot take.
     """
-    name = network if isinstance(network, str) else getattr(network, "__name__", str(network))
+    name = (
+        network
+        if isinstance(network, str)
+        else getattr(network, "__name__", type(network).__name__)
+    )
     network = resolve(network) if isinstance(network, str) else network
     options = options or {}
-    known = list(signature(network).parameters)[2:]  # after the image shape and the classes
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"model {name!r} has no option {', '.join(unknown)}: "
-            f"it takes {', '.join(known) or 'none'}"
-        )
+    check_call(name, network, options)
     if network in MODELS.values():
         _check_size(name, network, shape, classes, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of("weights", seed))
-        return network(shape, classes, **options)
+        return made(name, network, shape, classes, options)

@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["DIVERGED", "MethodSummary", "all_diverged", "headline", "summarise"]
+from hypergrad.config.search_schema import BaselineConfig
+
+__all__ = ["DIVERGED", "MethodSummary", "all_diverged", "headline", "how_set", "summarise"]
 
 TITLES = {
     "ours_retrained": "learned schedule (ours)",
@@ -57,6 +59,20 @@ def summarise(results: Sequence[Mapping]) -> list[MethodSummary]:
             accuracies = tuple(row["test_accuracy"] for row in rows)
             found.append(MethodSummary(method, title, accuracies, sum(r["diverged"] for r in rows)))
     return found
+
+
+def how_set(baseline: BaselineConfig) -> str:
+    """Return how plain SGD was set, in a line: by hand, and not tuned on this data."""
+    rate = f"rate {baseline.learning_rate:g}"
+    if baseline.schedule == "multistep" and baseline.milestones:
+        at = ", ".join(f"{100 * each:g}" for each in baseline.milestones)
+        rate += f", times {baseline.factor:g} after {at} % of the run"
+    elif baseline.schedule == "cosine":
+        rate += " annealed to zero by a cosine"
+    return (
+        f"plain SGD: {rate}; momentum {baseline.momentum:g}, weight decay "
+        f"{baseline.weight_decay:g}; set by hand, not tuned here"
+    )
 
 
 def all_diverged(results: Sequence[Mapping]) -> bool:

@@ -11,7 +11,7 @@ from rich.console import Console
 from hypergrad.config.schema import RunConfig
 from hypergrad.figures import FIGURES, draw
 from hypergrad.reporting.improve_report import print_improvement
-from hypergrad.reporting.results import summarise
+from hypergrad.reporting.results import how_set, summarise
 from hypergrad.reporting.search_report import print_search
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.plain_files import read_csv_bytes
@@ -37,7 +37,10 @@ def report(run: RunDirectory, config: RunConfig) -> None:
     elif config.driver == "improve":
         print_improvement(run.path)
     else:
-        print_methods(run.read_summary().get("results", []))
+        results = run.read_summary().get("results", [])
+        print_methods(results)
+        if any(result["method"] == "sgd" for result in results):
+            print(how_set(config.baseline))
         print_diagnostics(run.path)
     if config.scale == "smoke":
         print(SMOKE)

@@ -134,7 +134,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         ("run --resume . --dry-run", "drop"),
         ("run from_zero data.train_size=5", "choose at least 10"),
         ("run from_zero model.options.hiden=3", "hiden"),
-        ("run from_zero method.batch_size=9999", "smaller method.batch_size"),
+        ("run from_zero method.batch_size=9999", "method.batch_size=128, or more images"),
         ("run from_zero -m data.train_size=5,6", "2 of 2 failed"),
         ("plot nope", "use one of fig1"),
         ("plot --run /nonexistent", "hypergrad runs"),
@@ -215,9 +215,13 @@ def test_experiment_at_smoke_scale(call: Call, tmp_path: Path, experiment: str) 
 
 def test_improve_is_a_command_and_goes_on(call: Call, tmp_path: Path) -> None:
     """Of the quickstart too, which learns from zero when it is run."""
-    answer = call("improve", "quickstart", "scale=smoke", "threads=1", f"outputs={tmp_path}")
+    run = tmp_path / "there"
+    begin = ("improve", "quickstart", "scale=smoke", "threads=1", "--run-dir", run)
+    answer = call(*begin)
     assert answer.code == 0, answer.err
-    run = only_run(tmp_path)
+    assert "is finished already" in call(*begin).err
+    other = call(*begin, "seed=1")
+    assert (other.code, "holds a run of another command" in other.err) == (2, True)
     rows = pd.read_csv(run / "trainings.csv")
     assert set(rows["stage"]) >= {"ladder", "direction", "search"}
     assert "gain: points of test accuracy" in answer.out
@@ -227,6 +231,11 @@ def test_improve_is_a_command_and_goes_on(call: Call, tmp_path: Path) -> None:
     again = call("improve", "--resume", run)
     assert again.code == 0, again.err
     assert (run / "trainings.csv").read_text() == text
+    nowhere = call("export", run, "-o", tmp_path / "none" / "schedule.json")
+    assert (nowhere.code, nowhere.err.count("\n")) == (2, 1)
+    assert f"none/schedule.json: no folder {tmp_path / 'none'}: make it first" in nowhere.err
+    for command in ("export", "confirm"):  # before any training
+        assert "is a folder: name a file in it" in call(command, run, "-o", tmp_path).err
     exported = call("export", run)
     assert json.loads(exported.out)["origin"]["confirmed"]
     shown = call("improve", "improve_digits", "--dry-run")
@@ -360,8 +369,18 @@ def test_sweep_with_a_member_that_fails(call: Call, tmp_path: Path) -> None:
 def test_dry_run_writes_nothing(call: Call, tmp_path: Path) -> None:
     answer = call("run", "from_zero", "--dry-run", "scale=smoke", f"outputs={tmp_path}")
     assert answer.code == 0
-    assert "name: from_zero" in answer.out
     assert "7 tangents" in answer.out
+    lines = answer.out.splitlines()
+    assert len(lines) <= 10
+    assert all(len(line) <= 100 for line in lines)
+    assert lines[0].startswith("from_zero: learn, 1 seed, mlp with 8,970 parameters on 400 + 100")
+    assert lines[1].split() == "method inner runs inner steps gradients minutes".split()
+    # an hour of such steps would be an hour of minutes: what a step took here, times all of them
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:-2]}
+    each = float(lines[-1].split(" at ")[1].split()[0])
+    gradients = float(rows["all"][2].replace(",", ""))
+    assert float(rows["all"][3]) == pytest.approx(gradients * each / 60e3, rel=0.01, abs=0.006)
+    assert lines[-1].endswith("; nothing was run (configuration: --cfg job)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -465,12 +484,13 @@ def test_a_network_of_ones_own(call: Call, tmp_path: Path, monkeypatch: pytest.M
         assert message in answer.err
 
 
-def test_dry_run_needs_no_data(call: Call) -> None:
-    answer = call("run", "fig1", "--dry-run", "data.root=/nonexistent")
+def test_dry_run_needs_no_data(call: Call, tmp_path: Path) -> None:
+    answer = call("run", "fig1", "--dry-run", f"data.root={tmp_path}")
     assert answer.code == 0
     assert "cifar10 is not here yet" in answer.err
     assert "83,435" in answer.out  # inner steps of ten outer ones
-    assert "175,066 parameters; 7 tangents, whatever the horizon: 23.4 MiB" in answer.out
+    assert "175,066 parameters on 50,000 + 10,000 images of cifar10" in answer.out
+    assert "7 tangents, whatever the horizon: 23.4 MiB" in answer.out
 
 
 def test_help_of_check_says_what_it_compares(call: Call) -> None:

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import ROOT
 from processes import ENVIRONMENT
 
 pytestmark = [
@@ -26,10 +25,10 @@ main()
 SMALL = ["run", "from_zero", "scale=smoke", "repeats=1", "threads=1", "model.options.hidden=4000"]
 
 
-def run(megabytes: int, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", LIMITED, str(megabytes), *arguments]
+def run(folder: Path, megabytes: int, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", LIMITED, str(megabytes), *arguments, f"outputs={folder}"]
     return subprocess.run(
-        command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False
+        command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True, check=False
     )
 
 
@@ -55,7 +54,7 @@ def run(megabytes: int, *arguments: str) -> subprocess.CompletedProcess:
 def test_a_run_that_runs_out_says_in_a_line_what_would_fit(
     tmp_path: Path, overrides: list[str], said: list[str]
 ) -> None:
-    left = run(700, *SMALL, *overrides, f"outputs={tmp_path}")
+    left = run(tmp_path, 700, *SMALL, *overrides)
     assert left.returncode == 1, left.stderr
     line = left.stderr.splitlines()[-1]
     assert line.startswith("hypergrad: the run failed: out of memory on cpu (")
@@ -67,7 +66,7 @@ def test_a_run_that_runs_out_says_in_a_line_what_would_fit(
 
 
 def test_a_network_that_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
-    left = run(300, *SMALL, "model.options.hidden=4000000", f"outputs={tmp_path}")
+    left = run(tmp_path, 300, *SMALL, "model.options.hidden=4000000")
     assert left.returncode == 1
     (line,) = left.stderr.splitlines()
     assert line.startswith("hypergrad: out of memory on cpu (")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from seeded import reinitialise
 from torch import Tensor, nn
 from torch.autograd.functional import hessian
 
@@ -87,8 +88,9 @@ NETS["other changes in place"] = Residual(scale=True)
 
 
 def problem(net: nn.Module) -> tuple[FlatModel, Tensor, Tensor, Tensor]:
-    """A model with generic weights, a batch of six, and three tangents."""
+    """A model with generic weights, a batch of six, and three tangents: the same in any order."""
     torch.manual_seed(0)
+    reinitialise(net)
     model = FlatModel(net.double())
     x, y = torch.randn(6, 2, 5, 4, dtype=torch.float64), torch.tensor([0, 2, 1, 0, 1, 1])
     theta = model.theta() + 0.3 * torch.randn(model.size, dtype=torch.float64)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from problems import digits_problem
+from seeded import reinitialise
 from torch import Tensor, nn
 
 from hypergrad.core.functional_model import FlatModel
@@ -290,7 +291,7 @@ LIKE_TORCHVISION = {
 @pytest.mark.parametrize("name", LIKE_TORCHVISION)
 def test_networks_in_place_are_exact(name: str) -> None:
     torch.manual_seed(2)
-    model, batch, Z = problem(LIKE_TORCHVISION[name])
+    model, batch, Z = problem(reinitialise(LIKE_TORCHVISION[name]))
     check_strategy(model, "fused", batch)
 
     def found(strategy: str) -> tuple[Tensor, Tensor]:

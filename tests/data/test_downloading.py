@@ -275,3 +275,28 @@ def test_a_root_that_cannot_be_written_is_named(mirror: Mirror, tmp_path: Path) 
 def test_only_named_sets_can_be_downloaded() -> None:
     with pytest.raises(ValueError, match="mnist, svhn, cifar10"):
         download("digits")
+
+
+def test_a_download_is_announced_with_its_size_before_it_begins(
+    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror.failures = 100
+    with pytest.raises(DataError, match="could not download mnist"):
+        download("mnist", tmp_path)
+    assert f"downloading mnist (12 MB) to {tmp_path}" in capsys.readouterr().err.splitlines()
+    mirror.failures = 0
+    download("mnist", tmp_path)
+    assert f"downloading mnist (12 MB) to {tmp_path}" in capsys.readouterr().err.splitlines()
+    download("mnist", tmp_path)  # nothing to fetch
+    assert capsys.readouterr().err == ""
+
+
+def test_a_download_that_fails_leaves_the_disk_as_it_was(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.failures = 100
+    with pytest.raises(DataError, match="could not download mnist"):
+        download("mnist", tmp_path / "new" / "root")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept.txt").write_text("mine")
+    with pytest.raises(DataError, match="could not download mnist"):
+        download("mnist", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]

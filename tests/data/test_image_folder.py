@@ -1,6 +1,7 @@
 """A user's own images, written by the test."""
 
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from hypergrad.data import DataError, check, load
 from hypergrad.data.decode import decode
+from hypergrad.data.folder_layout import find_layout
 from hypergrad.data.image_folder import read_folder
 
 
@@ -141,7 +143,6 @@ def test_broken_and_deep_images_are_named(folder: Path) -> None:
     ("remove", "message"),
     [
         ("train", "has no folder train/"),
-        ("test", "has no folder test/"),
         ("train/bee", "test/bee has no counterpart in train"),
         ("train/bee/*", "bee holds no images"),
         ("test/*/*", "test holds no images"),
@@ -149,13 +150,90 @@ def test_broken_and_deep_images_are_named(folder: Path) -> None:
     ],
 )
 def test_a_wrong_layout_is_named(folder: Path, remove: str, message: str) -> None:
-    import shutil
-
     for item in list(folder.glob(remove)):
         shutil.rmtree(item) if item.is_dir() else item.unlink()
     with pytest.raises(DataError, match=message) as caught:
         load("imagefolder", path=folder)
     assert "<class>/<image>" in str(caught.value)
+
+
+def sets_of(path: Path) -> tuple[set[str], set[str], str]:
+    """The files of both sets, from the folder on, and what is said."""
+    found = find_layout(path)
+    train, test = (
+        {str(Path(file).relative_to(path)) for file in files.paths}
+        for files in (found.train, found.test)
+    )
+    return train, test, "; ".join(found.said)
+
+
+def test_without_a_test_set_a_fifth_of_each_class_is_held_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "set", {"ant": (10, 0), "bee": (5, 0), "cat": (2, 0), "dog": (1, 0)})
+    shutil.rmtree(path / "test")
+    train, test, said = sets_of(path)
+    assert said == "no test/: a fifth of each class, 4 of 18 images, is held out as the test set"
+    assert len(train) == 14
+    assert not train & test
+    assert sorted(Path(file).parent.name for file in test) == ["ant", "ant", "bee", "cat"]
+    assert sets_of(path)[:2] == (train, test)  # always the same choice
+    flat = path.rename(tmp_path / "moved") / "train"  # wherever it lies, and whatever is above it
+    moved, held, said = sets_of(flat)
+    assert said.startswith("no train/ and test/: a fifth of each class, 4 of 18 images")
+    assert {f"train/{file}" for file in held} == test
+    assert {f"train/{file}" for file in moved} == train
+    with pytest.warns(UserWarning, match="4 of 18 images, is held out"):
+        data = load("imagefolder", path=flat)
+    assert (len(data.train), len(data.test), data.classes) == (14, 4, ("ant", "bee", "cat", "dog"))
+    assert data.test.labels.bincount().tolist() == [2, 1, 1]
+
+
+def test_a_third_set_is_trained_on_or_is_the_test_set(tmp_path: Path) -> None:
+    path = write(tmp_path, {"ant": (3, 1), "bee": (2, 2)})
+    shutil.copytree(path / "test", path / "Valid")
+    for label, image in ((0, "ant/000"), (1, "bee/000"), (1, "bee/001")):
+        Image.new("RGB", (6, 4), colour(label, 20)).save(path / "Valid" / f"{image}.png")
+    train, test, said = sets_of(path)
+    assert said == "Valid/ joined to train/, which is split anew"
+    assert (len(train), len(test)) == (8, 3)
+    assert {file for file in train if file.startswith("Valid")} == {
+        "Valid/ant/000.png",
+        "Valid/bee/000.png",
+        "Valid/bee/001.png",
+    }
+    layout = find_layout(path)
+    named = [layout.classes[label] for label in layout.train.labels.tolist()]
+    assert named == [Path(file).parent.name for file in layout.train.paths]
+    shutil.rmtree(path / "test")
+    train, test, said = sets_of(path)
+    assert said == "no test/: Valid/ is the test set"
+    assert (len(train), {file.split("/")[0] for file in test}) == (5, {"Valid"})
+    (path / "validation" / "ant").mkdir(parents=True)
+    with pytest.raises(DataError, match="has Valid/ and validation/: keep one"):
+        find_layout(path)
+
+
+@pytest.mark.parametrize("litter", ["__MACOSX", "@eaDir", ".ipynb_checkpoints", "lost+found"])
+def test_what_archives_and_servers_leave_is_no_class(folder: Path, litter: str) -> None:
+    for place in (folder, folder / "train", folder / "test" / "ant"):
+        (place / litter).mkdir()
+        (place / litter / "x.png").write_bytes(b"x")
+        (place / "Thumbs.db").write_bytes(b"x")
+    assert read_folder(folder).remarks == ""
+    assert read_folder(folder).classes == ("ant", "bee", "cat")
+    assert find_layout(folder / "train").classes == ["ant", "bee", "cat"]  # of the flat kind
+
+
+def test_what_cannot_be_told_apart_or_is_meant_otherwise(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"typo: no such folder of images: it must hold"):
+        find_layout(tmp_path / "typo")
+    path = write(tmp_path / "outer" / "flowers", {"rose": (3, 2)})
+    with pytest.raises(DataError, match="flowers has one class, rose: at least two"):
+        find_layout(path)
+    with pytest.raises(DataError, match=r"no class folders: .*; perhaps .*flowers is meant"):
+        find_layout(tmp_path / "outer")
+    write(tmp_path / "single", {"rose": (1, 0), "tulip": (1, 0)})
+    with pytest.raises(DataError, match="one image a class: none can be held out"):
+        find_layout(tmp_path / "single" / "train")
 
 
 def test_sizes_and_paths_that_cannot_be_met(folder: Path) -> None:
@@ -176,11 +254,12 @@ def test_what_is_passed_over_is_said_by_kind_and_count(folder: Path) -> None:
         (ant / name).write_bytes(b"x")
     (ant / "nested").mkdir()
     (ant / "nested.png").mkdir()
-    (folder / "val").mkdir()  # a third set
+    (folder / "notes").mkdir()  # beside the sets
+    (folder / "val").mkdir()  # a set without anything in it
     (folder / "test" / "loose.png").write_bytes(b"x")  # in no class
     found = read_folder(folder)
     assert len(found.train.labels) == 15
-    said = "passed over 2 .gif, 1 .jfif, 1 .png, 1 .txt, 3 folders, 1 without a suffix"
+    said = "passed over 2 .gif, 1 .jfif, 1 .png, 1 .txt, 4 folders, 1 without a suffix"
     assert found.remarks == said
     with pytest.warns(UserWarning, match=f"imagefolder .*: {said}"):
         load("imagefolder", path=folder)

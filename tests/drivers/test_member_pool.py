@@ -52,6 +52,7 @@ def test_absurd_sweeps_are_refused_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_more_workers_start_than_there_are_members_and_they_share_the_cores(
     call: Call, tmp_path: Path, executors: list[Executor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,7 @@ def test_threads_that_are_typed_are_those_of_each_worker(
     assert (refused.code, f"{MOST} at most" in refused.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_bounds_the_threads_of_all_its_members(
     call: Call, tmp_path: Path, executors: list[Executor]
 ) -> None:

@@ -158,8 +158,9 @@ def test_what_a_table_costs_is_shown_cell_by_cell(call: Call) -> None:
     answer = call("run", "table1", *TINY, "--dry-run")
     assert answer.code == 0, answer.err
     for name in ("digits_random_seed0", "digits_hd_seed0", "digits_ours_seed0", "digits_grid"):
-        assert f"predicted cost {name}" in answer.out
+        assert f"\n{name} " in answer.out
     assert "seed1" not in answer.out
+    assert "of seed 0 alone" in answer.out
 
 
 def test_no_table_yet(call: Call, tmp_path: Path) -> None:

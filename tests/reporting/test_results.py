@@ -1,8 +1,11 @@
 """The closing table and the headline, from results with known means and deviations."""
 
+from dataclasses import replace
+
 import pytest
 
-from hypergrad.reporting.results import all_diverged, headline, summarise
+from hypergrad.config.composition import compose
+from hypergrad.reporting.results import all_diverged, headline, how_set, summarise
 
 
 def result(method: str, accuracy: float, *, diverged: bool = False) -> dict:
@@ -42,6 +45,18 @@ def test_training_at_the_starting_values_is_reported() -> None:
     assert headline(results) == (
         "ours 90.00 % | SGD 70.00 % | starting values 80.00 % (test accuracy, 1 seed)"
     )
+
+
+def test_plain_sgd_says_how_it_was_set() -> None:
+    config, _ = compose("fig1", ["baseline=multistep", "baseline.learning_rate=0.2"])
+    assert how_set(config.baseline) == (
+        "plain SGD: rate 0.2, times 0.2 after 30, 60, 80 % of the run; momentum 0.9, weight decay "
+        "0.0005; set by hand, not tuned here"
+    )
+    cosine = compose("from_zero", ["baseline=cosine", "baseline.learning_rate=0.05"])[0].baseline
+    assert how_set(cosine).startswith("plain SGD: rate 0.05 annealed to zero by a cosine; moment")
+    constant = replace(cosine, schedule="constant")
+    assert how_set(constant).startswith("plain SGD: rate 0.05; momentum 0.9")
 
 
 def test_no_results_no_headline() -> None:

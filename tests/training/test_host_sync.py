@@ -158,8 +158,19 @@ def test_an_epoch_reads_nothing_back_and_makes_nothing_of_numbers(name: str, kin
     assert go_through_an_epoch(run, CPU) == []
 
 
-@pytest.mark.parametrize("kind", ["loop", "fused", "replayed", "training"])
-@pytest.mark.parametrize("name", ["mlp", "lenet", "wrn"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] if name == "wrn" and slow else [])
+        for name in ("mlp", "lenet", "wrn")
+        for kind, slow in (
+            ("loop", True),
+            ("fused", False),
+            ("replayed", True),
+            ("training", False),
+        )
+    ],
+)
 def test_an_epoch_takes_nothing_from_the_host(name: str, kind: str) -> None:
     problem = digits_problem(name, **({"depth": 10} if name == "wrn" else {}))
     model = FlatModel(problem.model.module.to(META))

@@ -92,6 +92,7 @@ def test_its_schedule_is_exported(whole: RunDirectory, tmp_path: Path) -> None:
     assert len(kept["momentum"]) == 1
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_any_row_to_the_same_bits(whole: RunDirectory, tmp_path: Path) -> None:
     lines = (whole.path / "trainings.csv").read_text().splitlines(keepends=True)
     for count in (1, 3, 4, 7, len(lines) - 1):

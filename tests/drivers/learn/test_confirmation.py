@@ -87,7 +87,9 @@ class Crashing(Watcher):
                 raise Crash
 
 
-@pytest.mark.parametrize("at", [1, 5, 17])
+@pytest.mark.parametrize(
+    "at", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(17, marks=pytest.mark.slow)]
+)
 def test_it_goes_on_in_the_middle_of_a_confirmation(at: int, tmp_path: Path) -> None:
     context, text = tiny_context(*CONFIRM, "checkpoint_seconds=0")
     whole = new_run(context, text, tmp_path / "whole")

@@ -123,6 +123,7 @@ def test_progress_ends_at_the_planned_cost(setting: tuple, tmp_path: Path) -> No
     assert watcher.costs[-1] == pytest.approx(2 * setting[0].plan.cost)
 
 
+@pytest.mark.slow
 def test_stopping_after_every_single_step_leaves_no_trace(
     setting: tuple, whole: RunDirectory, tmp_path: Path
 ) -> None:
