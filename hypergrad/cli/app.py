@@ -14,6 +14,7 @@ import typer
 from hypergrad.cli.errors import complain
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.cli.streams import Lost, OwnProcess
+from hypergrad.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -72,12 +73,7 @@ Multirun = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"hypergrad {version('hypergrad')}")
-        except PackageNotFoundError:
-            print("hypergrad, not installed: run from its source tree")
+        print(f"hypergrad {__version__}")
         raise typer.Exit
 
 
