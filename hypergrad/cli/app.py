@@ -219,7 +219,7 @@ def plot(
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="png, pdf, svg, csv, or several: png,csv [png,pdf,csv]"),
+        typer.Option("--format", help="png, pdf, svg, csv, or several; default: png,pdf,csv."),
     ] = None,
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
@@ -233,7 +233,7 @@ def plot(
 def table(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Runs of table1 or of its cells; default: as of plot."),
+        typer.Argument(help="Runs of table1 or of its cells; default: as for plot, the best."),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv or latex.")

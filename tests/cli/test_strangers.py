@@ -27,6 +27,7 @@ COMMANDS = {
     "markdown": ("table", "{run}", "--format", "markdown"),
     "export": ("export", "{run}"),
     "confirm": ("confirm", "{run}", "--trainings", "2"),
+    "report": ("report", "{run}", "-o", "{outputs}/report.html"),
     "resume": ("run", "--resume", "{run}"),
 }
 QUICK = ("runs", "export", "table", "markdown")
