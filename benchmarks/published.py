@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 
-from benchmarks import claims, improvement
+from benchmarks import claims, improvement, many_values
 from benchmarks.paired import paired
 from hypergrad.figures.fig2_data import ratios, read_hypergradients
 from hypergrad.figures.fig2_errors import sharing_errors
@@ -166,6 +166,17 @@ def claimed() -> Iterator[str]:
         yield f"| {spread} | {worst} | {against}".rstrip()
 
 
+def values() -> Iterator[str]:
+    """Searches over many values: means, differences and corrected p of both studies."""
+    for name, ours in (("averaged", "averaged"), ("signs", "hypergradients")):
+        for line in many_values.summarised(EXPERIMENTS / f"many_values/record/{name}.csv", ours):
+            *_, search, seeds, average, against, p = _cells(line.replace(" | |", " | - |"))
+            assert seeds == "8"
+            yield f"| {average} |"
+            if search not in (ours, "oracle"):
+                yield f"{against} (p {p.replace('−', '-')})"
+
+
 def speed() -> Iterator[str]:
     """A whole outer step beside its peers: medians of G, and memory."""
     names = "forward reverse checkpointed torchopt higher".split()
@@ -225,6 +236,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "experiments/improve/README.md": improved,
     "experiments/optimizers/README.md": optimizers,
     "experiments/claims/README.md": claimed,
+    "experiments/many_values/README.md": values,
     "experiments/speed/README.md": speed,
 }
 
