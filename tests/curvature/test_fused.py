@@ -98,6 +98,13 @@ def problem(net: nn.Module) -> tuple[FlatModel, Tensor, Tensor, Tensor]:
     return model, x, y, torch.randn(3, model.size, dtype=torch.float64)
 
 
+def test_weights_are_those_of_the_seed_whatever_ran_before() -> None:
+    first = problem(NETS["a network of one's own"])[0].theta().clone()
+    torch.manual_seed(7)
+    again = problem(NETS["a network of one's own"])[0].theta()  # which the first has changed
+    assert torch.equal(first, again)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_every_layer_equals_the_loop_and_the_dense_hessian(name: str) -> None:
     model, x, y, Z = problem(NETS[name])
