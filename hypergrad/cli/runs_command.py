@@ -116,7 +116,8 @@ def _print(listed: Sequence[Listed]) -> None:
         folder = Path(entry.run).parent.name
         named = entry.experiment.replace("/", "_") in ("", folder)
         subject = entry.data if named else f"{entry.experiment} on {entry.data}"
-        what = [f"{subject or '-'}{scale}", " ".join(entry.overrides), entry.headline]
+        typed = [text for text in entry.overrides if not text.startswith("outputs=")]  # it is here
+        what = [f"{subject or '-'}{scale}", " ".join(typed), entry.headline]
         table.add_row(
             Text(f"{name}\n{printable(entry.status)}{done}{time}"),
             Text("\n".join(map(short, filter(None, what)))),
