@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 EXAMPLES := own_cnn small_gpt tabular fine_tune loss_hyperparameters clean_data
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test slow test-faults lint format smoke bench clean
+.PHONY: help install run test slow test-faults lint format smoke docs bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,14 +35,14 @@ test-faults: install  ## those of the slow tests that kill, break off and resume
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m fault
 
 lint: install  ## ruff, pyright, and who may import whom
-	$(BIN)/ruff check hypergrad tests benchmarks examples
-	$(BIN)/ruff format --check hypergrad tests benchmarks examples
+	$(BIN)/ruff check hypergrad tests benchmarks examples docs/_site
+	$(BIN)/ruff format --check hypergrad tests benchmarks examples docs/_site
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: install  ## format the code
-	$(BIN)/ruff format hypergrad tests benchmarks examples
-	$(BIN)/ruff check --fix hypergrad tests benchmarks examples
+	$(BIN)/ruff format hypergrad tests benchmarks examples docs/_site
+	$(BIN)/ruff check --fix hypergrad tests benchmarks examples docs/_site
 
 smoke: install  ## every figure at smoke scale, on the embedded digits, and every example, quickly
 	$(BIN)/hypergrad run quickstart scale=smoke
@@ -53,11 +53,16 @@ smoke: install  ## every figure at smoke scale, on the embedded digits, and ever
 	$(BIN)/hypergrad baselines digits scale=smoke --jobs 2
 	$(BIN)/hypergrad run table1 scale=smoke jobs=2
 	$(BIN)/hypergrad plot
+	$(BIN)/hypergrad report --last 3
 	for each in $(EXAMPLES); do OMP_NUM_THREADS=1 $(BIN)/python examples/$$each.py --quick || exit 1; done
+
+docs: install  ## the site, into site/: its pages, links and anchors, strictly
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install  ## speed and memory, beside TorchOpt, higher and code written plainly (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]' || echo 'TorchOpt and higher are left out'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 clean:  ## remove .venv and caches; outputs stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache site

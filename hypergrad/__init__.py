@@ -121,9 +121,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from hypergrad.version import __version__
 
-        return version("hypergrad")
+        return __version__
     if name not in _HOMES:
         raise AttributeError(f"module 'hypergrad' has no attribute {name!r}")
     return getattr(import_module(f"hypergrad.{_HOMES[name]}"), name)

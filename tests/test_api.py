@@ -2,14 +2,18 @@
 
 import json
 import math
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from tiny import go, new_run, table, tiny_context
 from torch import nn
+from typer.testing import CliRunner
 
 import hypergrad
+from hypergrad.cli.app import app
 from hypergrad.core.rules.sgd_schedules import paper_optimizer, sgd_schedule
 from hypergrad.drivers.context import make_model
 
@@ -115,10 +119,13 @@ def test_the_best_of_nothing_finite_is_an_error() -> None:
         hypergrad.best([step])
 
 
-def test_the_version_is_that_of_the_package() -> None:
-    from importlib.metadata import version
-
-    assert hypergrad.__version__ == version("hypergrad")
+def test_the_version_is_that_of_the_source_which_the_build_reads() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["version"]
+    source = (ROOT / project["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
+    assert f'__version__ = "{hypergrad.__version__}"' in source
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.stdout == f"hypergrad {hypergrad.__version__}\n"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hypergrad.version import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "outputs/README.md", "examples/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("outputs/README.md", "examples/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
@@ -36,7 +39,7 @@ def _anchors(page: Path) -> set[str]:
 def missing_paths(text: str) -> list[str]:
     """Paths, and modules or what is in them, that a text names and the project has not."""
     paths = re.findall(r"\b(?:hypergrad|conf|tests|benchmarks|examples)/[\w/.]*\w/?", text)
-    missing = [path for path in paths if not (ROOT / path).exists()]
+    missing = [path for path in paths if not (ROOT / path).exists() and "NAME" not in path]
     modules = re.findall(r"(?<![\w./])(?:hypergrad|benchmarks)(?:\.\w+)+", text)
     return missing + [name for name in modules if not _is_module(name)]
 
@@ -96,8 +99,25 @@ def test_every_command_names_an_experiment_that_there_is(page: Path) -> None:
 
 def test_the_readme_leads_to_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    pages = [page.name for page in (ROOT / "docs").iterdir()]
+    pages = [page.name for page in (ROOT / "docs").glob("*.md")]
     assert [name for name in pages if f"(docs/{name})" not in text] == []
+
+
+def test_every_install_line_is_of_the_checkout() -> None:
+    """On PyPI the name of the package is another project's."""
+    places = "hypergrad conf docs examples benchmarks experiments tests .github".split()
+    files = [file for place in places for file in (ROOT / place).rglob("*") if file.is_file()]
+    texts = [path for path in files if path.suffix in (".py", ".md", ".yaml", ".yml", ".sh")]
+    texts += [*ROOT.glob("*.md"), ROOT / "Makefile"]
+    extras = "ray|optuna|frameworks|peers|dev|docs"
+    foreign = re.compile(rf"hypergrad\\?\[(?:{extras})|pip install {'hypergrad'}\b")
+    assert [str(path) for path in texts if foreign.search(path.read_text(encoding="utf-8"))] == []
+    assert foreign.search("pip install 'hypergrad" + "[ray]'")
+
+
+def test_the_citation_has_the_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.+)$", text, re.M) == [__version__]
 
 
 def test_the_readme_is_short() -> None:

@@ -1,6 +1,6 @@
 """A learned schedule under Lightning, Accelerate and Hugging Face's Trainer: the plain loop's bits.
 
-`pip install 'hypergrad[frameworks]'`; each is skipped where it is not installed.
+`pip install -e '.[frameworks]'`; each is skipped where it is not installed.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ from hypergrad.data import load
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SIZE, STEPS, EPOCHS, CLIP = 16, 12, 2, 0.3
-INSTALL = "is not installed: pip install 'hypergrad[frameworks]'"
+INSTALL = "is not installed: pip install -e '.[frameworks]'"
 
 
 def network() -> nn.Module:

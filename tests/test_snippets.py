@@ -1,6 +1,7 @@
-"""The README and docs/library.md, run as they stand: what a reader copies works."""
+"""The README and the pages of docs/, run as they stand: what a reader copies works."""
 
 import re
+from collections import OrderedDict
 from itertools import cycle
 from pathlib import Path
 
@@ -85,3 +86,70 @@ def test_a_plain_loop_with_a_schedule(names: dict[str, object]) -> None:
     exec(compile(loop, "library.md", "exec"), names)
     loss = nn.functional.cross_entropy(names["module"](pair[0]), pair[1])  # type: ignore[operator]
     assert loss < 1.5
+
+
+# What makes a page's training small; each must be found on it.
+SMALL = {
+    "docs/tutorial.md": {
+        "epochs, batch_size = 5, 32": "epochs, batch_size = 1, 32",
+        "outer_steps=8": "outer_steps=2",
+        "(0.001, 0.003, 0.01, 0.03, 0.1)": "(0.001, 0.1)",
+        "range(100, 108)": "range(100, 102)",
+    },
+    "docs/library.md": {"epochs=10": "epochs=1", "iterations=3": "iterations=0"},
+}
+PAGES = sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+WITH_CODE = [page for page in PAGES if snippets(page)]
+
+
+def test_every_page_with_code_is_run() -> None:
+    assert WITH_CODE == sorted(SMALL)
+
+
+def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(snippets("docs/tutorial.md"))
+    for long, short in SMALL["docs/tutorial.md"].items():
+        assert code.count(long) == 1
+        code = code.replace(long, short)
+    names: dict[str, object] = {}
+    exec(compile(code, "tutorial.md", "exec"), names)
+    history = names["history"]
+    assert isinstance(history, list)
+    assert history[1].validation_loss < history[0].validation_loss
+    assert (tmp_path / "learned.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_comes_to_what_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile("\n".join(snippets("docs/tutorial.md")), "tutorial.md", "exec"), {})
+    result = re.compile(r"^([\d.]+) % learned, ([\d.]+) % (constant 0.001|cosine)", re.M)
+    printed = result.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
+    found = result.findall(capsys.readouterr().out)
+    assert [name for *_, name in found] == [name for *_, name in printed]
+    # Another processor rounds differently: by so many points the means may differ.
+    for (own, rival, _), (own_printed, rival_printed, _) in zip(found, printed, strict=True):
+        assert float(own) == pytest.approx(float(own_printed), abs=1.0)
+        assert float(rival) == pytest.approx(float(rival_printed), abs=1.5)
+
+
+@pytest.mark.slow
+def test_every_snippet_about_the_library(
+    names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, as a reader goes through the page."""
+    names["Network"] = lambda: nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10))
+    layers = {"body": nn.Linear(64, 12), "bend": nn.Tanh(), "head": nn.Linear(12, 10)}
+    names["module"] = nn.Sequential(OrderedDict(layers))
+    inputs, labels = names["inputs"], names["labels"]
+    names["batches"] = iter([(inputs, labels)] * 40)  # half of them for the first loop
+    names["teacher_logits"] = nn.functional.one_hot(labels, 10).float()  # type: ignore[arg-type]
+    names["source"] = labels % 2  # type: ignore[operator]
+    for code in snippets("docs/library.md"):
+        for long, short in SMALL["docs/library.md"].items():
+            code = code.replace(long, short)
+        exec(compile(code, "library.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} >= {"learned.json", "improved.json"}

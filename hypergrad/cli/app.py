@@ -15,6 +15,7 @@ from hypergrad.cli import completion
 from hypergrad.cli.errors import complain
 from hypergrad.cli.malloc import keep_freed_memory
 from hypergrad.cli.streams import Lost, OwnProcess
+from hypergrad.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -74,12 +75,7 @@ Multirun = Annotated[
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"hypergrad {version('hypergrad')}")
-        except PackageNotFoundError:
-            print("hypergrad, not installed: run from its source tree")
+        print(f"hypergrad {__version__}")
         raise typer.Exit
 
 
@@ -215,24 +211,29 @@ def plot(
         list[str] | None, typer.Argument(help="fig1, fig4, ...; default: every one with a run.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Run directory; default: the newest that fits.")
+        Path | None,
+        typer.Option(help="Run directory; default: the newest finished one of the largest scale."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the drawn files; default: the run's figures/.")
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="png, pdf, svg, csv, or several: png,csv [png,pdf,csv]"),
+    ] = None,
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
     """Draw figures from logged runs."""
-    from hypergrad.cli import list_commands as listing
+    from hypergrad.cli import plot_commands
 
-    listing.plot(figures or [], run, outputs, output)
+    plot_commands.plot(figures or [], run, outputs, output, formats or [])
 
 
 @app.command()
 def table(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Runs of table1 or of its cells; default: the newest table1."),
+        typer.Argument(help="Runs of table1 or of its cells; default: as of plot."),
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv or latex.")
@@ -240,9 +241,9 @@ def table(
     outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
 ) -> None:
     """Print Table 1 from finished runs."""
-    from hypergrad.cli import list_commands as listing
+    from hypergrad.cli import plot_commands
 
-    listing.table(runs or [], outputs, form)
+    plot_commands.table(runs or [], outputs, form)
 
 
 @app.command()
@@ -262,6 +263,26 @@ def runs(
 
     only = listing.RunFilter(experiment, data, scale, status, last)
     listing.list_runs(outputs, only, form)
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run directories; default: the finished ones.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File; default: report.html in outputs.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Rewrite it every few seconds while a run goes on.")
+    ] = False,
+    last: Annotated[int, typer.Option(min=1, help="So many of the newest, if none is named.")] = 10,
+    outputs: Annotated[Path, typer.Option(help="Where runs are.")] = Path("outputs"),
+) -> None:
+    """Write an HTML page on runs that needs nothing else: hypergrad report RUN."""
+    from hypergrad.cli import report_command
+
+    report_command.report(runs or [], outputs, output, last, follow=follow)
 
 
 @app.command()

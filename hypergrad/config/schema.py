@@ -334,7 +334,7 @@ def _conflicts(config: RunConfig) -> Iterator[str]:
         elif search.kind != "grid" and config.budget is None and search.trials is None:
             yield "a search needs an end: give search.trials=100 or budget=2h"
         if search.kind == "tpe" and find_spec("optuna") is None:
-            yield "search=tpe needs Optuna: pip install 'hypergrad[optuna]'"
+            yield "search=tpe needs Optuna: in hypergrad's checkout, pip install -e '.[optuna]'"
         if search.kind == "hyperband" and search.min_epochs > config.epochs:
             yield f"search.min_epochs={search.min_epochs}: at most epochs={config.epochs}"
 

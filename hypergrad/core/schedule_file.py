@@ -7,7 +7,6 @@ import json
 import math
 import os
 from dataclasses import dataclass, fields
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from hypergrad.core.gradient_transforms import (
 )
 from hypergrad.core.rules.learned_for import Fixed, Group, LearnedFor
 from hypergrad.core.strict_json import Node, parsed, read_json
+from hypergrad.version import __version__
 
 __all__ = [
     "FORMAT",
@@ -150,7 +150,7 @@ def text_of(contents: Contents) -> str:
     found = {
         "format": FORMAT,
         "version": VERSION,
-        "hypergrad": _version(),
+        "hypergrad": __version__,
         "values": {name: list(own) for name, own in values.items()},
         "bases": {name: described(basis) for name, basis in bases.items()},
         "learned_for": None if learned_for is None else learned_for_as_dict(learned_for),
@@ -317,11 +317,3 @@ def _origin(kept: Node) -> Origin:
         else:
             own[name] = each.optional(Node.text)
     return Origin(**own)
-
-
-def _version() -> str | None:
-    """Return the version of this package; None where it is not installed."""
-    try:
-        return metadata.version("hypergrad")
-    except metadata.PackageNotFoundError:
-        return None

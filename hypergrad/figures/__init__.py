@@ -5,12 +5,16 @@ Imports runs, core. Importing this module is light: the first figure drawn loads
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from hypergrad.runs.atomic import write_bytes_atomically
 from hypergrad.runs.plain_files import check_tree
+
+FORMATS = ("png", "pdf", "svg", "csv")
+USUAL_FORMATS = ("png", "pdf", "csv")
 
 
 @dataclass(frozen=True)
@@ -60,24 +64,51 @@ def figures_of(summary: Mapping[str, object]) -> tuple[str, ...]:
     return (*names, *more)
 
 
-def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
+def check_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats that are named, each once; the usual ones for none.
+
+    Raises:
+        ValueError: For one that no figure is drawn in.
+    """
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"unknown format {unknown[0]!r}: choose from {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(names)) or USUAL_FORMATS
+
+
+def draw(
+    name: str, run: Path, folder: Path | None = None, formats: Sequence[str] = USUAL_FORMATS
+) -> list[Path]:
     """Draw one figure from a run directory; the same data gives the same bytes.
 
     Args:
         name: a key of `FIGURES`.
         run: the run directory, finished or not; of a figure of many runs, a folder of them.
         folder: where the files go; `run/figures` when not given.
+        formats: of `FORMATS`, without a repetition.
 
     Returns:
-        The paths of the PNG, the PDF and the CSV holding the very data drawn.
+        The paths of the files, one a format: a picture, or as CSV the very data drawn.
 
     Raises:
         ValueError: unknown figure, no such run, a run without the figure's data, or with links.
+        OSError: the folder cannot be written.
     """
+    drawn = pictures(name, run, formats)
+    target = run / "figures" if folder is None else folder
+    target.mkdir(parents=True, exist_ok=True)
+    paths = [target / f"{name}.{suffix}" for suffix in drawn]
+    for path, content in zip(paths, drawn.values(), strict=True):
+        write_bytes_atomically(path, content)
+    return paths
+
+
+def pictures(name: str, run: Path, formats: Sequence[str]) -> dict[str, bytes]:
+    """Draw one figure as `draw` does, and write nothing: the content of a file a format."""
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}: choose from {', '.join(FIGURES)}")
     from hypergrad.figures import run_data, style
-    from hypergrad.figures.written import write_csv, write_figure
+    from hypergrad.figures.written import csv_text, figure_bytes
 
     source: run_data.RunRecord | Path = run
     if not FIGURES[name].many:
@@ -89,10 +120,9 @@ def draw(name: str, run: Path, folder: Path | None = None) -> list[Path]:
             raise ValueError(f"{name} cannot be drawn from {run}: {own}; choose another run")
     with style.house_style():
         figure, data = import_module(f"hypergrad.figures.{name}").draw(source)
-        target = run / "figures" if folder is None else folder
-        target.mkdir(parents=True, exist_ok=True)
-        png, pdf, csv = (target / f"{name}.{suffix}" for suffix in ("png", "pdf", "csv"))
-        write_figure(figure, png)
-        write_figure(figure, pdf)
-    write_csv(data, csv)
-    return [png, pdf, csv]
+        return {
+            suffix: csv_text(data).encode("utf-8")
+            if suffix == "csv"
+            else figure_bytes(figure, suffix)
+            for suffix in formats
+        }

@@ -1,20 +1,13 @@
-"""Axes for values of any size: linear, symmetric logarithmic, and an accuracy axis with a knee.
-
-The accuracy axis shows chance and still tells the good runs apart: it is expanded above a knee.
-"""
+"""Axes for values of any size: linear, logarithmic, symmetric logarithmic."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import (
-    FixedFormatter,
-    FixedLocator,
     FuncFormatter,
     LogLocator,
     MaxNLocator,
@@ -22,17 +15,12 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from hypergrad.figures.style import GREY, tidy_number, unit_of
+from hypergrad.figures.style import tidy_number, unit_of
 
 TICKS = 3  # labelled powers of ten at most, on one side of zero
 
-_LOWER_SHARE = 0.34  # of the axis' height, for what lies below the knee
-_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-_ERRORS = 2.5  # the expanded range reaches down to this multiple of the best error
-_SMALLEST_ERROR = 0.004
 _LOG_SPAN = 30.0  # largest over smallest
 _LOG_ROOM = 1.3  # above and below, as a factor
-_LOWEST_KNEE = 0.4  # the ticks below it need the room
 
 
 def linear_scale(
@@ -112,96 +100,3 @@ def symlog_scale(axes: Axes, first: int, low: float, high: float, flat: float = 
 def powers_between(first: int, last: int, most: int = TICKS) -> list[int]:
     """At most so many exponents from the first to the last, equally far apart."""
     return list(range(first, last + 1, max(1, math.ceil((last - first + 1) / most))))
-
-
-class AccuracyAxis(NamedTuple):
-    """Limits of the axis from 0 to `top`; above `knee` it is expanded, if `knee` is above 0."""
-
-    knee: float
-    top: float
-
-
-def choose_axis(finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Expand the axis where runs about as good as the best one lie, if that one is good.
-
-    Of `(K,)` accuracies at the ends of runs; the `highest` drawn anywhere stays inside.
-
-    >>> choose_axis(np.array([0.1, 0.9, 0.984]), 0.985).knee
-    0.96
-    """
-    finite = finals[np.isfinite(finals)]
-    if finite.size == 0:
-        return AccuracyAxis(0.0, 1.0)
-    error = max(1.0 - float(finite.max()), _SMALLEST_ERROR)
-    lowest = 1.0 - _ERRORS * error
-    if lowest < 0.5:
-        return AccuracyAxis(0.0, 1.0)
-    step = next((size for size in _STEPS if size >= 0.5 * error), _STEPS[-1])
-    knee = round(step * math.floor(lowest / step + 1e-9), 6)
-    return AccuracyAxis(knee, min(1.0, highest + 0.06 * (highest - knee)))
-
-
-def tighten_axis(axis: AccuracyAxis, finals: np.ndarray, highest: float) -> AccuracyAxis:
-    """Raise the knee to just below the accuracies of about the best one's size, if it is good.
-
-    >>> tighten_axis(AccuracyAxis(0.7, 0.9), np.array([0.1, 0.826, 0.87]), 0.87).knee
-    0.82
-    """
-    best = float(finals.max(initial=0.0))
-    good = finals[finals > max(axis.knee, best / 2)]
-    if not good.size:
-        return axis
-    # A single good run keeps some room below it.
-    reach = max(best - float(good.min()), 0.2 * (1 - best), _SMALLEST_ERROR)
-    step = next(size for size in _STEPS if size >= 0.2 * reach)
-    knee = max(axis.knee, round(step * math.floor((best - reach) / step + 1e-9), 6))
-    if knee < _LOWEST_KNEE:
-        return axis
-    return AccuracyAxis(knee, min(1.0, highest + 0.06 * (highest - knee)))
-
-
-def apply_axis(axes: Axes, axis: AccuracyAxis) -> str:
-    """Set scale, limits and ticks; return a note where the scale changes, else nothing."""
-    if axis.knee <= 0:
-        ticks = [float(tick) for tick in np.linspace(0, axis.top, 6)]
-        note = ""
-    else:
-        axes.set_yscale("function", functions=(partial(height, axis), partial(value_at, axis)))
-        axes.axhspan(0, axis.knee, color="#F1F1F1", linewidth=0, zorder=0)
-        axes.axhline(axis.knee, color=GREY, linewidth=0.6, zorder=0.5)
-        upper = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(axis.knee, axis.top)
-        # A tick too near the knee would write its number over the knee's.
-        space = 0.1 * (axis.top - axis.knee)
-        ticks = [0.0, 0.5 if axis.knee > 0.7 else 0.3, axis.knee]
-        ticks += [float(t) for t in upper if axis.knee + space < t <= axis.top]
-        note = f"scale expanded above {tidy_number(100 * axis.knee)} %"
-    axes.set_ylim(0, axis.top)
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_major_formatter(FixedFormatter([tidy_number(100 * t) for t in ticks]))
-    axes.yaxis.set_minor_locator(FixedLocator([]))
-    return note
-
-
-def height(axis: AccuracyAxis, value: np.ndarray) -> np.ndarray:
-    """The height in [0, 1] at which an axis with a knee draws a value.
-
-    >>> float(height(AccuracyAxis(0.9, 1.0), np.array(0.9)))
-    0.34
-    """
-    knots = ((0.0, axis.knee, axis.top), (0.0, _LOWER_SHARE, 1.0))
-    return _two_lines(np.asarray(value), *knots)
-
-
-def value_at(axis: AccuracyAxis, position: np.ndarray) -> np.ndarray:
-    """The inverse of `height`."""
-    knots = ((0.0, _LOWER_SHARE, 1.0), (0.0, axis.knee, axis.top))
-    return _two_lines(np.asarray(position), *knots)
-
-
-def _two_lines(
-    x: np.ndarray, at: tuple[float, float, float], to: tuple[float, float, float]
-) -> np.ndarray:
-    # Unlike np.interp, both lines go on beyond the knots, as a scale must.
-    low = to[0] + (x - at[0]) * (to[1] - to[0]) / (at[1] - at[0])
-    high = to[1] + (x - at[1]) * (to[2] - to[1]) / (at[2] - at[1])
-    return np.where(x < at[1], low, high)

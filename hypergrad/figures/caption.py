@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -49,6 +50,20 @@ def write_caption(figure: Figure, head: str, remarks: list[str]) -> None:
 
 
 def seeds_remark(record: RunRecord, shown: int) -> str:
-    """Which of several seeds the lines show; empty when there is only one."""
+    """Which seed the lines show, and of which seeds it is one."""
     count = len(record.seeds)
-    return f"Lines: seed {shown} of {count} seeds" if count > 1 else ""
+    if count < 2:
+        return f"Seed {shown}"
+    return f"Lines: seed {shown} of the {count} seeds {listed(record.seeds)}"
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """Seeds in words, in order.
+
+    >>> listed([10, 11, 12]), listed([0, 1, 5])
+    ('10–12', '0, 1, 5')
+    """
+    first, last = seeds[0], seeds[-1]
+    if len(seeds) > 2 and list(seeds) == list(range(first, last + 1)):
+        return f"{first}\N{EN DASH}{last}"
+    return ", ".join(map(str, seeds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import apply_axis, choose_axis, linear_scale, log_scale, needs_log
+from hypergrad.figures.accuracy_axis import apply_axis, choose_axis
+from hypergrad.figures.axes import linear_scale, log_scale, needs_log
 from hypergrad.figures.curves import MOST_ENTRIES
 from hypergrad.figures.fig1_data import (
     ACCURACY,
@@ -23,6 +25,7 @@ from hypergrad.figures.fig1_data import (
     accuracy_of,
     figure_1_data,
 )
+from hypergrad.figures.outside import draw_inside
 from hypergrad.figures.run_data import RunRecord, floats
 
 _ROW, _AROUND = 2.1, 0.8  # inches: a row of panels; legend and caption
@@ -36,6 +39,16 @@ _FINAL_LOOK = {  # colour, marker, name, place right of the horizon
     "start": (style.METHOD_COLOURS["start"], "D", "starting values", 1.12),
 }
 _HD_COLOUR = style.METHOD_COLOURS["hd"]
+# Behind our lines: it often swings across the whole panel.
+_HD_LOOK: dict[str, Any] = {
+    **{"color": _HD_COLOUR, "linewidth": 0.9, "linestyle": (0.0, (4.0, 1.6)), "zorder": 1.5}
+}
+_RIVALS = {  # by the method: what stands beside ours
+    "hd_retrained": "HD: moved at every step along one-step hypergradients; retrained: with its "
+    "schedule, on all training images",
+    "sgd": "Plain SGD: a schedule set by hand",
+    "start": "Starting values: what the outer loop began with",
+}
 _BEST_WIDTH = 1.9  # points
 _THIN = 0.4  # points
 _LABEL_WIDTH = 26  # characters along a panel's height
@@ -49,11 +62,13 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     names = (*data.hyperparameters, ACCURACY)
     figure, panels = style.panels_in_two(_AROUND, _ROW, len(names))
     horizon = float(floats(record.outer, "end_epoch").max())
+    left_out = 0
     for place, (axes, panel) in enumerate(zip(panels, names, strict=True)):
         lines = [line for line in data.lines if line.panel == panel]
         profile = any(line.entry is not None for line in lines) and all(map(_is_constant, lines))
         for line in lines:
-            _draw_line(axes, line, colours, profile)
+            if line.outer_step is not None:
+                _draw_line(axes, line, colours, profile)
         if profile:
             _set_entries(axes, lines)
         else:
@@ -68,13 +83,17 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
             _finish_accuracy(axes, lines, data.finals, horizon)
         else:
             _finish_schedule(axes, lines, panel, data.held.get(panel, 0.0))
+        # Where the panel ends is known now.
+        for line in lines:
+            if line.outer_step is None:
+                left_out += draw_inside(axes, line.epoch, line.value, **_HD_LOOK)
     ticks = range(0, len(colours), math.ceil(len(colours) / 12))
     scale = style.colour_scale(colours)
     style.colour_bar(
         figure, panels, scale, "outer step", ticks, aspect=20 * math.ceil(len(names) / 2)
     )
     handles = _legend(data, colours)
-    caption.sign_figure(figure, record, _remarks(record, data), handles, _LEGEND_COLUMNS)
+    caption.sign_figure(figure, record, _remarks(record, data, left_out), handles, _LEGEND_COLUMNS)
     return figure, data.table()
 
 
@@ -86,9 +105,7 @@ def hd_note(lines: list[Line], limits: tuple[float, float]) -> str:
 
 
 def _draw_line(axes: Axes, line: Line, colours: list[str], profile: bool) -> None:
-    if line.outer_step is None:
-        _make_hd(axes.plot(line.epoch, line.value)[0])
-        return
+    assert line.outer_step is not None
     colour = colours[line.outer_step]
     # One point is no line: the first outer step may be logged once.
     alone = line.epoch.size == 1
@@ -172,13 +189,16 @@ def _apart(line: Line) -> tuple[np.ndarray, np.ndarray]:
 def _finish_accuracy(
     axes: Axes, lines: list[Line], finals: tuple[Final, ...], horizon: float
 ) -> None:
-    # Hypergradient descent may be anywhere: it does not choose the axis.
+    # Hypergradient descent may be anywhere: it does not choose the scale.
     reached = [line.value[-1] for line in lines if line.method == "ours"]
     reached += [final.mean for final in finals if final.method != "hd_retrained"]
-    tops = [line.value for line in lines if line.method == "ours"]
-    tops += [np.array([final.mean + np.nan_to_num(final.std)]) for final in finals]
-    drawn = np.concatenate([np.zeros(1), *tops])
-    axis = choose_axis(np.array(reached, dtype=float), float(np.nanmax(drawn)))
+    ends = [final.mean for final in finals]
+    for final in finals:
+        if final.method != "hd_retrained" and not math.isnan(final.std):
+            ends += [final.mean - final.std, final.mean + final.std]
+    drawn = np.concatenate([*(line.value for line in lines), np.array(ends, dtype=float)])
+    best = float(np.nan_to_num(np.array(reached, dtype=float)).max(initial=0.0))
+    axis = choose_axis(best, drawn)
     style.note_panel(axes, apply_axis(axes, axis))
     axes.set_ylabel("test accuracy (%)")
     if not finals:
@@ -192,7 +212,9 @@ def _finish_accuracy(
     for final in finals:
         colour, marker, _, place = _FINAL_LOOK[final.method]
         place += 0.04 * (both and final.method == "start")
-        spread = None if math.isnan(final.std) else [final.std]
+        # No accuracy is below none of the images, or above all.
+        room = [[final.mean], [1 - final.mean]]
+        spread = None if math.isnan(final.std) else np.minimum(final.std, room)
         look = {"color": colour, "capsize": 2, "markersize": 4.5, "zorder": 6}
         axes.errorbar([horizon * place], [final.mean], yerr=spread, fmt=marker, **look)
 
@@ -205,7 +227,7 @@ def _legend(data: Figure1Data, colours: list[str]) -> list[Line2D]:
         line = Line2D([], [], label=label, color=colours[best[0]])
         handles.append(style.outline_line(line, _BEST_WIDTH))
     if any(line.method == "hd" for line in data.lines):
-        handles.append(_make_hd(Line2D([], [], label="hypergradient descent (HD)")))
+        handles.append(Line2D([], [], label="hypergradient descent (HD)", **_HD_LOOK))
     if any(line.method == "ours" and line.diverged.any() for line in data.lines):
         look = {"color": style.GREY, "markersize": 6, "markeredgewidth": 1.6}
         handles.append(Line2D([], [], linestyle="", marker="x", label="loss not finite", **look))
@@ -225,12 +247,16 @@ def _percent(final: Final) -> str:
     return number + ("" if math.isnan(final.mean) else " %") + lost
 
 
-def _remarks(record: RunRecord, data: Figure1Data) -> list[str]:
+def _remarks(record: RunRecord, data: Figure1Data, left_out: int) -> list[str]:
     seeds = caption.seeds_remark(record, data.seed)
     if any(not math.isnan(final.std) for final in data.finals):
         seeds += "; markers: mean ± standard deviation"
     size = data.steps_per_point
-    return [seeds, f"HD: means of {size} steps" if size > 1 else ""]
+    rivals = [_RIVALS[final.method] for final in data.finals if final.method in _RIVALS]
+    hd = any(line.method == "hd" for line in data.lines)
+    points = [f"means of {size} steps"] if size > 1 else []
+    points += [f"{left_out} short returns into a panel left out"] if left_out else []
+    return [seeds, *rivals, ", ".join(["Dashed: HD", *points]) if hd and points else ""]
 
 
 def _outer_step_count(record: RunRecord, data: Figure1Data) -> int:
@@ -238,9 +264,3 @@ def _outer_step_count(record: RunRecord, data: Figure1Data) -> int:
     configured = record.settings.get("outer_steps", "")
     logged = 1 + max(line.outer_step for line in data.lines if line.outer_step is not None)
     return max(logged, int(configured)) if configured.isdigit() else logged
-
-
-def _make_hd(line: Line2D) -> Line2D:
-    # Behind our lines: it often swings across the whole panel.
-    line.set(color=_HD_COLOUR, linewidth=0.9, linestyle=(0.0, (4.0, 1.6)), zorder=1.5)
-    return line

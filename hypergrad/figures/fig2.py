@@ -34,6 +34,8 @@ _PERTURBED = {
     "validation": "validation batches",
     "all": "all at once",
 }
+ROUNDING = "rounding noise: what was perturbed has no effect"
+_ROUNDINGS = 1e3  # of one operation: about what a hypergradient gathers
 _SIZED = ("weights", "learning_rate")  # what is perturbed by so many per cent of itself
 
 
@@ -57,7 +59,8 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         rows = where(table, perturbation=name)
         _draw_variance(left, rows)
         _draw_mean(right, rows)
-        style.note_edge(left, ratio_note(rows))
+        noise = is_rounding(rows, record.settings.get("precision", "float32"))
+        style.note_edge(left, ROUNDING if noise else ratio_note(rows))
         style.note_panel(right, _repeats_note(rows), pad=_TITLE_PAD)
     for axes in panels[-2:]:
         axes.set_xlabel("inner step")
@@ -70,6 +73,21 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
     remarks = _remarks(record, windows, width, horizon)
     caption.sign_figure(figure, record, remarks, handles, len(METHODS))
     return figure, table
+
+
+def is_rounding(rows: pd.DataFrame, precision: str) -> bool:
+    """Whether repeats differ by no more than rounding, with every method that has a variance."""
+    variance, mean = floats(rows, "hypervariance"), floats(rows, "mean")
+    known = np.isfinite(variance) & np.isfinite(mean)
+    if not variance[known].any():
+        return False
+    noise = _ROUNDINGS * float(np.finfo(np.dtype(precision)).eps)
+    methods = np.asarray(rows["method"])[known]
+    variance, mean = variance[known], mean[known]
+    return all(
+        variance[methods == name].mean() <= noise**2 * (mean[methods == name] ** 2).mean()
+        for name in np.unique(methods)
+    )
 
 
 def ratio_note(rows: pd.DataFrame) -> str:

@@ -12,8 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import AccuracyAxis, apply_axis, choose_axis, linear_scale
+from hypergrad.figures.accuracy_axis import apply_axis, choose_axis
+from hypergrad.figures.axes import linear_scale
 from hypergrad.figures.fig3_data import ACCURACY, LEARNED, SCHEDULE, Figure3Data, figure_3_data
+from hypergrad.figures.outside import draw_arrow, draw_inside
 from hypergrad.figures.run_data import RunRecord, floats, integers, where
 
 _ROW, _AROUND = 2.3, 0.85  # inches: a row of panels; legend and caption
@@ -77,15 +79,11 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
     for axes, rows in zip(pair, learned, strict=True):
         for outer_step in np.unique(integers(rows, "outer_step")):
             _draw_outer_step(axes, where(rows, outer_step=outer_step), colours[outer_step])
-        logged, smooth = _raw_and_smooth(hd)
-        if len(smooth):
-            faint = {"color": _COLOURS["hd"], "linewidth": 0.4, "alpha": 0.35, "zorder": 1}
-            axes.plot(*_stairs(logged), **faint)
-        axes.plot(*_stairs(smooth if len(smooth) else logged), **_hd_look(zorder=4))
         if rows.empty:
             style.note_inside(axes, "no outer step yet")
         axes.set_xlim(0, float(floats(table, "end").max(initial=1.0)))
         limits, unit = linear_scale(axes.yaxis, low, high, ticks=7)
+        _draw_hd(axes, hd, limits)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
         axes.set_xlabel("inner step")
         best = where(rows, best=True)
@@ -96,6 +94,23 @@ def _draw_schedules(pair: list[Axes], table: pd.DataFrame, colours: list[str]) -
     pair[1].tick_params(labelleft=False)
     # Said once, over both: the line and the limits are the same, and the note may be long.
     style.note_edge(pair[1], hd_note(floats(hd, "value"), limits), _COLOURS["hd"], right=True)
+
+
+def _draw_hd(axes: Axes, rows: pd.DataFrame, limits: tuple[float, float]) -> None:
+    """Draw hypergradient descent, whose values may lie anywhere, in a panel of given limits."""
+    logged, smooth = _raw_and_smooth(rows)
+    if not len(smooth):
+        draw_inside(axes, *_stairs(logged), **_hd_look(zorder=4))
+        return
+    # Points, for lines that swing at every step would fill the panel.
+    values, middle = floats(logged, "value"), (floats(logged, "x") + floats(logged, "end")) / 2
+    faint = {"markersize": 1.6, "markeredgewidth": 0, "alpha": 0.6, "zorder": 1}
+    axes.plot(middle, values, "o", color=_COLOURS["hd"], **faint)
+    draw_inside(axes, *_stairs(smooth), **_hd_look(zorder=4))
+    finite = np.where(np.isfinite(values), values, 0.0)
+    for up, place in ((False, int(finite.argmin())), (True, int(finite.argmax()))):
+        if not limits[0] <= finite[place] <= limits[1]:
+            draw_arrow(axes, float(middle[place]), limits, up=up, colour=_COLOURS["hd"])
 
 
 def _draw_outer_step(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
@@ -152,11 +167,10 @@ def _draw_accuracies(axes: Axes, table: pd.DataFrame, first_seed: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("outer step")
     axes.set_ylabel("validation accuracy (%)")
-    # Hypergradient descent may be anywhere: it does not choose where the axis opens.
-    highest = max([*reached.values(), *heights], default=0.0)
-    choices = [choose_axis(np.array([best]), highest) for best in sorted(reached.values())]
-    # Where the less good method's best can be read, the other's can be too.
-    axis = next((choice for choice in choices if choice.knee > 0), AccuracyAxis(0.0, 1.0))
+    # Hypergradient descent may be anywhere: it does not choose the scale.
+    learned = floats(table.take(np.flatnonzero(np.isin(table["method"], LEARNED))), "value")
+    drawn = np.concatenate([np.nan_to_num(learned), heights])
+    axis = choose_axis(max(reached.values(), default=0.0), drawn)
     style.note_edge(axes, apply_axis(axes, axis), right=True)
 
 
@@ -192,16 +206,22 @@ def _legend(table: pd.DataFrame) -> list[Line2D]:
 
 
 def _remarks(data: Figure3Data) -> list[str]:
-    several = {name: seeds for name, seeds in data.seeds.items() if len(seeds) > 1}
+    several = [seeds for seeds in data.seeds.values() if len(seeds) > 1]
     remarks = []
     if several:
-        name, seeds = next(iter(several.items()))
-        remarks.append(f"Lines: seed {seeds[0]} of {len(seeds)} seeds; faint: the others' accuracy")
+        seeds = several[0]
+        which = f"Lines: seed {seeds[0]} of the {len(seeds)} seeds {caption.listed(seeds)}"
+        remarks.append(f"{which}; faint: the others' accuracy")
+    else:
+        remarks += [f"Seed {seeds[0]}" for seeds in list(data.seeds.values())[:1] if seeds]
+    if "hd" in set(data.table["method"]):
+        remarks.append("hd: moved at every step along one-step hypergradients")
     averaged = sorted(set(integers(data.table, "averaged_steps")) - {1})
     if averaged:
         remarks.append(
             "Unshared (best outer step) and hd: moving averages over "
-            f"{' and '.join(str(width) for width in averaged)} steps, values thin"
+            f"{' and '.join(str(width) for width in averaged)} steps, values "
+            "faint, arrows at the farthest outside"
         )
     for name, why in data.absent.items():
         remarks.append(f"{_DATA_TITLES.get(name, name)} is missing: {why.rstrip('.')}")

@@ -14,7 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from hypergrad.core.basis import Basis
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import linear_scale, symlog_scale
+from hypergrad.figures.axes import symlog_scale
 from hypergrad.figures.curves import (
     MOST_ENTRIES,
     basis_of,
@@ -38,7 +38,6 @@ _MARKERS = "osD^vP*"
 _WHOLE_RUN = "#222222"
 _CROWD = {"color": "#0072B2", "linewidth": 0.4, "alpha": 0.5}
 _MAX_LABELS = 7  # above all panels
-_SPAN = 50  # largest over median beyond which a linear axis hides the bulk
 _DECADES = 4  # below the largest value; what is smaller still is drawn on the linear range
 
 
@@ -109,37 +108,34 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
             _legend_under(axes, looks[kind], crowded.get(kind))
         axes.axhline(0, color=style.GREY, linewidth=0.7, zorder=1)
         values = floats(rows, "hypergradient")
-        unit = set_scale(axes, values[np.isfinite(values)])
+        set_scale(axes, values[np.isfinite(values)])
         style.letter_panel(axes, style.letter_of(place))
-        axes.set_title(style.wrapped_label(kind, unit, width))
+        axes.set_title(style.wrapped_label(kind, "", width))
         axes.set_xlabel("outer step")
         axes.set_xlim(-0.4, max(1, int(integers(table, "outer_step").max())) + 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     over = "the window" if all(map(is_windows, bases.values())) else "its steps"
     for axes in panels[: len(kinds) : wide]:
         axes.set_ylabel(f"hypergradient of $L_{{\\mathrm{{val}}}}$,\naveraged over {over}")
-    remarks = [caption.seeds_remark(record, int(integers(table, "seed")[0]))]
+    scales = "Scales: logarithmic on both sides of zero, linear between the ticks next to it"
+    remarks = [caption.seeds_remark(record, int(integers(table, "seed")[0])), scales]
     caption.sign_figure(figure, record, remarks, handles, columns)
     return figure, table
 
 
-def set_scale(axes: Axes, values: np.ndarray) -> str:
-    """Choose a linear axis, or a symmetric logarithmic one where values span decades.
-
-    Returns the power of ten to add to the panel's title; empty where the axis says it.
-    """
+def set_scale(axes: Axes, values: np.ndarray) -> None:
+    """Scale a panel logarithmically on both sides of zero, around which it is linear."""
     sizes = np.abs(values[values != 0])
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     if not sizes.size:
-        axes.set_ylim(-1, 1)
+        symlog_scale(axes, 0, low, high)
         axes.set_yticks([0.0], ["0"])
-        return ""
+        return
     largest = float(sizes.max())
-    if largest < _SPAN * float(np.median(sizes)):
-        return linear_scale(axes.yaxis, low, high, margin=0.08)[1]
     smallest = max(float(np.quantile(sizes, 0.1)), largest * 10.0**-_DECADES)
-    symlog_scale(axes, math.ceil(math.log10(smallest)), low, high)
-    return ""
+    # The largest value is outside the linear range, which would else be all of the panel.
+    first = min(math.ceil(math.log10(smallest)), math.floor(math.log10(largest)))
+    symlog_scale(axes, first, low, high)
 
 
 def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, marker: str) -> None:

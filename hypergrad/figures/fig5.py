@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from hypergrad.figures import caption, style
-from hypergrad.figures.axes import AccuracyAxis, apply_axis, choose_axis, tighten_axis
+from hypergrad.figures.accuracy_axis import LOG_NOTE, AccuracyAxis, apply_axis, choose_axis
 from hypergrad.figures.fig5_data import OVERALL, SYMBOLS, Candidate, Figure5Data, figure_5_data
 from hypergrad.figures.fig5_lower import (
     BEST_RING,
@@ -57,10 +57,8 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
 def _accuracy_axis(data: Figure5Data) -> AccuracyAxis:
     accuracies = np.array([c.accuracy for c in data.candidates])
     bars = np.array([data.bar(c) for c in data.candidates])
-    whole = np.array([not c.diverged for c in data.candidates])
-    highest = min(1.0, float((accuracies + bars).max()))
-    ends = np.concatenate([(accuracies - bars)[whole], (accuracies + bars)[whole]])
-    return tighten_axis(choose_axis(accuracies, highest), np.clip(ends, 0, 1), highest)
+    drawn = np.concatenate([accuracies - bars, accuracies + bars])
+    return choose_axis(float(accuracies.max()), drawn)
 
 
 def _upper_row(figure: SubFigure, data: Figure5Data, axis: AccuracyAxis) -> list[Axes]:
@@ -126,14 +124,13 @@ def _remarks(data: Figure5Data, axis: AccuracyAxis) -> list[str]:
         points += ["coloured by α₀"] if "learning_rate" in data.panels else []
         points += ["bars: standard deviations where no seed diverged"] if bars else []
         points += ["numbers above: those with a diverged seed"] if lost else []
-    knee = style.tidy_number(100 * axis.knee)
     best = _best(data)
     return [
         f"{count} setting{'s' * (count > 1)}, {seeds} seed{'s' * (seeds > 1)} each",
         shapes.get(data.schedule, ""),
         _written(data, data.candidates[0], data.fixed),
         "; ".join(points),
-        f"Scale of accuracies: expanded above {knee} %" if axis.knee > 0 else "",
+        f"Accuracies: {LOG_NOTE}" if axis.log else "",
         f"Best: setting {best.number}, {_written(data, best, tuple(SYMBOLS))}" if best else "",
     ]
 

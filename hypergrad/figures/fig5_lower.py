@@ -51,7 +51,8 @@ def draw_strip(axes: Axes, data: Figure5Data, by: str, colours: dict[int, str]) 
         x = place + spread(accuracies)
         bars = np.array([data.bar(candidate) for candidate in group])
         if bars.any():
-            axes.vlines(x, accuracies - bars, accuracies + bars, colors=style.GREY, linewidth=0.7)
+            low, high = np.clip([accuracies - bars, accuracies + bars], 0.0, 1.0)
+            axes.vlines(x, low, high, colors=style.GREY, linewidth=0.7)
         _draw_points(axes, x, group, data.best, colours)
         if len(group) > 1:
             ends = [place - _REACH, place + _REACH]

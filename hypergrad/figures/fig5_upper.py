@@ -12,7 +12,8 @@ from matplotlib.colors import FuncNorm, ListedColormap, Normalize, to_hex
 from matplotlib.ticker import NullLocator
 
 from hypergrad.figures import style
-from hypergrad.figures.axes import AccuracyAxis, height, linear_scale, value_at
+from hypergrad.figures.accuracy_axis import AccuracyAxis, height, value_at
+from hypergrad.figures.axes import linear_scale
 from hypergrad.figures.fig5_data import Figure5Data
 
 BEST_WIDTH = 1.9  # points
@@ -48,9 +49,11 @@ def accuracy_colours(data: Figure5Data, axis: AccuracyAxis) -> dict[int, str]:
 
 def accuracy_scale(axis: AccuracyAxis) -> ScalarMappable:
     """The colours of accuracies."""
-    norm = Normalize(vmin=0.0, vmax=axis.top)
-    if axis.knee > 0:
-        norm = FuncNorm((partial(height, axis), partial(value_at, axis)), vmin=0.0, vmax=axis.top)
+    low, high = axis.low, axis.high
+    norm = Normalize(vmin=low, vmax=high)
+    if axis.log:
+        scale = partial(height, axis), partial(value_at, axis)
+        norm = FuncNorm(scale, vmin=low, vmax=high)
     return ScalarMappable(norm, ListedColormap(style.sequence_colours(256)[::-1]))
 
 

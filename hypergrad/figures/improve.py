@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from hypergrad.core.basis import Basis, Windows, basis_from
 from hypergrad.figures import caption, style
+from hypergrad.figures.axes import linear_scale
 from hypergrad.figures.run_data import (
     RunRecord,
     floats,
@@ -44,10 +45,13 @@ def draw(record: RunRecord) -> tuple[Figure, pd.DataFrame]:
         if name == _JUDGED:
             _draw_judged(axes, own)
         else:
-            _draw_curves(axes, own, name)
+            _draw_curves(axes, own, name, float(record.settings.get("epochs", 1)))
     handles = [Line2D([], [], **look, label=f"{name} schedule") for name, look in _LOOKS.items()]
-    first = int(integers(table, "seed")[0])
-    remarks = [f"schedules of seed {first}"] if len(record.seeds) > 1 else []
+    remarks = [
+        caption.seeds_remark(record, int(integers(table, "seed")[0])),
+        "Base: the schedule that it began with, set by hand",
+        "Bars: fresh trainings with each schedule, on seeds that chose nothing; points: means",
+    ]
     caption.sign_figure(figure, record, remarks, handles, 2)
     return figure, table
 
@@ -92,16 +96,16 @@ def _basis(kept: object, values: Sequence[float]) -> Basis:
     return Windows(len(values)) if kept is None else basis_from(mapping(kept))
 
 
-def _draw_curves(axes: Axes, own: pd.DataFrame, name: str) -> None:
+def _draw_curves(axes: Axes, own: pd.DataFrame, name: str, epochs: float) -> None:
     for schedule, look in _LOOKS.items():
         line = where(own, schedule=schedule)
         axes.plot(floats(line, "x"), floats(line, "value"), **look)
-    values = floats(own, "value")
-    if values.min() >= 0:
-        axes.set_ylim(bottom=0)
-    axes.set_xlim(0, None)
+    low, high = (float(f(floats(own, "value"), initial=0.0)) for f in (np.min, np.max))
+    _, unit = linear_scale(axes.yaxis, low, high, ticks=7)
+    axes.set_xlim(0, epochs)
+    axes.xaxis.set_major_formatter(style.tick_format())
     axes.set_xlabel("epoch")
-    axes.set_ylabel(style.wrapped_label(name, "", 26))
+    axes.set_ylabel(style.wrapped_label(name, unit, 26))
 
 
 def _draw_judged(axes: Axes, own: pd.DataFrame) -> None:

@@ -65,6 +65,7 @@ _RC: dict[str, object] = {
     "lines.markersize": 4.0,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,  # TrueType: text in the PDF stays text
+    "svg.hashsalt": "hypergrad",  # the same names of its elements every time
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from rich import box
@@ -56,6 +57,22 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
         write_text_atomically(path, render(table, form))
         paths.append(path)
     return paths
+
+
+class TableTexts(NamedTuple):
+    """Table 1 in texts: titles of columns; of each row its title, texts and which are the best."""
+
+    caption: str
+    columns: list[str]
+    rows: list[tuple[str, list[str], list[bool]]]
+    notes: list[str]
+
+
+def table_texts(table: pd.DataFrame) -> TableTexts:
+    """Return the texts of Table 1, for whoever sets it otherwise than `render`."""
+    titles, rows = _grid(table)
+    texts = [(title, _texts(cells, "{}"), [cell.best for cell in cells]) for title, cells in rows]
+    return TableTexts(f"{TITLE}. {CAPTION}", titles, texts, footnotes(table, "Bold"))
 
 
 def cell_text(cell: Cell) -> str:

@@ -1,19 +1,17 @@
-"""Files of figures and tables: written whole or not at all, and with nothing in them to obey."""
+"""What files of figures and tables hold: nothing in them to obey."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pandas as pd
 
-from hypergrad.runs.atomic import write_bytes_atomically, write_text_atomically
 from hypergrad.runs.shown import in_a_cell, in_a_figure
 
-__all__ = ["csv_text", "write_csv", "write_figure"]
+__all__ = ["csv_text", "figure_bytes"]
 
 # No time stamp: a redrawn figure differs only when its data do.
-_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -23,13 +21,8 @@ def csv_text(table: pd.DataFrame) -> str:
     return table.assign(**columns).to_csv(index=False, lineterminator="\n")
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as `csv_text`, whole or not at all."""
-    write_text_atomically(path, csv_text(table))
-
-
-def write_figure(figure: object, path: Path) -> None:
-    """Write a figure of matplotlib as PNG or PDF, whole or not at all.
+def figure_bytes(figure: object, suffix: str) -> bytes:
+    """Return a figure of matplotlib as PNG, PDF or SVG.
 
     Raises:
         ValueError: If there is a text in it that cannot be drawn.
@@ -38,10 +31,9 @@ def write_figure(figure: object, path: Path) -> None:
 
     assert isinstance(figure, Figure)
     _plain_texts(figure)
-    suffix = path.suffix.removeprefix(".")
     content = io.BytesIO()
     figure.savefig(content, format=suffix, metadata=_METADATA[suffix])
-    write_bytes_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 def _safe(value: object) -> object:

@@ -61,7 +61,9 @@ class Executor:
         if self.name not in ("local", "ray"):
             raise ValueError(f"executor {self.name!r}: use local or ray")
         if self.name == "ray" and find_spec("ray") is None:
-            raise ValueError("executor ray is not installed: pip install 'hypergrad[ray]'")
+            raise ValueError(
+                "executor ray is not installed: in hypergrad's checkout, pip install -e '.[ray]'"
+            )
         if self.gpus and self.name == "local":
             raise ValueError(
                 f"gpus={self.gpus:g}: local workers share what there is; use executor ray, or 0"

@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress, closing tables.
+"""What a person sees of a run: progress, closing tables, an HTML page.
 
 Imports figures, runs, config, core.
 """

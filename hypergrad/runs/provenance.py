@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hypergrad.runs.directory import RunDirectory
+from hypergrad.version import __version__
 
 __all__ = [
     "finish_session",
@@ -45,7 +46,7 @@ def provenance(device: str, seeds: Sequence[int], command: Sequence[str]) -> dic
         "command": [Path(command[0]).name, *command[1:]] if command else [],
         "seeds": list(seeds),
         "device": device,
-        "hypergrad": _version("hypergrad"),
+        "hypergrad": __version__,
         "git_commit": commit,
         "git_dirty": dirty,
         "python": platform.python_version(),
@@ -101,7 +102,7 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
 def is_of_another_version(run: RunDirectory) -> bool:
     """Say whether another version, or commit, began a run than this is."""
     record = _record(run)
-    here = _version("hypergrad"), _git_state(Path(__file__).resolve().parents[2])[0]
+    here = __version__, _git_state(Path(__file__).resolve().parents[2])[0]
     return bool(record) and (record.get("hypergrad"), record.get("git_commit")) != here
 
 

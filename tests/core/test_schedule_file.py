@@ -13,6 +13,7 @@ import torch
 from places import ROOT
 from torch import Tensor, nn
 
+import hypergrad
 from hypergrad.core import strict_json
 from hypergrad.core.basis import Cosine, Hats, Linear, Vector, WarmUp, Windows
 from hypergrad.core.functional_model import FlatModel
@@ -84,6 +85,7 @@ def test_a_file_says_what_a_person_wants_to_know(tmp_path: Path) -> None:
     found = kept(tmp_path, rich())
     assert found["format"] == FORMAT
     assert found["version"] == 1
+    assert found["hypergrad"] == hypergrad.__version__
     assert found["bases"]["learning_rate"] == {
         "kind": "warmup",
         "share": 0.2,
@@ -370,7 +372,7 @@ def test_a_script_needs_nothing_but_the_core(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "[] ['core']"
+    assert done.stdout.strip() == "[] ['core', 'version']"
 
 
 def test_every_clip_is_kept(tmp_path: Path) -> None:

@@ -3,13 +3,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from hypergrad.figures import style
-from hypergrad.figures.axes import AccuracyAxis, choose_axis, height, value_at
 from hypergrad.figures.fig1 import draw as draw_fig1
 from hypergrad.figures.fig1_data import MAX_POINTS, figure_1_data
 from hypergrad.figures.run_data import floats, read_run, where
@@ -106,6 +104,24 @@ def test_limits_come_from_our_values_and_the_note_says_that_hd_leaves(make_run: 
     assert figure.axes[0].get_title(loc="right") == f"HD leaves the panel (max {highest:.2g})"
 
 
+def test_hd_ends_in_an_arrow_where_it_leaves_a_panel(make_run: MakeRun) -> None:
+    figure, table = draw(make_run(hd="wild"))
+    axes = figure.axes[0]
+    arrows = [line for line in axes.lines if line.get_marker() == "^"]
+    assert [line.get_ydata()[0] for line in arrows] == [axes.get_ylim()[1]] * len(arrows)
+    assert 1 <= len(arrows) <= 4
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert 1 <= len(dashed) <= 4
+    for line in dashed:
+        assert line.get_ydata().max() <= axes.get_ylim()[1]
+    # The data are all there.
+    assert len(table[(table["panel"] == "learning_rate") & (table["method"] == "hd")]) > 100
+    tame, _ = draw(make_run("tame", epochs=2))
+    assert not [
+        line for axes in tame.axes[:3] for line in axes.lines if line.get_marker() in ("^", "v")
+    ]
+
+
 def test_no_note_while_hd_stays_inside(make_run: MakeRun) -> None:
     figure, _ = draw(make_run(epochs=2))
     assert [axes.get_title(loc="right") for axes in figure.axes[:3]] == ["", "", ""]
@@ -125,7 +141,7 @@ def test_the_caption_and_the_legend(make_run: MakeRun) -> None:
     caption = words[0].replace("\n", " ")
     assert caption.startswith(
         "fig1: data mnist, model lenet, 2 epochs, 10 outer steps, scale cpu. "
-        "Lines: seed 0 of 3 seeds; markers: mean ± standard deviation."
+        "Lines: seed 0 of the 3 seeds 0–2; markers: mean ± standard deviation. "
     )
     assert "best outer step (8) by validation" in words
     assert "ours, retrained 98.70 ± 0.20 %" in words
@@ -144,7 +160,7 @@ def test_an_unfinished_run_is_marked_in_the_picture(make_run: MakeRun) -> None:
 def test_a_single_point_is_drawn_as_one(make_run: MakeRun) -> None:
     figure, _ = draw(make_run(status="running", logged_outer_steps=1, hd="none"))
     assert figure.axes[3].lines[0].get_marker() == "o"
-    assert figure.axes[3].get_ylim() == (0, 1)
+    assert figure.axes[3].get_ylim() == (0, 0.5)
 
 
 def test_a_diverged_outer_step_is_crossed_where_it_was_lost(make_run: MakeRun) -> None:
@@ -164,31 +180,18 @@ def test_a_diverged_retraining_is_counted(make_run: MakeRun) -> None:
     assert label.endswith("% (1 of 3 diverged)")
 
 
-@pytest.mark.parametrize(
-    ("finals", "knee"),
-    [
-        ([0.1, 0.5, 0.97, 0.984], 0.96),
-        ([0.1, 0.8, 0.87], 0.6),
-        ([0.1, 0.3, math.nan], 0.0),  # nothing good yet: a plain axis
-        ([math.nan], 0.0),
-        ([1.0, 0.1], 0.99),
-    ],
-)
-def test_the_accuracy_axis_opens_where_the_good_runs_are(finals: list[float], knee: float) -> None:
-    values = np.array(finals)
-    axis = choose_axis(values, float(np.nanmax(np.append(values, 0.0))))
-    assert axis.knee == pytest.approx(knee)
-    assert axis.top <= 1
-
-
-def test_the_two_part_axis_is_increasing_and_inverts() -> None:
-    axis = AccuracyAxis(0.96, 0.99)
-    values = np.linspace(-0.1, 1.1, 200)
-    heights = height(axis, values)
-    assert (np.diff(heights) > 0).all()
-    # Rounding only: two multiplications each way, slopes up to 60.
-    np.testing.assert_allclose(value_at(axis, heights), values, atol=1e-12)
-    np.testing.assert_allclose(height(axis, np.array([0.0, 0.96, 0.99])), [0, 0.34, 1], atol=1e-12)
+def test_error_bars_end_where_accuracies_do(make_run: MakeRun) -> None:
+    run = make_run(epochs=2, rows_per_epoch=2, seeds=2)
+    summary = json.loads((run / "summary.json").read_text())
+    for result in summary["results"]:
+        if result["method"] == "hd_retrained":
+            result["test_accuracy"] = 0.1 + 0.89 * (result["seed"] > 0)  # 54.5 ± 62.9 %
+    (run / "summary.json").write_text(json.dumps(summary))
+    (axes,) = (axes for axes in draw(run)[0].axes if axes.get_ylabel() == "test accuracy (%)")
+    ends = [bar.get_segments()[0][:, 1] for each in axes.containers for bar in each[2]]
+    assert min(end.min() for end in ends) == pytest.approx(0)
+    assert max(end.max() for end in ends) == pytest.approx(1)
+    assert axes.get_ylim()[1] < 1  # it is no matter of ours
 
 
 def test_nothing_of_ours_is_cut_off_above(make_run: MakeRun) -> None:

@@ -16,8 +16,8 @@ from matplotlib.text import Text
 
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
+from hypergrad.figures.fig2 import ROUNDING, is_rounding, outside_note, set_scale
 from hypergrad.figures.fig2 import draw as draw_fig2
-from hypergrad.figures.fig2 import outside_note, set_scale
 from hypergrad.figures.fig2_data import (
     METHODS,
     PERTURBATIONS,
@@ -368,6 +368,29 @@ def test_the_note_is_the_ratio(tmp_path: Path) -> None:
     row = where(ratios(read_hypergradients(run)), method="shared").to_dict("records")[0]
     note = f"shared/unshared {row['ratio']:.2g} [{row['low']:.2g}, {row['high']:.2g}], 1/W = 0.1"
     assert note in words(draw(run)[0])
+
+
+@pytest.mark.parametrize(("size", "noise"), [(1e-14, True), (1e-12, False), (1e-9, False)])
+def test_a_row_of_rounding_noise_is_said_to_be_that(
+    tmp_path: Path, size: float, noise: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    rows = []
+    for repeat in range(4):
+        own = 0.3 * (1 + size * rng.standard_normal(12))
+        rows += rows_of("validation", repeat, own[:4], own[4:8], 2)
+    said = words(draw(write(tmp_path / "run", rows))[0])
+    assert (ROUNDING in said) == noise
+    assert any(text.startswith("shared/unshared") for text in said) != noise
+
+
+def test_rounding_is_that_of_the_runs_precision() -> None:
+    columns = {"method": ["shared"], "mean": [1.0], "hypervariance": [1e-10]}
+    rows = pd.DataFrame(columns)
+    assert is_rounding(rows, "float32")
+    assert not is_rounding(rows, "float64")
+    assert not is_rounding(rows.assign(hypervariance=0.0), "float32")
+    assert not is_rounding(rows.assign(hypervariance=np.nan), "float32")
 
 
 def test_methods_keep_their_colours(tmp_path: Path) -> None:

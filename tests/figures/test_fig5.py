@@ -16,7 +16,6 @@ from hypergrad.core.rules.sgd import NAMES
 from hypergrad.core.rules.sgd_schedules import preset_schedule, sgd_schedule
 from hypergrad.figures import draw as draw_files
 from hypergrad.figures import style
-from hypergrad.figures.axes import AccuracyAxis, tighten_axis
 from hypergrad.figures.fig5 import draw as draw_fig5
 from hypergrad.figures.fig5_data import Figure5Data, figure_5_data
 from hypergrad.figures.fig5_lower import spread
@@ -237,14 +236,18 @@ def test_medians_and_the_number_of_diverged(write: Write) -> None:
     assert f"a seed diverged ({lost.sum()} of 135)" in words
 
 
-def test_a_setting_with_a_diverged_seed_does_not_choose_the_axis(write: Write) -> None:
-    rows = [trial(n, seed, 0.75 - n / 40) for n in range(3) for seed in range(3)]
-    rows += [trial(3, seed, value) for seed, value in enumerate((0.75, 0.75, 0.1))]
+def test_the_scale_of_accuracies_is_said_where_it_is_not_linear(write: Write) -> None:
+    rows = [trial(n, seed, 0.95 - n / 40) for n in range(3) for seed in range(3)]
     figure, _ = draw(write(rows))
-    # The third tick is that of the knee; the fourth setting's mean is 0.53.
+    assert {axes.get_yscale() for axes in lower_panels(figure)} == {"function"}
+    assert "Accuracies: log scale of the error." in figure.texts[0].get_text().replace("\n", " ")
+
+
+def test_a_linear_axis_ends_where_the_settings_do(write: Write) -> None:
+    figure, _ = draw(write([trial(n, seed, 0.5 - n / 40) for n in range(3) for seed in range(3)]))
     for axes in lower_panels(figure):
-        assert axes.get_yticks()[2] == pytest.approx(0.7)
-    assert "expanded above 70 %" in figure.texts[0].get_text()
+        assert axes.get_ylim() == pytest.approx((0.0, 0.53))
+    assert "scale of the error" not in figure.texts[0].get_text()
 
 
 def test_colours_are_those_of_the_initial_learning_rate(write: Write) -> None:
@@ -392,25 +395,6 @@ def test_a_record_that_names_its_choice_by_number_alone_is_read(write: Write) ->
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "best": {"setting": 1}}))
     assert data_of(run).best == 1
-
-
-@pytest.mark.parametrize(
-    ("axis", "finals", "tight"),
-    [
-        (AccuracyAxis(0.7, 0.9), [0.1, 0.835, 0.88], (0.83, 0.883)),
-        (AccuracyAxis(0.7, 0.9), [0.1, 0.88], (0.855, 0.8815)),
-        (AccuracyAxis(0.99, 1.0), [0.992, 1.0], (0.992, 1.0)),
-        # Also where the best is not good enough for `choose_axis`.
-        (AccuracyAxis(0.0, 1.0), [0.1, 0.582, 0.64], (0.56, 0.6448)),
-        (AccuracyAxis(0.0, 1.0), [0.1, 0.2, 0.3], (0.0, 1.0)),
-        (AccuracyAxis(0.0, 1.0), [], (0.0, 1.0)),
-    ],
-)
-def test_the_tightened_axis(
-    axis: AccuracyAxis, finals: list[float], tight: tuple[float, float]
-) -> None:
-    tightened = tighten_axis(axis, np.array(finals), max(finals, default=0.0))
-    assert tightened == pytest.approx(tight, abs=1e-9)
 
 
 def test_every_seed_of_a_random_search_has_settings_of_its_own(write: Write) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from hypergrad.cli import list_commands
+from hypergrad.cli import plot_commands
 from hypergrad.figures import draw
 from hypergrad.figures.spent import TITLES, read_scores
 
@@ -135,7 +135,7 @@ def test_every_search_is_there_with_its_cost_and_interval(folder: Path) -> None:
 def test_it_is_drawn_from_all_runs_unless_a_folder_is_named(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    list_commands.plot(["spent"], folder, Path("nowhere"), folder / "figures")
+    plot_commands.plot(["spent"], folder, Path("nowhere"), folder / "figures")
     assert capsys.readouterr().out == f"spent: {folder / 'figures' / 'spent.png'}\n"
 
 

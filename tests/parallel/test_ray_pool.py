@@ -49,14 +49,14 @@ def test_executors_that_cannot_be() -> None:
 
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hypergrad.parallel.worker.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'hypergrad\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]'"):
         Executor("ray")
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[object]:
     """Two nodes of one CPU each, at RAY_ADDRESS."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'hypergrad[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -108,7 +108,7 @@ def test_errors_threads_and_requests(nodes: object, tmp_path: Path) -> None:
 
 @pytest.mark.fault
 def test_an_address_where_nobody_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'hypergrad[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with pytest.raises(ValueError, match=r"RAY_ADDRESS=127\.0\.0\.1:9: .*unset it to use this"):
         list(spread(refuse, [1], EVERYWHERE, Interrupt(), begin, (tmp_path,)))

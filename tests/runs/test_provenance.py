@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import hypergrad
 from hypergrad.runs import provenance as module
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.provenance import finish_session, first_recorded, provenance, record_session
@@ -23,6 +24,7 @@ def test_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert entry["seeds"] == [0, 1]
     assert entry["command"] == ["hypergrad", "run", "fig1"]
     assert entry["threads"] == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": None}
+    assert entry["hypergrad"] == hypergrad.__version__
     assert entry["torch"] == version("torch")
     assert entry["torchvision"] == version("torchvision")
     assert entry["numpy"] == version("numpy")

@@ -35,7 +35,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     runs = {}
     for kind, overrides in SEARCHES.items():
         if kind == "tpe":
-            pytest.importorskip("optuna", reason="optuna is not installed: hypergrad[optuna]")
+            pytest.importorskip(
+                "optuna", reason="optuna is not installed: pip install -e '.[optuna]'"
+            )
         given, text = setting(*overrides)
         runs[kind] = new_run(given, text, tmp_path_factory.mktemp(kind))
         lead(given, runs[kind])
@@ -128,7 +130,7 @@ def test_they_are_searched_from_the_command_line(
     call: Call, tmp_path: Path, kind: str, title: str
 ) -> None:
     if kind == "tpe":
-        pytest.importorskip("optuna", reason="optuna is not installed: hypergrad[optuna]")
+        pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[optuna]'")
     options = (*SMALL, "--search", kind, "search.trials=4", "epochs=3")
     answer = call("baselines", "digits", *options, f"outputs={tmp_path}")
     assert answer.code == 0, answer.err

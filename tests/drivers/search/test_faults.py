@@ -132,7 +132,7 @@ def test_an_adaptive_search_that_is_killed_goes_on_to_the_same_trials(
     begin: Callable[..., subprocess.Popen], tmp_path: Path, kind: str
 ) -> None:
     if kind == "tpe":
-        pytest.importorskip("optuna", reason="optuna is not installed: hypergrad[optuna]")
+        pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[optuna]'")
     own = ("--search", kind, "search.trials=16", "epochs=27", "repeats=1")
     command = [*SEARCH, "digits", *SMALL, *own]
     undisturbed = begin(*command, f"outputs={tmp_path / 'whole'}")

@@ -11,12 +11,12 @@ from hypergrad.drivers.search.candidates import candidates
 
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'hypergrad\[optuna\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[optuna\]'"):
         compose("baselines/mnist", ["search=tpe"])
     compose("baselines/mnist", ["search=hyperband"])
 
 
-optuna = pytest.importorskip("optuna", reason="optuna is not installed: hypergrad[optuna]")
+optuna = pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[optuna]'")
 
 from hypergrad.drivers.search.tpe import TpeStudy  # noqa: E402
 
