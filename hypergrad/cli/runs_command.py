@@ -13,12 +13,14 @@ from rich.text import Text
 
 from hypergrad.reporting.results import DIVERGED
 from hypergrad.runs.directory import RunDirectory, find_runs
+from hypergrad.runs.plain_files import check_member_name
 from hypergrad.runs.shown import in_a_cell, printable, short
 from hypergrad.runs.tables import Table
 
 __all__ = ["Listed", "RunFilter", "list_runs"]
 
 WIDTH = 80
+_RECORD = "provenance.json"
 FORMS = ("table", "json", "csv")
 
 
@@ -33,7 +35,7 @@ class Listed(NamedTuple):
         overrides: What was typed.
         status: As of `RunDirectory.status`.
         fraction: How much of it is done, in [0, 1].
-        seconds: Of wall time, over all sessions.
+        seconds: Of wall time, over all sessions; of a multi-run, of its members together.
         headline: What came of it, or went wrong.
     """
 
@@ -114,7 +116,8 @@ def _print(listed: Sequence[Listed]) -> None:
         folder = Path(entry.run).parent.name
         named = entry.experiment.replace("/", "_") in ("", folder)
         subject = entry.data if named else f"{entry.experiment} on {entry.data}"
-        what = [f"{subject or '-'}{scale}", " ".join(entry.overrides), entry.headline]
+        typed = [text for text in entry.overrides if not text.startswith("outputs=")]  # it is here
+        what = [f"{subject or '-'}{scale}", " ".join(typed), entry.headline]
         table.add_row(
             Text(f"{name}\n{printable(entry.status)}{done}{time}"),
             Text("\n".join(map(short, filter(None, what)))),
@@ -126,12 +129,14 @@ def _listed(run: RunDirectory) -> Listed:
     """Read what a run says of itself; of a damaged one, what can be read."""
     try:
         status, summary = run.status(), run.read_summary()
-        progress, seconds = summary.get("progress", {}), run.read_json("provenance.json")
+        progress, seconds = summary.get("progress", {}), run.read_json(_RECORD)
         fraction, wall = progress.get("fraction"), seconds.get("wall_seconds")
+        if wall is None:
+            wall = _seconds_of_members(run)
         headline = str(summary.get("headline") or summary.get("message") or "")
         if status == "finished" and summary.get("message") == DIVERGED:
             status = "finished, diverged"
-    except (ValueError, OSError, AttributeError) as error:
+    except (ValueError, OSError, AttributeError, KeyError, TypeError) as error:
         status, fraction, wall, headline = "damaged", None, None, str(error)
     try:
         text, overrides = run.config_text(), run.overrides()
@@ -148,6 +153,14 @@ def _listed(run: RunDirectory) -> Listed:
         wall if isinstance(wall, int | float) else None,
         " ".join(headline.split()),
     )
+
+
+def _seconds_of_members(run: RunDirectory) -> float | None:
+    """What all members of a multi-run took together; None if it has none that has begun."""
+    names = [str(entry["name"]) for entry in run.read_json("members.json").get("members", [])]
+    records = [RunDirectory(run.path / check_member_name(n)).read_json(_RECORD) for n in names]
+    known = [record["wall_seconds"] for record in records if "wall_seconds" in record]
+    return sum(known) if known else None
 
 
 def _setting(pattern: str, text: str) -> str:

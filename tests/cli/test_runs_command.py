@@ -96,6 +96,19 @@ def test_filters(call: Call, outputs: Path, typed: list[str], kept: str) -> None
     assert ("none of 3 runs" in said) == (not kept)
 
 
+def test_a_multirun_took_what_its_members_took(call: Call, outputs: Path) -> None:
+    run = RunDirectory(outputs / "from_zero/2026-01-03_000000_cccccc")
+    (run.path / "provenance.json").unlink()
+    for name, seconds in (("0_seed=0", 40.0), ("1_seed=1", 20.0)):
+        run.member(name).write_json("provenance.json", {"wall_seconds": seconds})
+    names = ["0_seed=0", "1_seed=1", "2_seed=2"]
+    run.write_json("members.json", {"members": [{"name": name} for name in names]})
+    form = ("--format", "json", "--last", "1")
+    assert json.loads(call("runs", "--outputs", outputs, *form).out)[0]["seconds"] == 60.0
+    run.write_json("members.json", {"members": [{"name": "../../elsewhere"}]})
+    assert json.loads(call("runs", "--outputs", outputs, *form).out)[0]["status"] == "damaged"
+
+
 def test_a_damaged_run_is_listed_as_that(call: Call, outputs: Path) -> None:
     run = outputs / "from_zero/2026-01-01_000000_aaaaaa"
     (run / "summary.json").write_text('{"status": "finished"')

@@ -90,12 +90,18 @@ NETS["other changes in place"] = Residual(scale=True)
 def problem(net: nn.Module) -> tuple[FlatModel, Tensor, Tensor, Tensor]:
     """A model with generic weights, a batch of six, and three tangents: the same in any order."""
     torch.manual_seed(0)
-    reinitialise(net)
-    model = FlatModel(net.double())
+    model = FlatModel(reinitialise(net.double()))
     x, y = torch.randn(6, 2, 5, 4, dtype=torch.float64), torch.tensor([0, 2, 1, 0, 1, 1])
     theta = model.theta() + 0.3 * torch.randn(model.size, dtype=torch.float64)
     model.load(theta, {})
     return model, x, y, torch.randn(3, model.size, dtype=torch.float64)
+
+
+def test_weights_are_those_of_the_seed_whatever_ran_before() -> None:
+    first = problem(NETS["a network of one's own"])[0].theta().clone()
+    torch.manual_seed(7)
+    again = problem(NETS["a network of one's own"])[0].theta()  # which the first has changed
+    assert torch.equal(first, again)
 
 
 @pytest.mark.parametrize("name", NETS)
