@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
 
-from benchmarks import claims, improvement, many_values
+from benchmarks import claims, improvement, longer_horizon, many_values, without_schedules
 from benchmarks.paired import paired
 from hypergrad.figures.fig2_data import ratios, read_hypergradients
 from hypergrad.figures.fig2_errors import sharing_errors
@@ -149,6 +149,15 @@ def improved() -> Iterator[str]:
             _, _, seeds, average, worst, against, cost = _cells(line)
             yield f"| {seeds} | {average} | {worst} |"
             yield f"| {against} | {cost} |" if against else f"| {cost} |"
+    for name in ("mnist", "digits"):
+        record = EXPERIMENTS / f"improve/record/{name}.csv"
+        for line in longer_horizon.summarised(record.with_stem(f"{name}_longer")):
+            _, _, average, worst, dead, against = _cells(line)
+            yield f"| {average} | {worst} | {dead} | {against}".rstrip()
+        optimizers = record.with_stem(f"{name}_optimizers")
+        for line in without_schedules.summarised(optimizers, record):
+            _, _, average, worst, against = _cells(line)
+            yield f"| {average} | {worst} | {against} |"
 
 
 def optimizers() -> Iterator[str]:
