@@ -29,7 +29,7 @@ def check_run(run: RunDirectory, config: RunConfig, *, trust: bool) -> None:
     Raises:
         ConfigError: One line that names the file or folder, and the remedy.
     """
-    check_trusted(run, config, sessions(run), trust=trust)
+    check_trusted(run, config, _begun(run), trust=trust)
     check_data_there(config)
 
 
@@ -40,7 +40,7 @@ def check_members(run: RunDirectory, members: Sequence[Member], *, trust: bool) 
         ConfigError: As of `check_run`.
     """
     places = [RunDirectory(run.path / member.name) for member in members]
-    begun = [session for place in places for session in sessions(place)]
+    begun = [session for place in places for session in _begun(place)]
     for place, member in zip(places, members, strict=True):
         check_trusted(run, member.config, begun, trust=trust)
         check_data_there(member.config)
@@ -62,3 +62,11 @@ def check_data_there(config: RunConfig) -> None:
             f"{name} is not whole in {folder}, which the run names: "
             f"`hypergrad data download {name} --root {folder}`, if that is your folder"
         )
+
+
+def _begun(run: RunDirectory) -> list[dict]:
+    """What the run's sessions recorded; nothing where that is damaged: it is rebuilt later."""
+    try:
+        return sessions(run)
+    except ValueError:
+        return []

@@ -113,7 +113,7 @@ class CheckpointStore:
             ValueError: If there are checkpoints and all of them are damaged.
         """
         self.skipped, self.older_by = [], 0.0
-        self._damaged = set()
+        self._damaged, reasons = set(), []
         numbers = self._numbers("json") | self._numbers("safetensors")
         for number in sorted(numbers, reverse=True):
             try:
@@ -121,6 +121,7 @@ class CheckpointStore:
                 if check is not None:
                     check(found)
             except DAMAGE as error:
+                reasons.append(f"{self._path(number, 'json').name}: {_said(error)}")
                 self.skipped.append(f"{self._path(number, 'json')}: {_said(error)}")
                 self._damaged.add(number)
             else:
@@ -130,7 +131,7 @@ class CheckpointStore:
         if not numbers - {1} and not self._numbers("json"):
             return None  # killed within the very first save, or before it
         raise ValueError(
-            f"every checkpoint in {self.folder} is damaged ({'; '.join(self.skipped)}); "
+            f"every checkpoint in {self.folder} is damaged ({'; '.join(reasons)}); "
             "restore one from a backup, or start a new run"
         )
 

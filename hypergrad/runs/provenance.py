@@ -95,7 +95,10 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
     Returns:
         The value; None if no session recorded one, or the file is damaged.
     """
-    found = (session.get(name) for session in sessions(run))
+    try:
+        found = [session.get(name) for session in sessions(run)]
+    except (ValueError, OSError):
+        return None
     return next((value for value in found if value is not None), None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import filelock
 import pytest
 from broken import IMPROVE, LEARN, SEARCH, STUDY, Broken, begun, broken_off
-from commands import Call
+from commands import Answer, Call
 from tiny import everything
 
 from hypergrad.runs.directory import RunDirectory
@@ -26,6 +26,12 @@ def told(run: Broken) -> tuple[int, str]:
     answer = run.call("doctor", run.path)
     assert run.files() == before  # it changes nothing
     return answer.code, answer.out
+
+
+def resumed_nearby(run: Broken, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Go on from the folder beside the run: a long path is cut out of the middle of a line."""
+    monkeypatch.chdir(run.path.parent)
+    return run.call("run", "--resume", Path(run.path.name))
 
 
 def other_digit(path: Path, after: bytes = b"0.") -> None:
@@ -86,14 +92,14 @@ def test_an_older_checkpoint_says_what_is_repeated(
 
 @pytest.mark.parametrize("name", ["inner.csv", "outer.csv"])
 def test_a_changed_digit_in_the_rows_of_both_checkpoints_is_refused(
-    broken: Broken, name: str
+    broken: Broken, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = broken.path / name
     header, rows = path.read_text().split("\n", 1)
     path.write_text(f"{header}\n7{rows[1:]}")  # another seed, in as many bytes
     code, out = told(broken)
     assert (code, f"{name} is not what it was" in out) == (2, True)
-    answer = broken.call("run", "--resume", broken.path)
+    answer = resumed_nearby(broken, monkeypatch)
     assert answer.code == 1
     assert f"{name} is not what it was" in answer.err
 
@@ -130,7 +136,7 @@ def another_trials(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [another_result, no_share, another_trials])
 def test_a_changed_record_of_a_trial_is_refused(
-    call: Call, tmp_path: Path, change: Callable[[Path], None]
+    call: Call, tmp_path: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = "search.grid.momentum=[0.5,0.9]"
     run = begun(call, tmp_path / "outputs", *SEARCH, two)
@@ -138,7 +144,7 @@ def test_a_changed_record_of_a_trial_is_refused(
     assert told(run)[0] == 0
     record = min((run.path / "trials").glob("seed*.json"))
     change(record)
-    answer = call("run", "--resume", run.path)
+    answer = resumed_nearby(run, monkeypatch)
     assert answer.code == 1
     assert f"{record.name} is damaged" in answer.err
     if change is not no_share:  # which a program wrote

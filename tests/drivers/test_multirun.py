@@ -190,7 +190,8 @@ def test_a_run_killed_while_it_is_set_up_goes_on(
         assert call("run", "fig3", *SMALL, f"outputs={tmp_path}").code == 9
     run = only_run(tmp_path)
     assert len(list(run.glob("digits_*"))) == (members or 0)
-    assert call("runs", "--outputs", tmp_path).out.count("killed") == 1
+    (listed,) = json.loads(call("runs", "--outputs", tmp_path, "--format", "json").out)
+    assert listed["status"] == "killed"
     again = call("run", "--resume", run)
     assert again.code == 0, again.err
     assert contents(run) == undisturbed

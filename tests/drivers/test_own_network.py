@@ -42,9 +42,9 @@ def begun(call: Call, place: Path, name: str) -> Path:
     """An interrupted run with a network of its own in the folder that it began in."""
     write(place, name)
     network = ("model=custom", f"model.name={name}:Net")
-    answer = call("run", "from_zero", *network, *QUICK, f"outputs={place / 'outputs'}")
+    answer = call("run", "from_zero", *network, *QUICK, f"outputs={place / 'results'}")
     assert answer.code == 0, answer.err
-    run = only_run(place / "outputs")
+    run = only_run(place / "results")
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"status": "interrupted"}))
     (place / f"{name}_ran").unlink()

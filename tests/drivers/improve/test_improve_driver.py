@@ -15,10 +15,12 @@ from hypergrad.drivers.context import RunContext, prepare
 from hypergrad.drivers.execute import execute, new_run
 from hypergrad.drivers.export import exported
 from hypergrad.drivers.improve import driver
+from hypergrad.drivers.improve.records import Records, read_rows
 from hypergrad.drivers.improve.space import move_space
 from hypergrad.parallel.worker import Executor, WorkerLost
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.errors import RunFailed
+from hypergrad.runs.ground import fixed_digest
 
 SMALL = (
     *("driver=improve", "threads=1", "epochs=2", "data.train_size=300", "data.test_size=100"),
@@ -196,10 +198,14 @@ def test_processes_come_to_the_same_bits(more: tuple[str, ...], tmp_path: Path) 
 
 
 def test_processes_go_on_from_any_row(whole: RunDirectory, tmp_path: Path) -> None:
-    header, *rows = (whole.path / "trainings.csv").read_text().splitlines(keepends=True)
+    ground = fixed_digest(whole)
+    rows, _ = read_rows(whole.path / "trainings.csv", ground)
     for count in (3, len(rows) - 1):
-        kept = rows[:count]
-        records = "".join([header, *kept[::-1]])
+        other = Records(tmp_path / f"{count}.csv", ground)
+        for seed, (training, outcome) in rows[:count][::-1]:
+            other.append(seed, training, outcome)
+        other.close()
+        records = (tmp_path / f"{count}.csv").read_text()
         again = go(*small("jobs=2"), tmp_path / str(count), records)
         assert in_any_order(again) == in_any_order(whole)
 
