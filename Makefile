@@ -29,7 +29,7 @@ test: install  ## the quick tests, in two processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 slow: install  ## the slow tests, and those that kill and resume real processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'slow or fault' -n 2 --dist loadfile
 
 test-faults: install  ## those of the slow tests that kill, break off and resume (under 20 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m fault
