@@ -9,9 +9,10 @@ from hypergrad.config import composition as configs
 from hypergrad.config.checks import ConfigError
 from hypergrad.runs.tables import Table
 
-__all__ = ["show_plan"]
+__all__ = ["advice_on", "show_plan"]
 
 WIDTH = 80
+FEW, MANY = 8, 64  # values: what was compared at equal cost
 
 
 def show_plan(experiment: str, overrides: Sequence[str]) -> int:
@@ -87,7 +88,29 @@ def show_plan(experiment: str, overrides: Sequence[str]) -> int:
                 f"{each / found.steps.train:.2f} G more for each further value, reverse mode "
                 f"nothing: level at {level:.0f} values"
             )
+        if advice := advice_on(count, config.outer.descent):
+            _say(advice)
     return 0
+
+
+def advice_on(values: int, descent: str) -> str:
+    """Return what the records say of so many values; nothing between a handful and many.
+
+    Args:
+        values: That are learned.
+        descent: How they move.
+    """
+    if values >= MANY and descent == "signs":
+        return (
+            f"{values} values: outer.descent=averaged, with first moves of half the size, was "
+            "ahead of signs and of a black-box search with 64 and 256 (experiments/many_values)"
+        )
+    if values <= FEW:
+        return (
+            f"{values} values: so few, a black-box search or the ladder of hypergrad improve did "
+            "as well at equal cost (experiments/improve, experiments/many_values)"
+        )
+    return ""
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 from commands import Answer, Call
 from tiny import DROPOUT
 
+from hypergrad.cli.plan_command import advice_on
 from hypergrad.config.composition import compose
 from hypergrad.config.overrides import choices
 from hypergrad.differentiation.mode import StepSeconds
@@ -49,6 +50,7 @@ def test_a_plan_tells_what_each_mode_takes(call: Call, tmp_path: Path) -> None:
     assert " 7 states, 0.68 steps" in found["reverse, few states"]
     assert "* as configured" in answer.out
     assert "level at" in answer.out
+    assert "7 values: so few, a black-box search" in answer.out
     answer = call("plan", *common)
     assert "c_HZ (method.clip_products) has no" in answer.out
     assert "level at" not in answer.out
@@ -104,3 +106,22 @@ def test_a_plan_is_of_one_run_that_learns(call: Call) -> None:
     answer = call("plan", "baselines/digits")
     assert answer.code == 2
     assert "run it with --dry-run" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("values", "descent", "said"),
+    [
+        (7, "signs", "did as well at equal cost"),
+        (8, "averaged", "did as well at equal cost"),
+        (9, "signs", ""),
+        (63, "signs", ""),
+        (64, "signs", "outer.descent=averaged"),
+        (64, "averaged", ""),
+    ],
+)
+def test_a_plan_says_what_the_records_say_of_so_many_values(
+    values: int, descent: str, said: str
+) -> None:
+    advice = advice_on(values, descent)
+    assert said in advice
+    assert bool(advice) == bool(said)
