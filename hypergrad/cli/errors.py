@@ -17,7 +17,7 @@ def complain(error: Exception) -> int:
         Exception: The error itself where HYDRA_FULL_ERROR=1 asks for all of it.
     """
     from hypergrad.runs.errors import RunFailed
-    from hypergrad.runs.shown import short
+    from hypergrad.runs.shown import LONGEST, short
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
@@ -35,7 +35,10 @@ def complain(error: Exception) -> int:
         text = f"{_explained(error)} (HYDRA_FULL_ERROR=1 shows where)"
     # What has changed since a run began, each in a line.
     head, *rest = [getattr(error, "text", text), *getattr(error, "lines", [])]
-    print("\n  ".join([short(f"hypergrad: {head}"), *map(short, rest)]), file=sys.stderr)
+    # What would fit in memory is a list of remedies: the middle is what helps.
+    longest = 3 * LONGEST if "out of memory on " in head else LONGEST
+    lines = [short(f"hypergrad: {head}", longest), *map(short, rest)]
+    print("\n  ".join(lines), file=sys.stderr)
     return code
 
 

@@ -66,7 +66,7 @@ def test_a_run_that_runs_out_says_in_a_line_what_would_fit(
 
 
 def test_a_network_that_does_not_fit_leaves_no_run_behind(tmp_path: Path) -> None:
-    left = run(tmp_path, 300, *SMALL, "model.options.hidden=4000000")
+    left = run(tmp_path, 300, *SMALL, "model.options.hidden=20000")
     assert left.returncode == 1
     (line,) = left.stderr.splitlines()
     assert line.startswith("hypergrad: out of memory on cpu (")
