@@ -5,7 +5,6 @@ import hashlib
 import inspect
 import sys
 from functools import lru_cache
-from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,7 @@ from typing import NamedTuple
 from hypergrad.config.checks import ConfigError
 from hypergrad.config.schema import RunConfig
 from hypergrad.data import Dataset
-from hypergrad.drivers.own_network import network_of
+from hypergrad.drivers.own_network import imported_names, network_of
 from hypergrad.models import Network
 from hypergrad.runs.directory import RunDirectory
 from hypergrad.runs.provenance import first_recorded
@@ -109,18 +108,7 @@ def _imported_by(module: ModuleType) -> list[ModuleType]:
     """Return the modules that a module's import statements name, as far as they were imported."""
     file = _file_of(module)
     assert file is not None
-    names = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                try:
-                    base = resolve_name("." * node.level + base, module.__package__)
-                except ImportError:  # it was tried, and something else was done
-                    continue
-            names.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    names = imported_names(ast.parse(file.read_bytes()), module.__package__)
     # The packages that they are in run as well.
     names.add(module.__name__)
     whole = {above for name in names for above in accumulate(name.split("."), "{}.{}".format)}

@@ -21,7 +21,7 @@ from hypergrad.models import Network, resolve
 from hypergrad.runs.directory import RunDirectory, is_run
 from hypergrad.runs.shown import short
 
-__all__ = ["Origin", "check_trusted", "network_of", "origin_of"]
+__all__ = ["Origin", "check_trusted", "imported_names", "network_of", "origin_of"]
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -156,7 +156,18 @@ def _imported_by(name: str, file: Path) -> Iterator[str]:
     except (SyntaxError, ValueError, RecursionError):  # importing it will say so
         return
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    names = {name}
+    for each in {name, *imported_names(tree, package)}:
+        yield from accumulate(each.split("."), "{}.{}".format)
+
+
+def imported_names(tree: ast.AST, package: str | None) -> set[str]:
+    """Return the dotted names in import statements, of modules or of what may be in them.
+
+    Args:
+        tree: Of the source.
+        package: That relative imports begin from; None outside any.
+    """
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -165,11 +176,10 @@ def _imported_by(name: str, file: Path) -> Iterator[str]:
             if node.level:
                 try:
                     base = resolve_name("." * node.level + base, package)
-                except ImportError:
+                except ImportError:  # it was tried, and something else was done
                     continue
             names.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
-    for each in names:
-        yield from accumulate(each.split("."), "{}.{}".format)
+    return names
 
 
 def _file_of(module: str, beside: Path) -> Path | None:

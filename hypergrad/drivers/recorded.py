@@ -13,7 +13,7 @@ from hypergrad.data.torchvision_files import find_fault
 from hypergrad.drivers.members import Member
 from hypergrad.drivers.own_network import check_trusted
 from hypergrad.runs.directory import RunDirectory
-from hypergrad.runs.provenance import sessions
+from hypergrad.runs.provenance import readable_sessions
 
 __all__ = ["check_data_there", "check_members", "check_run"]
 
@@ -29,7 +29,7 @@ def check_run(run: RunDirectory, config: RunConfig, *, trust: bool) -> None:
     Raises:
         ConfigError: One line that names the file or folder, and the remedy.
     """
-    check_trusted(run, config, _begun(run), trust=trust)
+    check_trusted(run, config, readable_sessions(run), trust=trust)
     check_data_there(config)
 
 
@@ -40,7 +40,7 @@ def check_members(run: RunDirectory, members: Sequence[Member], *, trust: bool) 
         ConfigError: As of `check_run`.
     """
     places = [RunDirectory(run.path / member.name) for member in members]
-    begun = [session for place in places for session in _begun(place)]
+    begun = [session for place in places for session in readable_sessions(place)]
     for place, member in zip(places, members, strict=True):
         check_trusted(run, member.config, begun, trust=trust)
         check_data_there(member.config)
@@ -62,11 +62,3 @@ def check_data_there(config: RunConfig) -> None:
             f"{name} is not whole in {folder}, which the run names: "
             f"`hypergrad data download {name} --root {folder}`, if that is your folder"
         )
-
-
-def _begun(run: RunDirectory) -> list[dict]:
-    """What the run's sessions recorded; nothing where that is damaged: it is rebuilt later."""
-    try:
-        return sessions(run)
-    except ValueError:
-        return []

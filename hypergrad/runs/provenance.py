@@ -17,6 +17,7 @@ __all__ = [
     "is_of_another_version",
     "made_by",
     "provenance",
+    "readable_sessions",
     "record_session",
     "sessions",
 ]
@@ -85,6 +86,14 @@ def sessions(run: RunDirectory) -> list[dict]:
     return found
 
 
+def readable_sessions(run: RunDirectory) -> list[dict]:
+    """Return what `sessions` does; nothing where the file is damaged, which a resume rebuilds."""
+    try:
+        return sessions(run)
+    except (ValueError, OSError):
+        return []
+
+
 def first_recorded(run: RunDirectory, name: str) -> object | None:
     """Return what the first session that recorded something said of it.
 
@@ -95,10 +104,7 @@ def first_recorded(run: RunDirectory, name: str) -> object | None:
     Returns:
         The value; None if no session recorded one, or the file is damaged.
     """
-    try:
-        found = [session.get(name) for session in sessions(run)]
-    except (ValueError, OSError):
-        return None
+    found = (session.get(name) for session in readable_sessions(run))
     return next((value for value in found if value is not None), None)
 
 
